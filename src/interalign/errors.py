@@ -1,0 +1,58 @@
+"""The one error hierarchy, drawn once.
+
+    InteralignError
+    ├── ConfigError        wrong usage, configuration or input file; nothing started          exit 2
+    │   └── DataError      a file of the user's has a bad row (named by line)                 exit 2
+    ├── StopError          stopped cleanly; the same command goes on                          exit 3
+    │   └── LockedError    another process holds the run file                                 exit 3
+    ├── FailedTreeError    this tree cannot go on; the others can                             exit 1 at the end
+    ├── BadContentError    a reply came, but cannot be used: ask again, then missing
+    ├── MalformedTreeError nodes that do not form one conversation tree
+    └── MetricError        a metric is not defined for these numbers
+"""
+
+
+class InteralignError(Exception):
+    """Base of every error interalign raises on purpose; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(InteralignError):
+    """Wrong usage or configuration: nothing was started, nothing was written."""
+
+    exit_code = 2
+
+
+class DataError(ConfigError):
+    """An input file holds a row that cannot be used; the message names file, line, field and reason."""
+
+
+class StopError(InteralignError):
+    """The run stopped cleanly and everything finished is committed; the same command goes on from there."""
+
+    exit_code = 3
+
+
+class LockedError(StopError):
+    """Another process is writing this run file."""
+
+
+class FailedTreeError(InteralignError):
+    """One tree cannot go on (the reason is the message); all other trees do."""
+
+
+class BadContentError(InteralignError):
+    """A reply was received but is empty, refused or not in the contract's form. `reply` is the raw text."""
+
+    def __init__(self, message: str, reply: str = "") -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class MalformedTreeError(InteralignError):
+    """Nodes that do not form one conversation tree: a cycle, an orphan, two roots, a user under a user."""
+
+
+class MetricError(InteralignError):
+    """A metric is not defined for the numbers it was given."""

@@ -1,0 +1,45 @@
+"""What a model is to the rest of the house: messages in, one reply out."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pydantic import Field
+
+from interalign.tree import Frozen, Message
+
+
+class Parameters(Frozen):
+    """Sampling settings of one seat. None leaves the choice to the provider."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further request fields for the provider, passed as they are."""
+
+
+class Reply(Frozen):
+    """What a model answered, as received."""
+
+    text: str
+    model: str
+    """The name the server gives itself, which may differ from the one asked for."""
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class ChatModel(Protocol):
+    """Anything that answers a list of chat messages."""
+
+    name: str
+    """The full name, as given on the command line; part of a run's identity."""
+
+    async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
+        """One reply. `seed` addresses the randomness: same messages, parameters and seed, same reply where the
+        model can promise it (the world, local weights); remote providers ignore it.
+
+        Raises BadContentError for a reply that cannot be used, FailedTreeError if only this conversation cannot go
+        on, StopError if no conversation can.
+        """
+        ...

@@ -1,0 +1,71 @@
+"""Personas: who the simulated user is, and the JSON lines they are kept in."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from interalign.errors import DataError
+
+
+class Persona(BaseModel):
+    """One user to simulate: a profile (facts about the person) plus a personality (how the person talks)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(min_length=1)
+    profile: tuple[str, ...] = Field(min_length=1)
+    """Facts about the person, one sentence each; two personas with equal profiles are not independent cases."""
+    personality: str = Field(min_length=1)
+    """How the person talks and likes to be talked to."""
+    source: str = "file"
+    """Where the persona comes from: `world`, `file`, or the model that wrote it."""
+
+
+def parse_personas(lines: Iterable[str], name: str = "personas") -> tuple[Persona, ...]:
+    """Personas from JSON lines; blank lines are skipped, a missing `id` becomes a hash of the content.
+
+    Raises DataError naming `name`, the line number and the field for a bad row or an id seen twice.
+    """
+    personas: dict[str, Persona] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        persona = _parse_row(line, f"{name}, line {number}")
+        if persona.id in personas:
+            raise DataError(f"{name}, line {number}: id {persona.id!r} is already used above; give each persona its own")
+        personas[persona.id] = persona
+    if not personas:
+        raise DataError(f"{name}: no persona in it; expected one JSON object a line")
+    return tuple(personas.values())
+
+
+def _parse_row(line: str, where: str) -> Persona:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected a JSON object, got {type(row).__name__}")
+    row.setdefault("id", "p" + hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:8])
+    try:
+        return Persona.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "row"
+        raise DataError(f"{where}: {field}: {first['msg']}") from None
+
+
+def dump_personas(personas: Iterable[Persona]) -> Iterator[str]:
+    """JSON lines (with line ends) that `parse_personas` reads back unchanged."""
+    for persona in personas:
+        yield persona.model_dump_json() + "\n"
+
+
+def by_profile(personas: Sequence[Persona]) -> dict[tuple[str, ...], list[Persona]]:
+    """Personas grouped by profile: the unit of independence for splits and intervals."""
+    groups: dict[tuple[str, ...], list[Persona]] = {}
+    for persona in personas:
+        groups.setdefault(persona.profile, []).append(persona)
+    return groups

@@ -1,0 +1,194 @@
+"""Conversation trees and what judges said about them. Nothing here says *better*: that is derived from verdicts."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from interalign.errors import MalformedTreeError
+
+Choice = Literal["A", "B", "tie"]
+"""What a judge may answer to a comparison, in the contract's words."""
+Outcome = Literal["a", "b", "tie", "missing"]
+"""What both orders of a comparison add up to."""
+
+
+class Frozen(BaseModel):
+    """Base of the values that cross from one room to another: immutable, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Frozen):
+    """One chat message, as every chat API knows it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Node(Frozen):
+    """One message of a tree, with a link to the message it answers."""
+
+    id: str = Field(min_length=1)
+    """The node's path: a reply is the numbers of the replies that lead to it (`2/1`), a user message its parent plus `u`."""
+    parent: str | None
+    """Id of the node this one answers; None for the root."""
+    turn: int = Field(ge=1)
+    """A turn is one user message and the replies to it, counted from 1."""
+    role: Literal["user", "assistant"]
+    text: str = Field(min_length=1)
+    by: str
+    """Who spoke: `user`, or the candidate's name, with `+hint` when it was shown the inducer's notes."""
+    call: str | None = None
+    """Ledger key of the call that produced the text; None when nobody was asked (an imported conversation)."""
+
+    @property
+    def message(self) -> Message:
+        """The node as a chat message."""
+        return Message(role=self.role, content=self.text)
+
+
+class Tree(Frozen):
+    """One branching conversation with one persona. A malformed one cannot be built (MalformedTreeError)."""
+
+    id: str
+    run: str
+    persona: str
+    """Id of the persona the user agent played."""
+    seed: int
+    nodes: tuple[Node, ...]
+
+    @model_validator(mode="after")
+    def _is_one_tree(self) -> Self:
+        _check_shape(self.nodes)
+        return self
+
+    @cached_property
+    def _by_id(self) -> Mapping[str, Node]:
+        return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def _children(self) -> Mapping[str | None, tuple[Node, ...]]:
+        groups: dict[str | None, list[Node]] = {}
+        for node in self.nodes:
+            groups.setdefault(node.parent, []).append(node)
+        return {parent: tuple(nodes) for parent, nodes in groups.items()}
+
+    @property
+    def root(self) -> Node:
+        """The first user message."""
+        return self._children[None][0]
+
+    def node(self, node_id: str) -> Node:
+        """The node with this id; KeyError if there is none."""
+        return self._by_id[node_id]
+
+    def children(self, node_id: str) -> tuple[Node, ...]:
+        """The nodes that answer this one, in stored order."""
+        return self._children.get(node_id, ())
+
+    def siblings(self, node_id: str) -> tuple[Node, ...]:
+        """All answers to this node's parent, the node itself included."""
+        return self._children[self.node(node_id).parent]
+
+    def path(self, node_id: str) -> tuple[Node, ...]:
+        """The nodes from the root down to this one, both included."""
+        nodes = [self.node(node_id)]
+        while nodes[-1].parent is not None:
+            nodes.append(self.node(nodes[-1].parent))
+        return tuple(reversed(nodes))
+
+    def leaves(self) -> tuple[Node, ...]:
+        """The nodes nobody answered, in stored order."""
+        return tuple(node for node in self.nodes if node.id not in self._children)
+
+    def transcript(self, node_id: str) -> tuple[Message, ...]:
+        """The conversation from the root down to this node, as chat messages."""
+        return tuple(node.message for node in self.path(node_id))
+
+    def turns(self) -> tuple[Node, ...]:
+        """Every user message that got at least one reply, in stored order."""
+        return tuple(node for node in self.nodes if node.role == "user" and node.id in self._children)
+
+
+def _check_shape(nodes: Sequence[Node]) -> None:
+    """Raise MalformedTreeError unless the nodes form one tree of alternating user and assistant messages."""
+    by_id = {node.id: node for node in nodes}
+    if len(by_id) < len(nodes):
+        raise MalformedTreeError("two nodes have the same id")
+    roots = [node for node in nodes if node.parent is None]
+    if len(roots) != 1 or roots[0].role != "user" or roots[0].turn != 1:
+        raise MalformedTreeError(f"a tree has one root, a user message of turn 1; got {[node.id for node in roots]}")
+    for node in nodes:
+        if node.parent is not None:
+            _check_link(node, by_id.get(node.parent))
+    # Turns never fall along a link and rise at every second one, so a cycle is impossible once all links are sound.
+
+
+def _check_link(node: Node, parent: Node | None) -> None:
+    if parent is None:
+        raise MalformedTreeError(f"node {node.id!r} answers {node.parent!r}, which is not in the tree")
+    if node.role == parent.role:
+        raise MalformedTreeError(f"node {node.id!r}: a {node.role} message cannot answer a {parent.role} message")
+    expected = parent.turn + (node.role == "user")
+    if node.turn != expected:
+        raise MalformedTreeError(f"node {node.id!r} is in turn {node.turn}, after {parent.id!r} it must be {expected}")
+
+
+class Presentation(Frozen):
+    """One time a judge was shown two replies: which came first, what it answered, how that was read."""
+
+    first: str
+    """Node id of the reply shown as A."""
+    second: str
+    """Node id of the reply shown as B."""
+    replies: tuple[str, ...]
+    """Raw replies of the judge in the order asked; all but the last could not be read."""
+    said: Choice | None
+    """The parsed verdict; None if no reply could be read (missing, never guessed)."""
+
+    @property
+    def winner(self) -> str | None:
+        """Node id of the preferred reply; None for a tie or a missing verdict."""
+        return {"A": self.first, "B": self.second}.get(self.said or "")
+
+
+class Verdict(Frozen):
+    """What one judge said about two sibling replies, asked in both orders."""
+
+    judge: str
+    a: str
+    """Node id of the earlier sibling; its pair is shown first in `orders[0]`."""
+    b: str
+    orders: tuple[Presentation, Presentation]
+
+    @property
+    def outcome(self) -> Outcome:
+        """Both orders agree: that reply. They disagree, or say tie: a tie. One is missing: missing."""
+        if any(order.said is None for order in self.orders):
+            return "missing"
+        winners = {order.winner for order in self.orders}
+        if len(winners) > 1 or winners == {None}:
+            return "tie"
+        return "a" if winners == {self.a} else "b"
+
+
+class Score(Frozen):
+    """What one judge said about one reply, 1 (ignores this user) to 5 (fits in content and in style)."""
+
+    judge: str
+    node: str
+    replies: tuple[str, ...]
+    """Raw replies of the judge in the order asked; all but the last could not be read."""
+    value: int | None = Field(ge=1, le=5)
+    """None if no reply could be read (missing, never guessed)."""
+
+
+class Annotation(Frozen):
+    """Something a role or a plug-in noted about a node, such as the inducer's notes under the name `hint`."""
+
+    node: str
+    name: str
+    by: str
+    value: JsonValue
