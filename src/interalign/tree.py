@@ -192,3 +192,25 @@ class Annotation(Frozen):
     name: str
     by: str
     value: JsonValue
+
+
+class JudgedTree(Frozen):
+    """A tree with everything said about it, by every judge that was asked."""
+
+    tree: Tree
+    verdicts: tuple[Verdict, ...] = ()
+    scores: tuple[Score, ...] = ()
+    annotations: tuple[Annotation, ...] = ()
+
+    def judges(self) -> tuple[str, ...]:
+        """Names of the judges asked, in the order they were first asked."""
+        return tuple(dict.fromkeys(said.judge for said in (*self.verdicts, *self.scores)))
+
+    def by_judge(self, judge: str) -> Self:
+        """The same tree with what this judge said, and nothing of the others."""
+        return self.model_copy(
+            update={
+                "verdicts": tuple(verdict for verdict in self.verdicts if verdict.judge == judge),
+                "scores": tuple(score for score in self.scores if score.judge == judge),
+            }
+        )

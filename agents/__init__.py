@@ -1,0 +1,1 @@
+"""Who speaks: role protocols, registry, the user, inducer, candidate and judge."""

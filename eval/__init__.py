@@ -1,0 +1,1 @@
+"""Metrics, the ALOE loop, the report and the viewer."""

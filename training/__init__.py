@@ -1,0 +1,1 @@
+"""Trees to datasets to SFT and DPO."""
