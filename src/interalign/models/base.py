@@ -1,21 +1,12 @@
 """What a model is to the rest of the house: messages in, one reply out."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
-from pydantic import Field
-
+from interalign.config import Parameters
 from interalign.tree import Frozen, Message
 
-
-class Parameters(Frozen):
-    """Sampling settings of one seat. None leaves the choice to the provider."""
-
-    temperature: float | None = Field(default=None, ge=0)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    extra: dict[str, Any] = Field(default_factory=dict)
-    """Further request fields for the provider, passed as they are."""
+__all__ = ["ChatModel", "Parameters", "Reply"]
 
 
 class Reply(Frozen):
@@ -29,6 +20,7 @@ class Reply(Frozen):
     completion_tokens: int = 0
 
 
+@runtime_checkable
 class ChatModel(Protocol):
     """Anything that answers a list of chat messages."""
 

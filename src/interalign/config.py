@@ -1,0 +1,164 @@
+"""Settings of a run, read once and passed down."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+
+from interalign.errors import ConfigError
+from interalign.tree import Frozen
+
+Judging = Literal["compare", "score"]
+HookPoint = Literal["after_user", "before_candidates", "after_candidates", "after_judge"]
+S = TypeVar("S", bound="RunSettings")
+
+
+class Parameters(Frozen):
+    """Sampling settings of one seat. None leaves the choice to the provider."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further request fields for the provider, passed as they are."""
+
+
+class SeatParameters(Frozen):
+    """Sampling settings per role."""
+
+    user: Parameters = Parameters(temperature=1.0)
+    inducer: Parameters = Parameters(temperature=0.0)
+    candidate: Parameters = Parameters(temperature=1.0)
+    judge: Parameters = Parameters(temperature=0.0)
+
+
+class CandidateSpec(Frozen):
+    """A candidate's name in trees and reports, and the model (or role) behind it."""
+
+    name: str = Field(min_length=1, pattern=r"^[^\s/+|]+$")
+    model: str = Field(min_length=1)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`NAME=MODEL`, or just `MODEL`, whose name is then its last part (`openai:gpt-4o-mini` -> `gpt-4o-mini`)."""
+        # A model's own query (`world:judge?noise=0.2`) also holds a `=`, but only after a `:`.
+        name, sign, model = text.partition("=")
+        if sign and ":" not in name:
+            return cls(name=name, model=model)
+        tail = text.partition("?")[0].rstrip("/").rpartition("/")[2] or text
+        return cls(name=re.sub(r"[\s/+|]", "-", tail.rpartition(":")[2] or tail), model=text)
+
+
+class RunSettings(Frozen):
+    """What a simulation and an evaluation have in common."""
+
+    turns: int = Field(default=10, ge=1, le=1000)
+    user: str = "world:user"
+    candidate: tuple[CandidateSpec, ...]
+    judge: str = "world:judge"
+    seed: int = 0
+    parameters: SeatParameters = SeatParameters()
+    hooks: dict[HookPoint, tuple[str, ...]] = Field(default_factory=dict)
+    """Plug-ins by the point of the turn graph they attach to, each as `module:attribute` or a registered name."""
+
+    @field_validator("candidate", mode="before")
+    @classmethod
+    def _parse_candidates(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = [value]
+        if isinstance(value, list | tuple):
+            return tuple(CandidateSpec.parse(item) if isinstance(item, str) else item for item in value)
+        return value
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [candidate.name for candidate in self.candidate]
+        if not names:
+            raise ValueError("name at least one candidate")
+        if len(set(names)) < len(names):
+            raise ValueError(f"two candidates are called the same ({', '.join(names)}); name them with NAME=MODEL")
+        return self
+
+
+class SimulationSettings(RunSettings):
+    """Everything that decides what `interalign simulate` grows."""
+
+    personas: str = "world"
+    trees: int = Field(default=10, ge=1)
+    branch: int = Field(default=2, ge=1, le=64)
+    """Replies per turn, the hinted one included."""
+    policy: str = "caterpillar"
+    inducer: str = "world:inducer"
+    """`none`: no notes are taken and no reply is hinted."""
+    candidate: tuple[CandidateSpec, ...] = (CandidateSpec(name="average", model="world:average"),)
+    judging: Judging = "compare"
+
+    @field_validator("policy")
+    @classmethod
+    def _known_policy(cls, value: str) -> str:
+        if not re.fullmatch(r"caterpillar|full|beam:[1-9]\d*", value):
+            raise ValueError(f"{value!r} is none of caterpillar, full, beam:K with K a number from 1")
+        return value
+
+    @model_validator(mode="after")
+    def _full_tree_is_bounded(self) -> Self:
+        if self.policy == "full" and self.branch**self.turns > 100_000:
+            raise ValueError(
+                f"policy full with branch {self.branch} and {self.turns} turns means {self.branch**self.turns:,} leaves "
+                "a tree; use fewer turns or beam:K"
+            )
+        return self
+
+
+class EvaluationSettings(RunSettings):
+    """Everything that decides what `interalign evaluate` measures."""
+
+    cases: str = "world"
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first `limit` cases; None: all."""
+
+
+class Runtime(Frozen):
+    """How a run is carried out. Nothing here changes what comes out, so none of it is part of a run's identity."""
+
+    base_url: str | None = None
+    """Serves every `openai:` model of the run."""
+    concurrency: int = Field(default=16, ge=1, le=4096)
+    """Model calls in flight, over all trees."""
+    deadline: float = Field(default=120.0, gt=0)
+    """Total seconds for one call."""
+
+
+def identity_of(settings: RunSettings, **more: JsonValue) -> dict[str, JsonValue]:
+    """Every setting that must not change once a run has begun, as plain JSON. More trees extend a run."""
+    return {**settings.model_dump(mode="json", exclude={"trees", "limit"}), **more}
+
+
+def build(kind: type[S], given: Mapping[str, object]) -> S:
+    """Settings of this kind from option values; ConfigError names the first option that does not fit."""
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"])
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            reason = f"no such setting; there are {', '.join(kind.model_fields)}"
+        raise ConfigError(f"{option + ': ' if option else ''}{reason}") from None
+
+
+def read_yaml(path: Path) -> dict[str, object]:
+    """The settings in a YAML file, keyed as the command line's options; ConfigError if it is not a mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: cannot be read as YAML ({reason})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{path}: expected settings as `name: value` lines, got {type(values).__name__}")
+    return {key.replace("-", "_"): value for key, value in values.items()}
