@@ -1,0 +1,106 @@
+"""The judge: persona + conversation + replies -> what suits this user. Asked in both orders, read strictly."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from itertools import combinations
+from typing import cast
+
+from interalign.agents.protocols import At, ChoiceOpinion, Comparison, Judge, ScoreOpinion, Scoring
+from interalign.agents.speaker import Speaker
+from interalign.agents.templates import render
+from interalign.agents.transcripts import with_last
+from interalign.errors import BadContentError
+from interalign.personas import Persona
+from interalign.seeds import addressed_seed
+from interalign.tree import Choice, Message, Node, Presentation, Score, Verdict
+
+
+class PromptedJudge:
+    """A chat model that judges."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        self._speaker = speaker
+
+    async def compare(self, ask: Comparison) -> ChoiceOpinion:
+        """The parsed verdict of one presentation; value None if no reply could be read."""
+        values = {"persona": ask.persona, "first": ask.first, "second": ask.second}
+        prompt = render("judge_compare", message=ask.transcript[-1].content, **values)
+        heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_verdict)
+        return ChoiceOpinion(value=heard.value, replies=heard.replies)
+
+    async def score(self, ask: Scoring) -> ScoreOpinion:
+        """The parsed score of one reply; value None if no reply could be read."""
+        prompt = render(
+            "judge_score", message=ask.transcript[-1].content, persona=ask.persona, reply=ask.reply
+        )
+        heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_score)
+        return ScoreOpinion(value=heard.value, replies=heard.replies)
+
+
+def parse_verdict(reply: str) -> Choice:
+    """X of a last non-empty line `Verdict: X` with X one of A, B, tie; BadContentError for anything else.
+
+    Two verdict lines that differ are bad content too: which one is meant would be a guess.
+    """
+    return cast(Choice, _last_line_value(reply, r"Verdict: (A|B|tie)", "Verdict: A, B or tie"))
+
+
+def parse_score(reply: str) -> int:
+    """N of a last non-empty line `Score: N` with N in 1..5; BadContentError for anything else."""
+    return int(_last_line_value(reply, r"Score: ([1-5])", "Score: N, 1 to 5"))
+
+
+def _last_line_value(reply: str, pattern: str, expected: str) -> str:
+    lines = [line for line in reply.split("\n") if line.strip()]
+    found = [match[1] for line in lines if (match := re.fullmatch(pattern, line.rstrip("\r")))]
+    last = re.fullmatch(pattern, lines[-1].rstrip("\r")) if lines else None
+    if last is None:
+        raise BadContentError(f"expected a last line '{expected}', got {(lines or [''])[-1][:200]!r}", reply)
+    if len(set(found)) > 1:
+        raise BadContentError(f"two different answers in one reply: {', '.join(found)}", reply)
+    return last[1]
+
+
+async def compare_siblings(
+    judge: Judge, name: str, at: At, persona: Persona, transcript: Sequence[Message], replies: Sequence[Node]
+) -> list[Verdict]:
+    """A verdict for every pair of siblings, each asked in both orders so that no position is favoured.
+
+    n replies take n (n - 1) judge calls; with more than two or three, scoring is cheaper.
+    """
+
+    async def one(first: Node, second: Node) -> Presentation:
+        place = _at(at, f"{first.id}|{second.id}")
+        ask = Comparison(
+            at=place, persona=persona, transcript=tuple(transcript), first=first.text, second=second.text
+        )
+        opinion = await judge.compare(ask)
+        return Presentation(first=first.id, second=second.id, replies=opinion.replies, said=opinion.value)
+
+    pairs = list(combinations(replies, 2))
+    async with asyncio.TaskGroup() as group:
+        asked = [(group.create_task(one(a, b)), group.create_task(one(b, a))) for a, b in pairs]
+    return [
+        Verdict(judge=name, a=a.id, b=b.id, orders=(forward.result(), backward.result()))
+        for (a, b), (forward, backward) in zip(pairs, asked, strict=True)
+    ]
+
+
+async def score_siblings(
+    judge: Judge, name: str, at: At, persona: Persona, transcript: Sequence[Message], replies: Sequence[Node]
+) -> list[Score]:
+    """A score for every sibling on its own: n replies take n judge calls."""
+
+    async def one(reply: Node) -> Score:
+        ask = Scoring(at=_at(at, reply.id), persona=persona, transcript=tuple(transcript), reply=reply.text)
+        opinion = await judge.score(ask)
+        return Score(judge=name, node=reply.id, replies=opinion.replies, value=opinion.value)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(reply)) for reply in replies]
+    return [task.result() for task in tasks]
+
+
+def _at(at: At, node: str) -> At:
+    return at.model_copy(update={"node": node, "seed": addressed_seed(at.seed, node)})

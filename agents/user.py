@@ -1,0 +1,37 @@
+"""The user: plays a persona, and sees the conversation from the other side."""
+
+from collections.abc import Sequence
+
+from interalign.agents.protocols import Said, UserAsk
+from interalign.agents.speaker import Speaker, read_text
+from interalign.agents.templates import render
+from interalign.errors import BadContentError
+from interalign.personas import Persona
+from interalign.tree import Message
+
+
+class PromptedUser:
+    """A chat model that plays the persona."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        self._speaker = speaker
+
+    async def __call__(self, ask: UserAsk) -> Said:
+        """The user's next message; BadContentError after the last unusable reply."""
+        heard = await self._speaker.ask(ask.at, user_messages(ask.persona, ask.transcript), read_text)
+        if heard.value is None:
+            raise BadContentError(f"the user said nothing usable in turn {ask.turn}, asked {len(heard.replies)} times")
+        return Said(text=heard.value, call=heard.call)
+
+
+def user_messages(persona: Persona, transcript: Sequence[Message]) -> list[Message]:
+    """The persona's prompt and the conversation with sides exchanged: what the user said, this model said.
+
+    The persona comes anew from its own values in every turn; nothing of an earlier prompt is reused.
+    """
+    begin = Message(role="user", content=render("user_begin"))
+    return [Message(role="system", content=render("user", persona=persona)), begin, *map(_flipped, transcript)]
+
+
+def _flipped(message: Message) -> Message:
+    return Message(role="assistant" if message.role == "user" else "user", content=message.content)
