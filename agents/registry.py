@@ -1,0 +1,86 @@
+"""Roles by name: built-in models, the entry-point group `interalign.roles`, or `module:attribute`.
+
+Nothing is imported that the user did not name.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, cast
+
+from interalign.agents.candidate import PromptedCandidate
+from interalign.agents.inducer import PromptedInducer
+from interalign.agents.judge import PromptedJudge
+from interalign.agents.plugin import RecordedJudge, RecordedRole, RunnableModel
+from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRole
+from interalign.agents.speaker import Speaker
+from interalign.agents.user import PromptedUser
+from interalign.config import Parameters
+from interalign.errors import ConfigError
+from interalign.ledger import Ledger
+from interalign.models.base import ChatModel
+from interalign.models.resolve import is_model_name
+
+GROUP = "interalign.roles"
+Kind = Literal["user", "inducer", "candidate", "judge"]
+Role = UserRole | Inducer | Candidate | Judge
+_PROMPTED: dict[Kind, Callable[[Speaker], Role]] = {
+    "user": PromptedUser,
+    "inducer": PromptedInducer,
+    "candidate": PromptedCandidate,
+    "judge": PromptedJudge,
+}
+
+
+def registered_roles() -> dict[str, EntryPoint]:
+    """Installed plug-in roles by name; none of them is imported."""
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def load_plugin(spec: str) -> Any:
+    """The object a plug-in name stands for; ConfigError if there is none or it cannot be imported."""
+    entry = registered_roles().get(spec)
+    module, colon, attribute = (entry.value if entry else spec).partition(":")
+    if not colon:
+        raise ConfigError(f"no role or model is called {spec!r}; `interalign roles list` shows the installed ones")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"role {spec!r} cannot be loaded: {error}") from error
+    # A class is a role's blueprint: it is built once, without arguments.
+    return found() if isinstance(found, type) else found
+
+
+def is_plugin_name(spec: str) -> bool:
+    """Whether the spec names a plug-in rather than a model."""
+    return spec in registered_roles() or not is_model_name(spec)
+
+
+def seat_role(
+    kind: Kind, spec: str, parameters: Parameters, ledger: Ledger, resolve: Callable[[str], ChatModel]
+) -> Role:
+    """The role behind a spec, ready to be asked. `resolve` turns a model name into a model (one object a name)."""
+    if not is_plugin_name(spec):
+        return _PROMPTED[kind](Speaker(kind, resolve(spec), parameters, ledger))
+    plugin = load_plugin(spec)
+    if hasattr(plugin, "ainvoke"):
+        return _PROMPTED[kind](Speaker(kind, RunnableModel(spec, plugin), parameters, ledger))
+    if isinstance(plugin, ChatModel):
+        return _PROMPTED[kind](Speaker(kind, plugin, parameters, ledger))
+    if kind == "judge" and (hasattr(plugin, "compare") or hasattr(plugin, "score")):
+        return RecordedJudge(spec, plugin, ledger)
+    if kind != "judge" and callable(plugin):
+        return cast(Role, RecordedRole(kind, spec, plugin, ledger))
+    needs = "an object with `compare` or `score`" if kind == "judge" else "an async callable"
+    raise ConfigError(f"{kind} {spec!r} is {type(plugin).__name__}; expected {needs}, a Runnable or a graph")
+
+
+def load_hook(spec: str) -> Hook:
+    """The hook a plug-in name stands for; ConfigError if it is not callable."""
+    plugin = load_plugin(spec)
+    if not callable(plugin):
+        raise ConfigError(f"hook {spec!r} is {type(plugin).__name__}; expected an async callable")
+    return cast(Hook, plugin)

@@ -1,0 +1,201 @@
+"""The one turn graph: user -> inducer -> candidates side by side -> judge. Nothing else says who speaks when.
+
+Growing a tree, evaluating a model and stepping by hand all run this graph; they differ in who sits in the seats.
+"""
+
+import asyncio
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+
+from interalign.agents.judge import compare_siblings, score_siblings
+from interalign.agents.protocols import (
+    At,
+    Candidate,
+    CandidateAsk,
+    Hook,
+    HookView,
+    Inducer,
+    InducerAsk,
+    Judge,
+    UserAsk,
+    UserRole,
+)
+from interalign.config import HookPoint, Judging
+from interalign.personas import Persona
+from interalign.seeds import addressed_seed
+from interalign.tree import Annotation, Frozen, Message, Node, Score, Verdict
+
+
+@dataclass(frozen=True)
+class Seats:
+    """Who sits where: the run context of every graph. Roles come in here, never as globals."""
+
+    user: UserRole
+    candidates: Mapping[str, Candidate]
+    """By name, in order; a turn's replies go round this table."""
+    inducer: Inducer | None = None
+    """None: no notes, and no reply is hinted."""
+    judge: Judge | None = None
+    """None: the replies are not judged."""
+    judge_name: str = "judge"
+    judging: Judging = "compare"
+    branch: int = 1
+    """Replies per turn, the hinted one included."""
+    hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]] = field(default_factory=dict)
+
+
+class Conversation(Frozen):
+    """What stays the same over the turns of one tree."""
+
+    tree: str
+    case: str
+    """Addresses the user's randomness: conversations of one case meet the same user whoever answers."""
+    seed: int
+    """Seed of the run."""
+    persona: Persona
+    turns: int
+    samples: int = 3
+    """How many answers may be asked for at one place until one can be used."""
+
+    def at(self, node: str, *address: str | int) -> At:
+        """Where a role is asked to make or judge `node`; `address` seeds its randomness."""
+        seed = addressed_seed(self.seed, self.case, *address)
+        return At(tree=self.tree, node=node, seed=seed, samples=self.samples)
+
+
+class TurnState(TypedDict, total=False):
+    """State of the turn graph. In: the first three; `transcript` ends with the reply that is continued, if any."""
+
+    conversation: Conversation
+    parent: Node | None
+    transcript: tuple[Message, ...]
+    user: Node
+    hint: str | None
+    replies: tuple[Node, ...]
+    verdicts: tuple[Verdict, ...]
+    scores: tuple[Score, ...]
+    annotations: Annotated[tuple[Annotation, ...], operator.add]
+
+
+async def user(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
+    """The persona speaks."""
+    conversation, parent = state["conversation"], state["parent"]
+    turn = 1 if parent is None else parent.turn + 1
+    node_id = "u" if parent is None else f"{parent.id}/u"
+    ask = UserAsk(
+        at=conversation.at(node_id, turn, "user"),
+        persona=conversation.persona,
+        transcript=state["transcript"],
+        turn=turn,
+    )
+    said = await runtime.context.user(ask)
+    node = Node(
+        id=node_id, parent=parent and parent.id, turn=turn, role="user", text=said.text, by="user", call=said.call
+    )
+    update = {"user": node, "transcript": (*state["transcript"], node.message)}
+    return await _with_hooks("after_user", state, update, runtime.context)
+
+
+async def inducer(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
+    """Somebody who does not know the persona writes down what has come to light."""
+    if runtime.context.inducer is None:
+        return await _with_hooks("before_candidates", state, {"hint": None}, runtime.context)
+    node = state["user"]
+    said = await runtime.context.inducer(
+        InducerAsk(at=state["conversation"].at(node.id, node.id, "inducer"), transcript=state["transcript"])
+    )
+    notes = Annotation(node=node.id, name="hint", by="inducer", value=said.text)
+    return await _with_hooks(
+        "before_candidates", state, {"hint": said.text, "annotations": (notes,)}, runtime.context
+    )
+
+
+async def candidates(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
+    """All replies of the turn, side by side; the first one is tailored with the notes, if there are any."""
+    seats = runtime.context
+    names = list(seats.candidates)
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(_reply(state, seats, names[index % len(names)], index + 1))
+            for index in range(seats.branch)
+        ]
+    return await _with_hooks(
+        "after_candidates", state, {"replies": tuple(task.result() for task in tasks)}, seats
+    )
+
+
+async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node:
+    asked = state["user"]
+    parent = state["parent"]
+    node_id = str(number) if parent is None else f"{parent.id}/{number}"
+    hint = state["hint"] if number == 1 else None
+    ask = CandidateAsk(
+        at=state["conversation"].at(node_id, node_id, "candidate"), transcript=state["transcript"], hint=hint
+    )
+    said = await seats.candidates[name](ask)
+    by = name if hint is None else f"{name}+hint"
+    return Node(
+        id=node_id, parent=asked.id, turn=asked.turn, role="assistant", text=said.text, by=by, call=said.call
+    )
+
+
+async def judge(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
+    """Somebody who knows the persona says which reply suits it, or how well each does."""
+    seats = runtime.context
+    replies = state["replies"]
+    update: dict[str, Any] = {"verdicts": (), "scores": ()}
+    if seats.judge is not None:
+        conversation = state["conversation"]
+        at = conversation.at(state["user"].id, state["user"].id, "judge")
+        siblings = (at, conversation.persona, state["transcript"], replies)
+        if seats.judging == "compare":
+            update["verdicts"] = tuple(await compare_siblings(seats.judge, seats.judge_name, *siblings))
+        else:
+            update["scores"] = tuple(await score_siblings(seats.judge, seats.judge_name, *siblings))
+    return await _with_hooks("after_judge", state, update, seats)
+
+
+async def _with_hooks(point: HookPoint, state: TurnState, update: dict[str, Any], seats: Seats) -> dict[str, Any]:
+    """The update, with what the plug-ins at this point of the graph have to add to it."""
+    hooks = seats.hooks.get(point, ())
+    if not hooks:
+        return update
+    view = _view(TurnState(**{**state, **update}))  # type: ignore[typeddict-item]
+    added = [
+        Annotation(node=node, name=name, by=by, value=value)
+        for by, hook in hooks
+        for node, values in (await hook(view)).items()
+        for name, value in values.items()
+    ]
+    return {**update, "annotations": (*update.get("annotations", ()), *added)}
+
+
+def _view(state: TurnState) -> HookView:
+    node = state["user"]
+    return HookView(
+        at=state["conversation"].at(node.id, node.id, "hook"),
+        persona=state["conversation"].persona,
+        transcript=state["transcript"],
+        user=node,
+        hint=state.get("hint"),
+        replies=state.get("replies", ()),
+        verdicts=state.get("verdicts", ()),
+        scores=state.get("scores", ()),
+    )
+
+
+@cache
+def turn_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
+    """The compiled turn graph; its context is `Seats`."""
+    graph = StateGraph(TurnState, context_schema=Seats)
+    graph.add_sequence([user, inducer, candidates, judge])
+    graph.add_edge(START, "user")
+    graph.add_edge("judge", END)
+    return graph.compile(name="turn")

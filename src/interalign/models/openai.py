@@ -1,0 +1,52 @@
+"""`openai:` models: any OpenAI-compatible server."""
+
+import os
+
+from interalign.config import Runtime
+from interalign.errors import ConfigError, FailedTreeError, InteralignError, StopError
+from interalign.models.langchain import LangChainModel
+
+
+class OpenAIModel(LangChainModel):
+    """ChatOpenAI with its retries off. What a server's error means is decided here, once."""
+
+    def __init__(self, name: str, runtime: Runtime) -> None:
+        from langchain_openai import ChatOpenAI
+
+        self._server = runtime.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        chat = ChatOpenAI(
+            model=name.partition(":")[2],
+            base_url=self._server,
+            api_key=_key(self._server),  # type: ignore[arg-type]
+            max_retries=0,
+            timeout=runtime.deadline,
+        )
+        super().__init__(name, chat)
+
+    def translate(self, error: Exception) -> InteralignError:
+        """A key, a model or a server that is not there stops the run; anything else ends this conversation only."""
+        import openai
+
+        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            return StopError(f"{self._server} refused the key; set OPENAI_API_KEY and run the same command again")
+        if isinstance(error, openai.NotFoundError):
+            return StopError(f"{self._server} has no model {self.name!r} (404); name one it serves")
+        if isinstance(error, openai.APITimeoutError):
+            return FailedTreeError(f"{self._server} did not answer within the deadline; raise --deadline")
+        if isinstance(error, openai.APIConnectionError):
+            return StopError(f"{self._server} cannot be reached; start the server or mend --base-url, then run again")
+        return super().translate(error)
+
+
+def openai_model(spec: str, runtime: Runtime) -> OpenAIModel:
+    """The model behind `openai:NAME`, served by `runtime.base_url`, OPENAI_BASE_URL or OpenAI itself."""
+    return OpenAIModel(spec, runtime)
+
+
+def _key(server: str) -> str:
+    key = os.environ.get("OPENAI_API_KEY")
+    if key:
+        return key
+    if "api.openai.com" in server:
+        raise ConfigError("no key for api.openai.com: set OPENAI_API_KEY, or name your own server with --base-url")
+    return "none"  # Servers of one's own often want no key, but the client wants a value.

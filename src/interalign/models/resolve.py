@@ -1,0 +1,55 @@
+"""From a model name to a model."""
+
+import importlib.util
+
+from interalign.config import Runtime
+from interalign.errors import ConfigError
+from interalign.models.base import ChatModel
+
+_OWN = ("world", "openai", "hf")
+
+
+def is_model_name(spec: str) -> bool:
+    """Whether the spec reads as a model, `provider:name`, and not as a plug-in, `module:attribute`.
+
+    Ours and every installed LangChain integration are providers; otherwise an importable module with an attribute
+    that can be one is a plug-in.
+    """
+    provider, colon, name = spec.partition(":")
+    if not colon or not name:
+        return False
+    if provider in _OWN or _importable(f"langchain_{provider.replace('-', '_')}"):
+        return True
+    return not (all(part.isidentifier() for part in name.split(".")) and _importable(provider))
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def resolve_model(spec: str, runtime: Runtime) -> ChatModel:
+    """The model called `spec`: `world:...`, `openai:...`, `hf:...`, or any `provider:name` of LangChain.
+
+    Raises ConfigError if there is no such model or something it needs (a key, an extra, a folder) is missing.
+    """
+    provider, colon, name = spec.partition(":")
+    if not colon or not name:
+        raise ConfigError(f"model {spec!r}: expected PROVIDER:NAME, such as world:attentive or openai:gpt-4o-mini")
+    if provider == "world":
+        from interalign.models.world import world_model
+
+        return world_model(name)
+    if provider == "openai":
+        from interalign.models.openai import openai_model
+
+        return openai_model(spec, runtime)
+    if provider == "hf":
+        from interalign.models.local import hf_model
+
+        return hf_model(spec)
+    from interalign.models.langchain import langchain_model
+
+    return langchain_model(spec)
