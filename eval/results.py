@@ -1,0 +1,391 @@
+"""From scores to the report: typed results in the schema of `interalign report --json` (docs/report.md)."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any, Literal, Self
+
+from pydantic import JsonValue, model_validator
+
+from interalign.errors import MetricError
+from interalign.eval import metrics
+from interalign.eval.counts import (
+    JudgeFigures,
+    SimulatorFigures,
+    judge_figures,
+    judge_names,
+    simulator_figures,
+)
+from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
+from interalign.personas import Persona
+from interalign.tree import Frozen, JudgedTree
+
+SCHEMA: Literal[1] = 1
+FEW_PROFILES = 8
+"""With fewer profiles the intervals are noticeably too narrow (simulated in docs/report.md)."""
+WORLD_NOTE = (
+    "Figures from the embedded world (world:...) validate the pipeline; they say nothing about how good a language "
+    "model is."
+)
+
+
+class ScoredCase(Frozen):
+    """One conversation of an evaluation: which candidate, which case, and its linear tree with the judge's scores."""
+
+    candidate: str
+    case: str
+    profile: tuple[str, ...]
+    """The persona's profile: cases with equal profiles are resampled together."""
+    judged: JudgedTree | None
+    """None if the conversation failed before its first reply: every score is missing."""
+
+
+class CandidateScores(Frozen):
+    """s(c, k) of one candidate: for every case its scores at turns 1..K, None where missing."""
+
+    name: str
+    scores: Mapping[str, Sequence[float | None]]
+    """Case id -> K scores. A reply's score is 1 to 5; where several replies share a turn, their mean."""
+    profile_of: Mapping[str, str]
+    """Case id -> profile."""
+
+    @model_validator(mode="after")
+    def _is_rectangular(self) -> Self:
+        if len({len(row) for row in self.scores.values()}) > 1:
+            raise MetricError(f"candidate {self.name!r}: every case needs a score, or None, for each of the K turns")
+        if missing := self.scores.keys() - self.profile_of.keys():
+            raise MetricError(f"candidate {self.name!r}: no profile for case {min(missing)!r}")
+        return self
+
+    @property
+    def turns(self) -> int:
+        """K; 0 without cases."""
+        return max(map(len, self.scores.values()), default=0)
+
+
+class CandidateResult(Frozen):
+    """The ALOE figures of one candidate; None is a figure that is not defined (`Report.notes` says why)."""
+
+    name: str
+    n_cases: int
+    n_profiles: int
+    missing: int
+    """Scores that should be there and are not: n_cases * K minus the sum of n."""
+    n: tuple[int, ...]
+    """Scores at turn k."""
+    al: tuple[float | None, ...]
+    al_k_ci: tuple[Interval | None, ...]
+    """Interval of AL(k), each turn on its own."""
+    al_mean: float | None
+    al_ci: Interval | None
+    ir: float | None
+    ir_ci: Interval | None
+    r2: float | None
+    n_al: tuple[float | None, ...]
+    n_ir: float | None
+    n_r2: float | None
+
+
+class Comparison(Frozen):
+    """Candidate a minus candidate b, paired by case and turn."""
+
+    a: str
+    b: str
+    delta_al: float | None
+    ci: Interval | None
+    p: float | None
+    """Two-sided, by flipping the signs of whole profiles; not adjusted for the number of comparisons."""
+    p_holm: float | None
+    """The same, adjusted for all comparisons of this report (Holm)."""
+    delta_ir: float | None
+    delta_ir_ci: Interval | None
+    n: int
+    """Cases that both have."""
+    n_profiles: int
+
+
+class Bootstrap(Frozen):
+    """How the intervals were made."""
+
+    unit: Literal["profile"] = "profile"
+    resamples: int
+    level: float = LEVEL
+    seed: int
+
+
+class Usage(Frozen):
+    """What one role cost."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Report(Frozen):
+    """What `report --json` prints; `schema` rises when a key changes its meaning or goes away."""
+
+    schema_: Literal[1] = SCHEMA
+    run: Mapping[str, JsonValue]
+    candidates: tuple[CandidateResult, ...]
+    comparisons: tuple[Comparison, ...]
+    judge: JudgeFigures
+    simulator: SimulatorFigures
+    usage: Mapping[str, Usage]
+    kind: Literal["evaluation", "simulation"]
+    turns: int
+    """K."""
+    n_cases: int
+    n_profiles: int
+    bootstrap: Bootstrap
+    notes: tuple[str, ...]
+    """What a reader has to know before believing the figures, one sentence each."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values under the keys of the contract."""
+        fields = self.model_dump()
+        return {"schema": fields.pop("schema_"), **fields}
+
+
+def candidate_scores(cases: Sequence[ScoredCase], turns: int, judge: str | None = None) -> tuple[CandidateScores, ...]:
+    """The scores of each candidate, in order of appearance, by one judge (None: the newest).
+
+    `turns` is K: what a short or failed conversation lacks is missing. Raises MetricError for a case that a candidate
+    has twice, a tree with two replies in a turn, or a reply after turn K.
+    """
+    judge = judge or _newest([case.judged for case in cases if case.judged is not None])
+    rows: dict[str, dict[str, list[float | None]]] = {}
+    profiles: dict[str, dict[str, str]] = {}
+    for case in cases:
+        mine = rows.setdefault(case.candidate, {})
+        if case.case in mine:
+            raise MetricError(f"candidate {case.candidate!r} has case {case.case!r} twice; give each case one tree")
+        mine[case.case] = _linear_scores(case, turns, judge)
+        profiles.setdefault(case.candidate, {})[case.case] = _profile_key(case.profile)
+    return tuple(CandidateScores(name=name, scores=rows[name], profile_of=profiles[name]) for name in rows)
+
+
+def candidate_result(candidate: CandidateScores, *, resamples: int = RESAMPLES, seed: int = 0) -> CandidateResult:
+    """AL, IR, R2, their normalised forms and their intervals for one candidate."""
+    scores = metrics.score_matrix(list(candidate.scores.values()), candidate.turns)
+    profiles = [candidate.profile_of[case] for case in candidate.scores]
+    al, n = metrics.alignment_level(scores)
+    intervals = level_intervals(scores, profiles, resamples=resamples, seed=seed)
+    return CandidateResult(
+        name=candidate.name,
+        n_cases=len(scores),
+        n_profiles=len(set(profiles)),
+        missing=scores.size - sum(n),
+        n=n,
+        al=al,
+        al_k_ci=intervals.al,
+        al_mean=metrics.mean_alignment_level(al),
+        al_ci=intervals.al_mean,
+        ir=metrics.improvement_rate(al),
+        ir_ci=intervals.ir,
+        r2=metrics.r_squared(al),
+        n_al=metrics.normalised_levels(al),
+        n_ir=metrics.normalised_improvement_rate(al),
+        n_r2=metrics.normalised_r_squared(al),
+    )
+
+
+def comparisons(
+    candidates: Sequence[CandidateScores], *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[Comparison, ...]:
+    """Every pair of candidates, the earlier one as a, over the cases that both have."""
+    found = [_comparison(a, b, resamples, seed) for a, b in combinations(candidates, 2)]
+    adjusted = holm([comparison.p for comparison in found])
+    return tuple(comparison.model_copy(update={"p_holm": p}) for comparison, p in zip(found, adjusted, strict=True))
+
+
+def evaluation_report(
+    run: Mapping[str, JsonValue],
+    candidates: Sequence[CandidateScores],
+    judged: Sequence[JudgedTree],
+    usage: Mapping[str, Any],
+    *,
+    judge: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Report:
+    """The report of an evaluation: `candidates` from `candidate_scores`, `judged` the trees they came from.
+
+    `run` is shown as it is; its `user`, if any, names the user agent. `judge` must be the one whose scores these are
+    (None: the newest). Raises MetricError if two candidates share a name or differ in the number of turns.
+    """
+    kept = [candidate for candidate in candidates if candidate.scores]
+    if len({candidate.turns for candidate in kept}) > 1:
+        raise MetricError("candidates with different numbers of turns cannot be compared; score all with the same K")
+    if len({candidate.name for candidate in candidates}) < len(candidates):
+        raise MetricError("two candidates have the same name; give each its own with --candidate NAME=MODEL")
+    # No pair of an evaluation differs by its hint, so trees need no profile for the judge's figures.
+    profile_of = {tree.tree.id: tree.tree.persona for tree in judged}
+    turns = max((candidate.turns for candidate in candidates), default=0)
+    figures = judge_figures(judged, judge or _newest(judged), profile_of, turns=turns, resamples=resamples, seed=seed)
+    return _report("evaluation", run, candidates, judged, figures, usage, turns, resamples, seed)
+
+
+def simulation_report(
+    run: Mapping[str, JsonValue],
+    judged: Sequence[JudgedTree],
+    personas: Sequence[Persona],
+    usage: Mapping[str, Any],
+    *,
+    turns: int,
+    judge: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Report:
+    """The report of a simulation: the judge, the hint, the user agent; figures by candidate only if scores exist.
+
+    A case is a tree; where a candidate has several scored replies in a turn of it, their mean counts. `personas` must
+    hold every persona of the trees (MetricError otherwise); `turns` is K.
+    """
+    profiles = {persona.id: _profile_key(persona.profile) for persona in personas}
+    for tree in judged:
+        if tree.tree.persona not in profiles:
+            raise MetricError(f"tree {tree.tree.id!r} has persona {tree.tree.persona!r}, which was not passed")
+    judge = judge or _newest(judged)
+    profile_of = {tree.tree.id: profiles[tree.tree.persona] for tree in judged}
+    figures = judge_figures(judged, judge, profile_of, turns=turns, resamples=resamples, seed=seed)
+    candidates = _branching_scores(judged, profile_of, turns, judge)
+    return _report("simulation", run, candidates, judged, figures, usage, turns, resamples, seed, profile_of)
+
+
+def _report(
+    kind: Literal["evaluation", "simulation"],
+    run: Mapping[str, JsonValue],
+    candidates: Sequence[CandidateScores],
+    judged: Sequence[JudgedTree],
+    judge: JudgeFigures,
+    usage: Mapping[str, Any],
+    turns: int,
+    resamples: int,
+    seed: int,
+    profile_of: Mapping[str, str] | None = None,
+) -> Report:
+    results = tuple(candidate_result(candidate, resamples=resamples, seed=seed) for candidate in candidates)
+    compared = comparisons(candidates, resamples=resamples, seed=seed)
+    cases = dict(profile_of or {}) | {case: scores.profile_of[case] for scores in candidates for case in scores.scores}
+    user = run.get("user")
+    return Report(
+        run=run,
+        candidates=results,
+        comparisons=compared,
+        judge=judge,
+        simulator=simulator_figures(judged, user if isinstance(user, str) else None),
+        usage={role: Usage.model_validate(used) for role, used in usage.items()},
+        kind=kind,
+        turns=turns,
+        n_cases=len(cases),
+        n_profiles=len(set(cases.values())),
+        bootstrap=Bootstrap(resamples=resamples, seed=seed),
+        notes=_notes(run, results, judge, len(set(cases.values()))),
+    )
+
+
+def _comparison(a: CandidateScores, b: CandidateScores, resamples: int, seed: int) -> Comparison:
+    shared = [case for case in a.scores if case in b.scores]
+    difference = paired_difference(
+        metrics.score_matrix([a.scores[case] for case in shared], a.turns),
+        metrics.score_matrix([b.scores[case] for case in shared], a.turns),
+        [a.profile_of[case] for case in shared],
+        resamples=resamples,
+        seed=seed,
+    )
+    return Comparison(a=a.name, b=b.name, p_holm=None, **difference._asdict())
+
+
+def _linear_scores(case: ScoredCase, turns: int, judge: str | None) -> list[float | None]:
+    row: list[float | None] = [None] * turns
+    if case.judged is None:
+        return row
+    value = {score.node: score.value for score in case.judged.scores if score.judge == judge}
+    replies = [node for node in case.judged.tree.nodes if node.role == "assistant"]
+    if len({node.turn for node in replies}) < len(replies):
+        raise MetricError(
+            f"case {case.case!r} of {case.candidate!r} has two replies in a turn; an evaluation is linear"
+        )
+    for node in replies:
+        if node.turn > turns:
+            raise MetricError(
+                f"case {case.case!r} of {case.candidate!r} has a reply after turn {turns}; pass its turns"
+            )
+        row[node.turn - 1] = value.get(node.id)
+    return row
+
+
+def _branching_scores(
+    judged: Sequence[JudgedTree], profile_of: Mapping[str, str], turns: int, judge: str | None
+) -> tuple[CandidateScores, ...]:
+    """Scores by who spoke (`NAME` and `NAME+hint` apart), one case a tree: the mean of its replies at each turn."""
+    values: dict[str, dict[tuple[str, int], list[int]]] = {}
+    for tree in judged:
+        for score in tree.scores:
+            if score.judge == judge and score.value is not None:
+                node = tree.tree.node(score.node)
+                values.setdefault(node.by, {}).setdefault((tree.tree.id, node.turn), []).append(score.value)
+    return tuple(
+        CandidateScores(
+            name=name,
+            scores={tree.tree.id: [_mean(found.get((tree.tree.id, k), [])) for k in _upto(turns)] for tree in judged},
+            profile_of=profile_of,
+        )
+        for name, found in values.items()
+    )
+
+
+def _notes(
+    run: Mapping[str, JsonValue], results: Sequence[CandidateResult], judge: JudgeFigures, profiles: int
+) -> tuple[str, ...]:
+    names = [judge.name, *(result.name for result in results)]
+    notes = [WORLD_NOTE] if _names_world(dict(run)) or _names_world(list(names)) else []
+    if profiles < 2:
+        notes.append("No intervals and no p: they compare profiles, and there are fewer than two.")
+    elif profiles < FEW_PROFILES:
+        notes.append(f"The intervals rest on {profiles} profiles only; with under {FEW_PROFILES} they are too narrow.")
+    for result in results:
+        notes.extend(_why_null(result))
+    if judge.missing:
+        notes.append(
+            f"{judge.missing} of {judge.asked} questions to the judge have no readable answer; none was guessed."
+        )
+    return tuple(notes)
+
+
+def _why_null(result: CandidateResult) -> list[str]:
+    notes = []
+    if result.missing:
+        notes.append(f"{result.name}: {result.missing} scores are missing; n is lower at those turns.")
+    empty = [str(turn) for turn, n in enumerate(result.n, start=1) if n == 0]
+    if empty:
+        notes.append(f"{result.name}: no score at turn {', '.join(empty)}, so AL there and IR are undefined.")
+    elif len(result.al) < 2:
+        notes.append(f"{result.name}: IR needs at least two turns.")
+    elif result.n_ir is None:
+        notes.append(f"{result.name}: AL is flat, so R2, N-AL, N-IR and N-R2 are undefined.")
+    return notes
+
+
+def _names_world(value: JsonValue | list[str | None]) -> bool:
+    """Whether a model of the embedded world is named anywhere in `value`, alone or as NAME=world:..."""
+    if isinstance(value, str):
+        return value.startswith("world:") or "=world:" in value
+    if isinstance(value, Mapping):
+        return any(map(_names_world, value.values()))
+    return isinstance(value, list) and any(map(_names_world, value))
+
+
+def _newest(judged: Sequence[JudgedTree]) -> str | None:
+    return next(reversed(judge_names(judged)), None)
+
+
+def _profile_key(profile: Sequence[str]) -> str:
+    return "\n".join(profile)
+
+
+def _mean(values: Sequence[int]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _upto(turns: int) -> range:
+    return range(1, turns + 1)
