@@ -31,9 +31,7 @@ class PromptedJudge:
 
     async def score(self, ask: Scoring) -> ScoreOpinion:
         """The parsed score of one reply; value None if no reply could be read."""
-        prompt = render(
-            "judge_score", message=ask.transcript[-1].content, persona=ask.persona, reply=ask.reply
-        )
+        prompt = render("judge_score", message=ask.transcript[-1].content, persona=ask.persona, reply=ask.reply)
         heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_score)
         return ScoreOpinion(value=heard.value, replies=heard.replies)
 
@@ -72,9 +70,7 @@ async def compare_siblings(
 
     async def one(first: Node, second: Node) -> Presentation:
         place = _at(at, f"{first.id}|{second.id}")
-        ask = Comparison(
-            at=place, persona=persona, transcript=tuple(transcript), first=first.text, second=second.text
-        )
+        ask = Comparison(at=place, persona=persona, transcript=tuple(transcript), first=first.text, second=second.text)
         opinion = await judge.compare(ask)
         return Presentation(first=first.id, second=second.id, replies=opinion.replies, said=opinion.value)
 

@@ -4,12 +4,14 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from interalign.ledger import Ledger, Place
+from pydantic import BaseModel, JsonValue, RootModel, ValidationError
 
 from interalign.agents.protocols import (
     CandidateAsk,
     ChoiceOpinion,
     Comparison,
+    HookView,
     InducerAsk,
     Said,
     ScoreOpinion,
@@ -18,11 +20,10 @@ from interalign.agents.protocols import (
 )
 from interalign.config import Parameters
 from interalign.errors import BadContentError, FailedTreeError, InteralignError
-from interalign.ledger import Ledger, Place
 from interalign.models.base import Reply
 from interalign.tree import Message
 
-Answer = TypeVar("Answer", Said, ChoiceOpinion, ScoreOpinion)
+Answer = TypeVar("Answer", bound=BaseModel)
 TextAsk = UserAsk | InducerAsk | CandidateAsk
 
 
@@ -60,6 +61,22 @@ class RecordedJudge:
         return method  # type: ignore[no-any-return]
 
 
+class RecordedHook:
+    """A plug-in at a point of the turn graph: what it notes is on record too, so that resuming repeats nothing."""
+
+    def __init__(self, point: str, spec: str, hook: Callable[[HookView], Awaitable[Any]], ledger: Ledger) -> None:
+        self._call = _Recorder(point, spec, ledger)
+        self._hook = hook
+
+    async def __call__(self, view: HookView) -> dict[str, dict[str, JsonValue]]:
+        """The annotations by node and name; FailedTreeError if it raises or answers anything else."""
+        return (await self._call(view, self._hook, _Notes)).root
+
+
+class _Notes(RootModel[dict[str, dict[str, JsonValue]]]):
+    """What a hook answers."""
+
+
 class _Recorder:
     """Asks a plug-in through the ledger: one place, one answer, replayed on resume."""
 
@@ -81,7 +98,8 @@ class _Recorder:
             except BadContentError:
                 continue
             parsed = kind.model_validate_json(call.reply.text)
-            return parsed.model_copy(update={"call": call.key}) if isinstance(parsed, Said) else parsed
+            # The ledger's key is ours to give: a plug-in does not know it.
+            return parsed.model_copy(update={"call": call.key}) if kind is Said else parsed
         raise BadContentError(f"{self.label} gave nothing usable, asked {ask.at.samples} times")
 
     async def _guarded(self, role: Callable[[Any], Awaitable[Any]], ask: BaseModel) -> Any:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, cast
 
+from interalign.ledger import Ledger
+
 from interalign.agents.candidate import PromptedCandidate
 from interalign.agents.inducer import PromptedInducer
 from interalign.agents.judge import PromptedJudge
@@ -18,7 +20,6 @@ from interalign.agents.speaker import Speaker
 from interalign.agents.user import PromptedUser
 from interalign.config import Parameters
 from interalign.errors import ConfigError
-from interalign.ledger import Ledger
 from interalign.models.base import ChatModel
 from interalign.models.resolve import is_model_name
 

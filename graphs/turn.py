@@ -1,6 +1,7 @@
-"""The one turn graph: user -> inducer -> candidates side by side -> judge. Nothing else says who speaks when.
+"""The one turn graph: user -> inducer -> candidates side by side -> judge -> annotate.
 
-Growing a tree, evaluating a model and stepping by hand all run this graph; they differ in who sits in the seats.
+Nothing else says who speaks when. Growing a tree, evaluating a model and stepping by hand all run this graph; they
+differ in who sits in the seats.
 """
 
 import asyncio
@@ -70,6 +71,16 @@ class Conversation(Frozen):
         return At(tree=self.tree, node=node, seed=seed, samples=self.samples)
 
 
+class Turn(Frozen):
+    """A finished turn: what is saved, whole or not at all."""
+
+    user: Node
+    replies: tuple[Node, ...]
+    verdicts: tuple[Verdict, ...]
+    scores: tuple[Score, ...]
+    annotations: tuple[Annotation, ...]
+
+
 class TurnState(TypedDict, total=False):
     """State of the turn graph. In: the first three; `transcript` ends with the reply that is continued, if any."""
 
@@ -112,9 +123,7 @@ async def inducer(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
         InducerAsk(at=state["conversation"].at(node.id, node.id, "inducer"), transcript=state["transcript"])
     )
     notes = Annotation(node=node.id, name="hint", by="inducer", value=said.text)
-    return await _with_hooks(
-        "before_candidates", state, {"hint": said.text, "annotations": (notes,)}, runtime.context
-    )
+    return await _with_hooks("before_candidates", state, {"hint": said.text, "annotations": (notes,)}, runtime.context)
 
 
 async def candidates(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
@@ -126,9 +135,7 @@ async def candidates(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any
             group.create_task(_reply(state, seats, names[index % len(names)], index + 1))
             for index in range(seats.branch)
         ]
-    return await _with_hooks(
-        "after_candidates", state, {"replies": tuple(task.result() for task in tasks)}, seats
-    )
+    return await _with_hooks("after_candidates", state, {"replies": tuple(task.result() for task in tasks)}, seats)
 
 
 async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node:
@@ -141,9 +148,7 @@ async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node
     )
     said = await seats.candidates[name](ask)
     by = name if hint is None else f"{name}+hint"
-    return Node(
-        id=node_id, parent=asked.id, turn=asked.turn, role="assistant", text=said.text, by=by, call=said.call
-    )
+    return Node(id=node_id, parent=asked.id, turn=asked.turn, role="assistant", text=said.text, by=by, call=said.call)
 
 
 async def judge(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
@@ -159,7 +164,12 @@ async def judge(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
             update["verdicts"] = tuple(await compare_siblings(seats.judge, seats.judge_name, *siblings))
         else:
             update["scores"] = tuple(await score_siblings(seats.judge, seats.judge_name, *siblings))
-    return await _with_hooks("after_judge", state, update, seats)
+    return update
+
+
+async def annotate(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
+    """Plug-ins look at the finished turn and note what they see."""
+    return await _with_hooks("after_judge", state, {}, runtime.context)
 
 
 async def _with_hooks(point: HookPoint, state: TurnState, update: dict[str, Any], seats: Seats) -> dict[str, Any]:
@@ -195,7 +205,16 @@ def _view(state: TurnState) -> HookView:
 def turn_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The compiled turn graph; its context is `Seats`."""
     graph = StateGraph(TurnState, context_schema=Seats)
-    graph.add_sequence([user, inducer, candidates, judge])
+    graph.add_sequence([user, inducer, candidates, judge, annotate])
     graph.add_edge(START, "user")
-    graph.add_edge("judge", END)
+    graph.add_edge("annotate", END)
     return graph.compile(name="turn")
+
+
+async def run_turn(
+    conversation: Conversation, parent: Node | None, transcript: tuple[Message, ...], seats: Seats
+) -> Turn:
+    """One turn after `parent` (None: the first one), by the turn graph."""
+    state = TurnState(conversation=conversation, parent=parent, transcript=transcript)
+    done = await turn_graph().ainvoke(state, context=seats)
+    return Turn(**{name: done[name] for name in Turn.model_fields})

@@ -1,0 +1,18 @@
+"""The state machines by name, and their pictures."""
+
+from langgraph.graph.state import CompiledStateGraph
+
+from interalign.errors import ConfigError
+from interalign.graphs.tree import tree_graph
+from interalign.graphs.turn import turn_graph
+
+GRAPHS = {"turn": turn_graph, "tree": tree_graph, "evaluation": tree_graph}
+"""An evaluation is the tree graph with one candidate and a scoring judge in its seats."""
+
+
+def mermaid(name: str) -> str:
+    """Mermaid text of the state machine called `name`; ConfigError lists the names there are."""
+    if name not in GRAPHS:
+        raise ConfigError(f"no graph is called {name!r}; there are {', '.join(GRAPHS)}")
+    graph: CompiledStateGraph = GRAPHS[name]()  # type: ignore[type-arg]
+    return graph.get_graph().draw_mermaid()

@@ -1,0 +1,27 @@
+"""Measuring a model: the same graphs with one candidate, no hint and a scoring judge (paper, ALOE evaluation)."""
+
+from collections.abc import Mapping, Sequence
+
+from interalign.agents.protocols import Candidate, Hook, Judge, UserRole
+from interalign.config import HookPoint
+from interalign.graphs.turn import Seats
+
+
+def evaluation_seats(
+    user: UserRole,
+    name: str,
+    candidate: Candidate,
+    judge: Judge,
+    judge_name: str,
+    hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]],
+) -> Seats:
+    """The seats of an evaluation. With one reply a turn every branching policy grows the same single path."""
+    return Seats(
+        user=user,
+        candidates={name: candidate},
+        judge=judge,
+        judge_name=judge_name,
+        judging="score",
+        branch=1,
+        hooks=hooks,
+    )

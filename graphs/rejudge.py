@@ -1,0 +1,28 @@
+"""Judging stored trees again with another judge: nothing is generated anew."""
+
+import asyncio
+
+from interalign.agents.judge import compare_siblings, score_siblings
+from interalign.graphs.forest import unwrapped
+from interalign.graphs.turn import Conversation, Seats
+from interalign.tree import Score, Tree, Verdict
+
+
+async def judge_tree(
+    tree: Tree, conversation: Conversation, seats: Seats
+) -> tuple[tuple[Verdict, ...], tuple[Score, ...]]:
+    """What the judge of these seats says about every turn of a finished tree; `judging` decides which kind."""
+    judge = seats.judge
+    assert judge is not None, "judging again needs a judge"
+
+    async def one(node_id: str) -> tuple[list[Verdict], list[Score]]:
+        at = conversation.at(node_id, node_id, "judge")
+        siblings = (at, conversation.persona, tree.transcript(node_id), tree.children(node_id))
+        if seats.judging == "compare":
+            return await compare_siblings(judge, seats.judge_name, *siblings), []
+        return [], await score_siblings(judge, seats.judge_name, *siblings)
+
+    async with unwrapped(), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(node.id)) for node in tree.turns()]
+    verdicts = tuple(verdict for task in tasks for verdict in task.result()[0])
+    return verdicts, tuple(score for task in tasks for score in task.result()[1])

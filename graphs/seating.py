@@ -1,0 +1,82 @@
+"""From the settings of a run to the roles in their seats."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from interalign.agents.plugin import RecordedHook
+from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRole
+from interalign.agents.registry import Kind, Role, load_hook, seat_role
+from interalign.config import EvaluationSettings, HookPoint, RunSettings, SimulationSettings
+from interalign.graphs.evaluation import evaluation_seats
+from interalign.graphs.turn import Seats
+from interalign.ledger import Ledger
+from interalign.models.base import ChatModel, Parameters
+
+Resolve = Callable[[str], ChatModel]
+
+
+class Seating:
+    """Finds and builds the roles that settings name; ConfigError for one that is not there."""
+
+    def __init__(self, settings: RunSettings, ledger: Ledger, resolve: Resolve) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._resolve = resolve
+
+    def role(self, kind: Kind, spec: str) -> Role:
+        """The role of this kind behind a model or plug-in name."""
+        parameters: Parameters = getattr(self._settings.parameters, kind)
+        return seat_role(kind, spec, parameters, self._ledger, self._resolve)
+
+    def hooks(self) -> Mapping[HookPoint, Sequence[tuple[str, Hook]]]:
+        """The plug-ins at each point of the turn graph, by name."""
+        return {
+            point: [(spec, RecordedHook(point, spec, load_hook(spec), self._ledger)) for spec in specs]
+            for point, specs in self._settings.hooks.items()
+        }
+
+    def candidates(self) -> dict[str, Candidate]:
+        """The candidates by name, in order."""
+        return {
+            spec.name: cast(Candidate, self.role("candidate", spec.model)) for spec in self._settings.candidate
+        }
+
+
+def simulation_seats(settings: SimulationSettings, ledger: Ledger, resolve: Resolve) -> Seats:
+    """The seats of a simulation."""
+    seating = Seating(settings, ledger, resolve)
+    inducer = None if settings.inducer == "none" else cast(Inducer, seating.role("inducer", settings.inducer))
+    return Seats(
+        user=cast(UserRole, seating.role("user", settings.user)),
+        candidates=seating.candidates(),
+        inducer=inducer,
+        judge=cast(Judge, seating.role("judge", settings.judge)),
+        judge_name=settings.judge,
+        judging=settings.judging,
+        branch=settings.branch,
+        hooks=seating.hooks(),
+    )
+
+
+def all_evaluation_seats(settings: EvaluationSettings, ledger: Ledger, resolve: Resolve) -> dict[str, Seats]:
+    """The seats of an evaluation for each candidate by name."""
+    seating = Seating(settings, ledger, resolve)
+    user = cast(UserRole, seating.role("user", settings.user))
+    judge = cast(Judge, seating.role("judge", settings.judge))
+    hooks = seating.hooks()
+    return {
+        name: evaluation_seats(user, name, candidate, judge, settings.judge, hooks)
+        for name, candidate in seating.candidates().items()
+    }
+
+
+def rejudging_seats(settings: RunSettings, judge: str, ledger: Ledger, resolve: Resolve) -> Seats:
+    """Seats in which only a judge sits, to judge stored trees the way their run was judged."""
+    seating = Seating(settings, ledger, resolve)
+    return Seats(
+        user=cast(UserRole, None),
+        candidates={},
+        judge=cast(Judge, seating.role("judge", judge)),
+        judge_name=judge,
+        judging=settings.judging if isinstance(settings, SimulationSettings) else "score",
+    )

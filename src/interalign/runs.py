@@ -1,0 +1,215 @@
+"""Carrying out a run: plan its trees, grow the unfinished ones, say what came of it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from interalign import __version__
+from interalign.agents.templates import prompt_versions
+from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, identity_of
+from interalign.errors import ConfigError
+from interalign.graphs.forest import grow_forest
+from interalign.graphs.policy import branching_policy, caterpillar
+from interalign.graphs.rejudge import judge_tree
+from interalign.graphs.seating import all_evaluation_seats, rejudging_seats, simulation_seats
+from interalign.graphs.tree import Growth
+from interalign.graphs.turn import Conversation, Seats, Turn
+from interalign.ledger import Ledger
+from interalign.models.base import ChatModel
+from interalign.models.resolve import resolve_model
+from interalign.personas import Persona
+from interalign.store import RunRecord, Store, TreeRecord
+from interalign.tree import Frozen
+
+
+class RunSummary(Frozen):
+    """What came of a run so far."""
+
+    run: Path
+    trees: int
+    done: int
+    failed: dict[str, str]
+    """Tree id -> why it failed. Running the same command again tries just these again."""
+    calls: int
+    """Model calls made now; what the ledger already had is not among them."""
+    replayed: int
+    """Calls answered from the ledger."""
+
+
+Progress = Callable[[RunSummary], None]
+
+
+async def run_simulation(
+    path: Path, settings: SimulationSettings, personas: Sequence[Persona], runtime: Runtime, progress: Progress | None
+) -> RunSummary:
+    """Grow the trees of a simulation that are not done yet. Tree i is about persona i modulo their number."""
+    chosen = [personas[index % len(personas)] for index in range(settings.trees)]
+    async with _desk(path, runtime) as desk:
+        seats = simulation_seats(settings, desk.ledger, desk.resolve)
+        plan = [
+            TreeRecord(id=f"t{index:05}", index=index, persona=persona.id, seed=settings.seed)
+            for index, persona in enumerate(chosen)
+        ]
+        desk.begin(settings, "simulation", chosen, plan)
+        growth = Growth(seats=seats, policy=branching_policy(settings.policy), save=_saver(desk.store))
+        return await _grow(desk, {None: growth}, settings.turns, progress)
+
+
+async def run_evaluation(
+    path: Path, settings: EvaluationSettings, cases: Sequence[Persona], runtime: Runtime, progress: Progress | None
+) -> RunSummary:
+    """Let every candidate talk to every case, one scored path each; what is done already is not done again."""
+    async with _desk(path, runtime) as desk:
+        seats = all_evaluation_seats(settings, desk.ledger, desk.resolve)
+        desk.begin(settings, "evaluation", cases, list(_evaluation_plan(settings, cases)))
+        growths: dict[str | None, Growth] = {
+            name: Growth(seats=seated, policy=caterpillar, save=_saver(desk.store)) for name, seated in seats.items()
+        }
+        return await _grow(desk, growths, settings.turns, progress)
+
+
+def _evaluation_plan(settings: EvaluationSettings, cases: Sequence[Persona]) -> Iterator[TreeRecord]:
+    # Case by case, so that a longer list of cases only appends, and an early look compares like with like.
+    index = 0
+    for case in cases:
+        for candidate in settings.candidate:
+            name = candidate.name
+            yield TreeRecord(
+                id=f"{name}/{case.id}", index=index, persona=case.id, seed=settings.seed, candidate=name, case=case.id
+            )
+            index += 1
+
+
+async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progress | None) -> RunSummary:
+    """Judge every finished tree that this judge has not judged yet, in the way the run was judged."""
+    if not path.exists():
+        raise ConfigError(f"{path}: no such run; name the file that `simulate` or `evaluate` wrote")
+    async with _desk(path, runtime) as desk:
+        run = desk.store.run
+        if run is None:
+            raise ConfigError(f"{path}: nothing was run in it yet")
+        settings = settings_of(run)
+        seats = rejudging_seats(settings, judge, desk.ledger, desk.resolve)
+        personas = desk.store.personas()
+        for record in desk.store.trees():
+            judged = desk.store.judged_tree(record.id) if record.status == "done" else None
+            if judged is None or judge in judged.judges():
+                continue
+            conversation = _conversation(record, personas[record.persona], settings.turns)
+            await desk.store.save_judgement(record.id, *await judge_tree(judged.tree, conversation, seats))
+            if progress:
+                progress(desk.summary())
+        return desk.summary()
+
+
+def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
+    """The settings a run was begun with."""
+    given = {name: value for name, value in run.identity.items() if name != "prompts"}
+    return build(SimulationSettings if run.kind == "simulation" else EvaluationSettings, given)
+
+
+@dataclass
+class _Desk:
+    """An open run file with its ledger and the models in use."""
+
+    path: Path
+    store: Store
+    ledger: Ledger
+    runtime: Runtime
+    models: dict[str, ChatModel] = field(default_factory=dict)
+
+    def resolve(self, spec: str) -> ChatModel:
+        """One model object a name, so that what it batches or pools is shared by all seats."""
+        if spec not in self.models:
+            self.models[spec] = resolve_model(spec, self.runtime)
+        return self.models[spec]
+
+    def begin(
+        self, settings: RunSettings, kind: str, personas: Sequence[Persona], plan: Sequence[TreeRecord]
+    ) -> None:
+        """Put the run on record, or make sure that it is the same one; then what is planned."""
+        _check_personas(personas, settings)
+        identity = identity_of(settings, prompts=dict(prompt_versions()))
+        self.store.begin_run(self.path.stem, kind, identity, __version__)
+        self.store.add_personas(personas)
+        self.store.plan_trees(plan)
+
+    def summary(self) -> RunSummary:
+        """The run as it stands."""
+        trees = self.store.trees()
+        return RunSummary(
+            run=self.path,
+            trees=len(trees),
+            done=sum(tree.status == "done" for tree in trees),
+            failed={tree.id: tree.reason or "" for tree in trees if tree.status == "failed"},
+            calls=self.ledger.fresh,
+            replayed=self.ledger.replayed,
+        )
+
+
+@asynccontextmanager
+async def _desk(path: Path, runtime: Runtime) -> AsyncIterator[_Desk]:
+    with Store.create_or_open(path) as store:
+        desk = _Desk(path, store, Ledger(store, concurrency=runtime.concurrency), runtime)
+        try:
+            yield desk
+        finally:
+            for model in desk.models.values():
+                close = getattr(model, "close", None)
+                if close is not None:
+                    close()
+
+
+def _saver(store: Store) -> Callable[[str, Turn], Awaitable[None]]:
+    async def save(tree: str, turn: Turn) -> None:
+        nodes = (turn.user, *turn.replies)
+        await store.save_turn(tree, nodes, turn.verdicts, turn.scores, turn.annotations)
+
+    return save
+
+
+async def _grow(
+    desk: _Desk, growths: Mapping[str | None, Growth], turns: int, progress: Progress | None
+) -> RunSummary:
+    """Grow every tree that is not done; `growths` by the candidate measured, None in a simulation."""
+    personas = desk.store.personas()
+    unfinished = [record for record in desk.store.trees() if record.status != "done"]
+
+    async def finish(tree: str, failed: str | None) -> None:
+        await desk.store.finish_tree(tree, failed=failed)
+        if progress:
+            progress(desk.summary())
+
+    plans = (
+        (_conversation(record, personas[record.persona], turns), growths[record.candidate]) for record in unfinished
+    )
+    # Twice as many trees as calls in flight: while one tree waits for its commit, another one asks.
+    await grow_forest(plans, finish, at_once=2 * desk.runtime.concurrency)
+    return desk.summary()
+
+
+def _conversation(record: TreeRecord, persona: Persona, turns: int) -> Conversation:
+    return Conversation(
+        tree=record.id,
+        case=record.case or record.id,
+        seed=record.seed,
+        persona=persona,
+        turns=turns,
+        # A tree that failed keeps the replies it paid for, and gets fresh samples after those that were of no use.
+        samples=3 * (1 + record.attempts),
+    )
+
+
+def _check_personas(personas: Sequence[Persona], settings: RunSettings) -> None:
+    """The world's user and judge understand only the world's personas: ConfigError for others."""
+    from interalign.models.world import is_world_persona
+
+    seats = [("user", settings.user), ("judge", settings.judge)]
+    for option, spec in seats:
+        stranger = next((persona for persona in personas if not is_world_persona(persona)), None)
+        if spec.startswith("world:") and stranger is not None:
+            raise ConfigError(
+                f"--{option} {spec} understands only the embedded world's personas, and {stranger.id!r} is not one; "
+                f"name a model for --{option}, such as openai:gpt-4o-mini"
+            )
