@@ -1,0 +1,395 @@
+"""Local weights as a chat model: `hf:PATH_OR_ID[?history=N&max_new_tokens=N&max_batch=N&dtype=NAME]`.
+
+Calls that arrive while a batch is running form the next one. One worker thread runs the batches, so the event loop
+stays free, and a reply depends on its own prompt, settings and seed, not on who shared its batch.
+"""
+
+import asyncio
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qsl
+
+from pydantic import Field, ValidationError
+
+from interalign.errors import BadContentError, ConfigError, FailedTreeError, InteralignError, StopError
+from interalign.models.base import Parameters, Reply
+from interalign.tree import Frozen, Message
+
+_DEFAULT_NEW_TOKENS = 512
+_LINGER_S = 0.005
+"""How long a batch waits for company: siblings of a turn are asked within one sweep of the event loop."""
+_SMALL_MODEL = 20_000_000
+"""Weights below which a second CPU thread costs more than it gives (measured: 1.3 times the CPU time at 0.4 M)."""
+
+
+class LocalOptions(Frozen):
+    """What may follow the `?` of an `hf:` name."""
+
+    history: int | None = Field(default=None, ge=1)
+    """The model sees only the last N user turns: a control that shows whether reading the talk matters."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Longest reply, in tokens, where the call does not say; else the folder's generation_config.json decides."""
+    max_batch: int = Field(default=64, ge=1)
+    dtype: Literal["auto", "float32", "float64", "bfloat16", "float16"] | None = None
+    """None: float32 on the CPU, the checkpoint's own on a GPU."""
+
+
+def hf_model(spec: str) -> "LocalModel":
+    """The model that `hf:PATH_OR_ID[?options]` names; nothing is loaded before `load` or the first call.
+
+    Raises ConfigError for an empty path or an option that does not exist.
+    """
+    path, _, query = spec.removeprefix("hf:").partition("?")
+    if not path:
+        raise ConfigError(f"{spec!r} names no model: write hf:FOLDER or hf:ORGANISATION/MODEL")
+    try:
+        options = LocalOptions.model_validate(dict(parse_qsl(query, keep_blank_values=True)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = ", ".join(LocalOptions.model_fields)
+        raise ConfigError(f"{spec}: option {first['loc'][0]!r}: {first['msg']}; the options are {known}") from None
+    return LocalModel(spec, path, options)
+
+
+class _Weights(NamedTuple):
+    tokenizer: Any
+    model: Any
+    limit: int
+    """Most positions the model can take, prompt and reply together."""
+    stops: tuple[int, ...]
+    """Ids of the tokens that end a reply."""
+    max_new_tokens: int
+
+
+@dataclass
+class _Job:
+    """One call, from the event loop to the worker and back."""
+
+    messages: Sequence[Message]
+    parameters: Parameters
+    seed: int
+    future: Future[Reply] = field(default_factory=Future)
+    prompt: tuple[int, ...] = ()
+    max_new_tokens: int = 0
+
+
+class LocalModel:
+    """A causal language model in this process, micro-batched across concurrent calls; a ChatModel."""
+
+    def __init__(self, name: str, path: str, options: LocalOptions) -> None:
+        self.name = name
+        self.path = path
+        self.options = options
+        self._waiting: deque[_Job] = deque()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hf")
+        self._loading = threading.Lock()
+
+    def load(self) -> None:
+        """Load tokenizer and weights now (safetensors only, no code of the model's own).
+
+        Raises ConfigError if the training extra is not installed, there is no such model, it has no chat template or
+        no safetensors.
+        """
+        with self._loading:
+            _ = self._weights
+
+    async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
+        """One reply: greedy at temperature 0, sampled by `seed` otherwise (no temperature given: 1.0).
+
+        Same messages, parameters and seed give the same reply whatever shares the batch, up to the last bit of float
+        arithmetic: in float32 some millionth part of the tokens can differ between batch sizes, with `?dtype=float64`
+        none does.
+
+        Raises BadContentError for an empty reply, FailedTreeError for a prompt the model cannot take, StopError if
+        the model itself fails (out of memory), ConfigError for parameters it does not know.
+        """
+        if parameters.extra:
+            raise ConfigError(f"{self.name} takes temperature, top_p and max_tokens, not {', '.join(parameters.extra)}")
+        job = _Job(messages, parameters, seed)
+        self._waiting.append(job)
+        try:
+            self._worker.submit(self._run_waiting)
+        except RuntimeError:
+            raise StopError(f"{self.name} was closed") from None
+        return await asyncio.wrap_future(job.future)
+
+    def close(self) -> None:
+        """End the worker after the batch it is running; calls still waiting are cancelled."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+        while self._waiting:
+            self._waiting.popleft().future.cancel()
+
+    @cached_property
+    def _weights(self) -> _Weights:
+        return _load(self.path, self.options)
+
+    # From here on: the worker thread.
+
+    def _run_waiting(self) -> None:
+        """Answer up to max_batch of the waiting calls; every call submits this once, most runs find nothing left."""
+        if not self._waiting:
+            return
+        time.sleep(_LINGER_S)
+        jobs = self._take()
+        try:
+            self.load()
+            ready = sorted((job for job in jobs if self._prepare(job)), key=lambda job: job.max_new_tokens)
+            # One limit a batch: a row past its own would run into positions the model does not have.
+            for _, group in groupby(ready, key=lambda job: job.max_new_tokens):
+                self._answer(list(group))
+        except Exception as error:  # noqa: BLE001 - not swallowed: every caller of this batch gets it
+            _fail(jobs, error if isinstance(error, InteralignError) else _as_stop(self.name, len(jobs), error))
+
+    def _take(self) -> list[_Job]:
+        jobs: list[_Job] = []
+        while self._waiting and len(jobs) < self.options.max_batch:
+            job = self._waiting.popleft()
+            if job.future.set_running_or_notify_cancel():
+                jobs.append(job)
+        return jobs
+
+    def _prepare(self, job: _Job) -> bool:
+        """Fill in the job's prompt; False (and the job is answered) if the model cannot take it."""
+        try:
+            job.prompt = self._encode(job.messages)
+        except FailedTreeError as error:
+            job.future.set_exception(error)
+            return False
+        wanted = job.parameters.max_tokens or self.options.max_new_tokens or self._weights.max_new_tokens
+        job.max_new_tokens = min(wanted, self._weights.limit - len(job.prompt))
+        return True
+
+    def _encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        import jinja2
+
+        shown = last_turns(messages, self.options.history)
+        try:
+            ids = self._weights.tokenizer.apply_chat_template(
+                [message.model_dump() for message in shown], add_generation_prompt=True, return_dict=False
+            )
+        except jinja2.TemplateError as error:
+            raise FailedTreeError(f"the chat template of {self.name} refuses this conversation: {error}") from None
+        if len(ids) >= self._weights.limit:
+            raise FailedTreeError(
+                f"the prompt has {len(ids)} tokens, {self.name} takes at most {self._weights.limit} with the reply; "
+                "use fewer turns or a model with a longer context"
+            )
+        return tuple(ids)
+
+    def _answer(self, jobs: list[_Job]) -> None:
+        with _few_threads(self._weights.model):
+            rows = _generate(self._weights, jobs)
+        for job, row in zip(jobs, rows, strict=True):
+            try:
+                job.future.set_result(self._reply(job, row))
+            except BadContentError as error:
+                job.future.set_exception(error)
+
+    def _reply(self, job: _Job, row: list[int]) -> Reply:
+        end = next((place for place, token in enumerate(row) if token in self._weights.stops), None)
+        tokens = row if end is None else row[: end + 1]
+        text = self._weights.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        if not text:
+            raise BadContentError(f"{self.name} gave an empty reply")
+        return Reply(
+            text=text,
+            model=self.name,
+            finish_reason="length" if end is None else "stop",
+            prompt_tokens=len(job.prompt),
+            completion_tokens=len(tokens),
+        )
+
+
+def last_turns(messages: Sequence[Message], turns: int | None) -> Sequence[Message]:
+    """The last `turns` user messages with the replies between them, after any system messages; None: everything."""
+    if turns is None:
+        return messages
+    users = [place for place, message in enumerate(messages) if message.role == "user"]
+    start = users[-turns] if len(users) > turns else 0
+    return [message for place, message in enumerate(messages) if place >= start or message.role == "system"]
+
+
+def _fail(jobs: Sequence[_Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_exception(error)
+
+
+def _as_stop(name: str, size: int, error: Exception) -> StopError:
+    what = f"{name} failed on a batch of {size} ({type(error).__name__}: {_first_line(error)})"
+    stop = StopError(f"{what}; if memory ran out, lower ?max_batch=")
+    stop.__cause__ = error
+    return stop
+
+
+def _load(path: str, options: LocalOptions) -> _Weights:
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM
+    except ImportError:
+        raise ConfigError("hf: models need the training extra: pip install 'interalign[train]'") from None
+    folder = Path(path).expanduser()
+    if not folder.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
+        raise ConfigError(f"hf:{path}: there is no folder {path}")
+    source, gpu = str(folder) if folder.is_dir() else path, torch.cuda.is_available()
+    try:
+        with _no_bars():
+            # An adapter folder loads its base model too: transformers reads adapter_config.json where PEFT is installed.
+            dtype = options.dtype or ("auto" if gpu else "float32")
+            model = AutoModelForCausalLM.from_pretrained(
+                source, use_safetensors=True, trust_remote_code=False, dtype=dtype
+            )
+            tokenizer = _tokenizer(source, model)
+    except (OSError, ValueError, ImportError) as error:
+        missing = "" if folder.is_dir() else "no such folder, and as a name on the Hugging Face hub it "
+        raise ConfigError(f"hf:{path}: {missing}cannot be loaded: {_first_line(error)}") from None
+    return _weights(path, model.to("cuda" if gpu else "cpu").eval(), tokenizer)
+
+
+def _tokenizer(source: str, model: Any) -> Any:
+    """The model's tokenizer, for an adapter without one its base model's."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError):
+        return AutoTokenizer.from_pretrained(model.config.name_or_path, trust_remote_code=False)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep the loading bars of transformers off standard error; a run has its own progress."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _weights(path: str, model: Any, tokenizer: Any) -> _Weights:
+    from transformers import GenerationConfig
+
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"hf:{path} has no chat template, so it cannot chat; use an instruction-tuned model")
+    own = model.generation_config
+    stops = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    stops = [token for token in dict.fromkeys([*stops, tokenizer.eos_token_id]) if token is not None]
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (stops or [0])[0]
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+    # Sampling settings come from the run alone: those in the folder would change replies without being on record.
+    model.generation_config = GenerationConfig(do_sample=False, pad_token_id=padding, eos_token_id=stops or None)
+    return _Weights(tokenizer, model, int(limit), tuple(stops), own.max_new_tokens or _DEFAULT_NEW_TOKENS)
+
+
+@contextmanager
+def _few_threads(model: Any) -> Iterator[None]:
+    """One CPU thread for a small model: the other core then runs the event loop."""
+    import torch
+
+    before = torch.get_num_threads()
+    if model.num_parameters() < _SMALL_MODEL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _generate(weights: _Weights, jobs: Sequence[_Job]) -> list[list[int]]:
+    """The new token ids of each job, `max_new_tokens` long at most, padded after the end of the reply."""
+    import torch
+
+    unique = {prompt: place for place, prompt in enumerate(dict.fromkeys(job.prompt for job in jobs))}
+    copies = torch.tensor([unique[job.prompt] for job in jobs], device=weights.model.device)
+    with torch.inference_mode():
+        ids, mask = _left_padded(weights, list(unique))
+        cache = _read_once(weights.model, ids, mask, copies) if len(unique) < len(jobs) else None
+        out = weights.model.generate(
+            ids[copies],
+            attention_mask=mask[copies],
+            past_key_values=cache,
+            max_new_tokens=jobs[0].max_new_tokens,
+            logits_processor=[_Sampler(jobs)],
+        )
+    rows: list[list[int]] = out[:, ids.shape[1] :].tolist()
+    return rows
+
+
+def _left_padded(weights: _Weights, prompts: Sequence[tuple[int, ...]]) -> tuple[Any, Any]:
+    """Token ids and attention mask, both [prompts, longest]."""
+    import torch
+
+    longest = max(map(len, prompts))
+    padding = weights.model.generation_config.pad_token_id
+    rows = [[padding] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    seen = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    device = weights.model.device
+    return torch.tensor(rows, device=device), torch.tensor(seen, device=device)
+
+
+def _read_once(model: Any, ids: Any, mask: Any, copies: Any) -> Any:
+    """Key-value cache of all but the last prompt token, row `copies[i]` of `ids` at place i.
+
+    Several samples of one turn share their prompt; reading it once halves the cost of four samples (measured).
+    """
+    if int(mask.sum(1).min()) < 2:
+        return None
+    read = model.generate(ids[:, :-1], attention_mask=mask[:, :-1], max_new_tokens=1, return_dict_in_generate=True)
+    cache = read.past_key_values
+    cache.reorder_cache(copies)
+    return cache
+
+
+class _Sampler:
+    """A logits processor that leaves one token a row: the one that this row's own random numbers choose.
+
+    Row i draws its k-th number from a generator seeded by its call's seed and finds the token by the inverse of the
+    cumulative distribution, so neighbours in the batch, their number and their order change nothing.
+    """
+
+    def __init__(self, jobs: Sequence[_Job]) -> None:
+        self._numbers = [random.Random(job.seed) for job in jobs]
+        asked = [job.parameters for job in jobs]
+        self._temperatures = [1.0 if p.temperature is None else p.temperature for p in asked]
+        self._top_ps = [1.0 if p.top_p is None else p.top_p for p in asked]
+
+    def __call__(self, _: Any, scores: Any) -> Any:
+        """Scores [rows, vocabulary] in, the same shape out: 0 for the chosen token of each row, -inf elsewhere."""
+        import torch
+
+        column = {"dtype": torch.float64, "device": scores.device}
+        temperatures = torch.tensor(self._temperatures, **column).unsqueeze(1)
+        scaled = scores.double() / temperatures.where(temperatures > 0, 1.0)
+        weights = _nucleus(scaled.softmax(-1), torch.tensor(self._top_ps, **column).unsqueeze(1))
+        total = weights.cumsum(-1)
+        drawn = torch.tensor([numbers.random() for numbers in self._numbers], **column).unsqueeze(1)
+        sampled = torch.searchsorted(total, drawn * total[:, -1:], right=True).clamp(max=scores.shape[-1] - 1)
+        token = torch.where(temperatures > 0, sampled, scores.argmax(-1, keepdim=True))
+        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+
+
+def _nucleus(weights: Any, top_p: Any) -> Any:
+    """Probabilities [rows, vocabulary] with everything outside the smallest set of mass `top_p` [rows, 1] set to 0."""
+    if bool((top_p >= 1).all()):
+        return weights
+    ordered, places = weights.sort(dim=-1, descending=True, stable=True)
+    outside = ordered.cumsum(-1) - ordered >= top_p
+    return weights.masked_fill(outside.scatter(1, places, outside), 0.0)

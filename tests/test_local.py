@@ -1,0 +1,298 @@
+"""`hf:` models, on a tiny random Llama made here."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from interalign.errors import BadContentError, ConfigError, FailedTreeError, StopError
+from interalign.models.base import Parameters, Reply
+from interalign.models.local import LocalModel, hf_model, last_turns
+from interalign.tree import Message
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+WORDS = [
+    "hello",
+    "you",
+    "like",
+    "tea",
+    "coffee",
+    "dogs",
+    "cats",
+    "and",
+    "the",
+    "park",
+    "what",
+    "shall",
+    "we",
+    "do",
+    "today",
+]
+SPECIALS = ["<pad>", "<end>", "<user>", "<assistant>", "<unk>"]
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system messages here') }}{% endif %}"
+    "<{{ m.role }}> {{ m.content }}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+SAMPLING = Parameters(temperature=1.0, max_tokens=12)
+GREEDY = Parameters(temperature=0.0, max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 19 words and 64 positions with random weights: it babbles, but every line of the code runs."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    path = tmp_path_factory.mktemp("tiny")
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(SPECIALS + WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="<end>",
+        unk_token="<unk>",
+        additional_special_tokens=["<user>", "<assistant>"],
+        chat_template=TEMPLATE,
+    )
+    tokenizer.save_pretrained(path)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+def talk(*texts: str) -> list[Message]:
+    return [Message(role=("user", "assistant")[place % 2], content=text) for place, text in enumerate(texts)]
+
+
+TALKS = [
+    talk("hello you"),
+    talk("what shall we do today", "the park", "and the dogs"),
+    talk("hello", "hello", "tea and coffee", "you like tea", "cats and dogs"),
+]
+
+
+def ask_all(model: LocalModel, calls: list[tuple[list[Message], Parameters, int]]) -> list[Reply]:
+    async def at_once() -> list[Reply]:
+        return await asyncio.gather(*(model(*call) for call in calls))
+
+    return asyncio.run(at_once())
+
+
+def ask(model: LocalModel, messages: list[Message], parameters: Parameters = SAMPLING, seed: int = 0) -> Reply:
+    return ask_all(model, [(messages, parameters, seed)])[0]
+
+
+def count_batches(model: LocalModel) -> list[int]:
+    """Rows of every batch whose reply is generated, as they happen: the forward passes that start a reply."""
+    model.load()
+    rows: list[int] = []
+    inner = model._weights.model
+
+    def note(_module, _args, kwargs) -> None:
+        if kwargs["past_key_values"].get_seq_length() == 0:
+            rows.append(len(kwargs["input_ids"]))
+
+    inner.register_forward_pre_hook(note, with_kwargs=True)
+    return rows
+
+
+def test_concurrent_calls_give_the_same_replies_as_calls_one_by_one(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}?dtype=float64")
+    mixed = Parameters(temperature=0.7, top_p=0.9, max_tokens=9)
+    calls = [(messages, p, seed) for messages in TALKS for p in (SAMPLING, GREEDY, mixed) for seed in range(5)]
+    together = ask_all(model, calls)
+    assert together == [ask(model, *call) for call in calls]
+    assert together == list(reversed(ask_all(model, calls[::-1])))
+
+
+def test_at_temperature_0_a_reply_is_what_greedy_generate_gives(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}")
+    plain = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for messages in TALKS:
+        prompt = tokenizer.apply_chat_template(
+            [m.model_dump() for m in messages], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        out = plain.generate(**prompt, do_sample=False, max_new_tokens=12)[0, prompt["input_ids"].shape[1] :]
+        reply = ask(model, messages, GREEDY, seed=5)
+        assert reply.text == tokenizer.decode(out, skip_special_tokens=True)
+        assert reply.completion_tokens == len(out)
+        assert reply.prompt_tokens == prompt["input_ids"].shape[1]
+
+
+def test_seeds_decide_the_sample_and_nothing_else_does(folder: Path) -> None:
+    texts = [ask(hf_model(f"hf:{folder}"), TALKS[0], SAMPLING, seed).text for seed in (1, 1, 2, 3)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
+
+
+def test_sampled_tokens_follow_the_models_own_distribution(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}?max_batch=500")
+    plain = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        chances = plain(torch.tensor([tokenizer("<user> hello<end><assistant>").input_ids])).logits[0, -1].softmax(-1)
+    likely = int(chances[len(SPECIALS) :].argmax()) + len(SPECIALS)
+    one_token = Parameters(temperature=1.0, max_tokens=1)
+
+    async def draw() -> list[Reply | BaseException]:
+        calls = [model(talk("hello"), one_token, seed) for seed in range(2000)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    replies = asyncio.run(draw())
+    share = sum(isinstance(r, Reply) and r.text == tokenizer.decode([likely]) for r in replies) / 2000
+    assert share == pytest.approx(float(chances[likely]), abs=0.04)
+    # A nucleus smaller than the likeliest token leaves only that one.
+    narrow = {ask(model, talk("hello and you"), Parameters(top_p=1e-6, max_tokens=5), seed).text for seed in range(4)}
+    assert narrow == {ask(model, talk("hello and you"), Parameters(temperature=0, max_tokens=5)).text}
+
+
+def test_calls_that_wait_together_run_as_one_batch_and_a_shared_prompt_is_read_once(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}")
+    rows = count_batches(model)
+    ask_all(model, [(TALKS[seed % 3], SAMPLING, seed) for seed in range(48)])
+    # Every forward pass that starts without a cache: one, over the three different prompts.
+    assert rows == [3]
+
+
+def test_a_batch_never_holds_more_rows_than_max_batch(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}?max_batch=4")
+    rows = count_batches(model)
+    ask_all(model, [(talk(word), SAMPLING, 0) for word in WORDS[:10]])
+    assert rows == [4, 4, 2]
+
+
+def test_finish_reason_and_token_counts_say_how_a_reply_ended(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}")
+    replies = [ask(model, TALKS[1], Parameters(max_tokens=6), seed) for seed in range(30)]
+    assert {reply.finish_reason for reply in replies} == {"stop", "length"}
+    for reply in replies:
+        words = len(reply.text.split())
+        assert reply.completion_tokens <= 6
+        if reply.finish_reason == "length":
+            assert reply.completion_tokens == 6
+        else:
+            assert words < reply.completion_tokens  # the end token is counted, not shown
+    assert "<end>" not in " ".join(reply.text for reply in replies)
+
+
+def test_history_shows_the_model_only_the_last_user_turns(folder: Path) -> None:
+    whole, last = hf_model(f"hf:{folder}"), hf_model(f"hf:{folder}?history=1")
+    long = TALKS[2]
+    assert ask(last, long) == ask(whole, long[-1:]).model_copy(update={"model": last.name})
+    assert ask(last, long).prompt_tokens < ask(whole, long).prompt_tokens
+    rules = Message(role="system", content="be kind")
+    assert last_turns([rules, *long], 2) == [rules, *long[2:]]
+    assert last_turns(long, 9) == long
+    assert last_turns(long, None) == long
+
+
+def test_a_prompt_the_model_cannot_take_fails_its_tree_and_no_other(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}")
+    too_long = talk("hello " * 80)
+    system = [Message(role="system", content="be kind"), *TALKS[0]]
+
+    async def at_once() -> list[Reply | BaseException]:
+        calls = [model(messages, GREEDY, 0) for messages in (too_long, TALKS[0], system)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    long_error, reply, system_error = asyncio.run(at_once())
+    assert isinstance(long_error, FailedTreeError)
+    assert "83 tokens" in str(long_error)
+    assert "at most 64" in str(long_error)
+    assert isinstance(system_error, FailedTreeError)
+    assert "no system messages here" in str(system_error)
+    assert reply == ask(model, TALKS[0], GREEDY)
+
+
+def test_a_reply_never_runs_past_the_models_last_position(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}?max_new_tokens=500")
+    reply = ask(model, talk("hello " * 50), Parameters(temperature=5.0), seed=3)
+    assert reply.prompt_tokens + reply.completion_tokens <= 64
+
+
+def test_an_empty_reply_is_bad_content(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}")
+
+    async def at_once() -> list[Reply | BaseException]:
+        calls = [model(TALKS[0], Parameters(temperature=3.0, max_tokens=3), seed) for seed in range(200)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    answers = asyncio.run(at_once())
+    bad = [answer for answer in answers if isinstance(answer, BadContentError)]
+    assert 0 < len(bad) < 60
+    assert all(answer.text.strip() for answer in answers if isinstance(answer, Reply))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("hf:", "names no model"),
+        ("hf:/no/such/folder", "no folder /no/such/folder"),
+        ("hf:some/folder/deep/down", "no folder"),
+        ("hf:x?history=0", "history"),
+        ("hf:x?heat=1", "heat"),
+    ],
+)
+def test_a_name_that_cannot_work_is_refused_before_anything_starts(spec: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        hf_model(spec).load()
+
+
+def test_a_folder_without_safetensors_or_chat_template_is_refused(folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="safetensors"):
+        hf_model(f"hf:{tmp_path}").load()
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (tmp_path / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigError, match="chat template"):
+        hf_model(f"hf:{tmp_path}").load()
+
+
+def test_unknown_parameters_are_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="top_k"):
+        ask(hf_model(f"hf:{folder}"), TALKS[0], Parameters(extra={"top_k": 5}))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21 on transformers 5.23
+def test_an_adapter_folder_is_its_base_model_plus_the_adapter(folder: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    adapted = peft.get_peft_model(
+        base, peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    )
+    torch.manual_seed(1)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    adapted.save_pretrained(tmp_path)
+    merged = tmp_path / "merged"
+    adapted.merge_and_unload().save_pretrained(merged)
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(merged)
+    replies = [ask(hf_model(f"hf:{path}"), TALKS[2], GREEDY).text for path in (tmp_path, merged, folder)]
+    assert replies[0] == replies[1]
+    assert replies[0] != replies[2]
+
+
+def test_one_model_serves_several_event_loops_and_a_closed_one_says_so(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}")
+    assert ask(model, TALKS[0]) == ask(model, TALKS[0])
+    model.close()
+    with pytest.raises(StopError, match="closed"):
+        ask(model, TALKS[0])
