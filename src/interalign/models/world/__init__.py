@@ -1,0 +1,25 @@
+"""The embedded world: a small closed world in plain English in which the true score of a reply is known.
+
+It validates the pipeline; it says nothing about how good a language model is. docs/world.md describes it.
+"""
+
+from interalign.models.world.corpus import long_talk, reading_exercise, short_talk
+from interalign.models.world.people import Split, is_world_persona, world_personas
+from interalign.models.world.roles import WorldModel, world_model, world_names
+from interalign.models.world.sentences import tokenize, vocabulary
+from interalign.models.world.truth import true_score
+
+__all__ = [
+    "Split",
+    "WorldModel",
+    "is_world_persona",
+    "long_talk",
+    "reading_exercise",
+    "short_talk",
+    "tokenize",
+    "true_score",
+    "vocabulary",
+    "world_model",
+    "world_names",
+    "world_personas",
+]

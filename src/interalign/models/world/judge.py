@@ -1,0 +1,62 @@
+"""What the judge answers: the truth, rounded, unless a fault is planted."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final, NamedTuple
+
+from interalign.models.world.people import Person
+from interalign.models.world.truth import TIE, Assessment, assess
+
+BEST: Final = 5
+
+
+class Faults(NamedTuple):
+    """Faults planted in a judge, for calibration to find. Both are probabilities."""
+
+    noise: float = 0.0
+    """Of a comparison decided by a fair coin between A and B, and of a score that is off by one."""
+    position_bias: float = 0.0
+    """Of a comparison (that noise has spared) decided for the reply shown first."""
+
+
+def compare(person: Person, user_texts: Sequence[str], first: str, second: str, faults: Faults, rng: Random) -> str:
+    """Reasons and a last line `Verdict: A`, `Verdict: B` or `Verdict: tie` (true scores closer than TIE)."""
+    a, b = assess(person, user_texts, first), assess(person, user_texts, second)
+    noise, bias, coin = rng.random(), rng.random(), rng.random()
+    said = "tie" if abs(a.score - b.score) < TIE else "A" if a.score > b.score else "B"
+    if noise < faults.noise:
+        said = "A" if coin < 0.5 else "B"
+    elif bias < faults.position_bias:
+        said = "A"
+    return f"Reply A {_reason(a)}.\nReply B {_reason(b)}.\nVerdict: {said}"
+
+
+def score(person: Person, user_texts: Sequence[str], reply: str, faults: Faults, rng: Random) -> str:
+    """Reasons and a last line `Score: N`: the true score rounded half up."""
+    assessment = assess(person, user_texts, reply)
+    noise, coin = rng.random(), rng.random()
+    said = int(assessment.score + 0.5)
+    if noise < faults.noise:
+        said = _off_by_one(said, coin)
+    return f"The reply {_reason(assessment)}.\nScore: {said}"
+
+
+def _off_by_one(said: int, coin: float) -> int:
+    """One up or one down, always another score that exists."""
+    if said in (1, BEST):
+        return 2 if said == 1 else BEST - 1
+    return said + 1 if coin < 0.5 else said - 1
+
+
+def _reason(assessment: Assessment) -> str:
+    """What decided, in words that quote neither persona nor reply."""
+    if assessment.gate == 0:
+        return "is not an answer to this message"
+    if assessment.wrong:
+        content = "gets the user wrong"
+    elif assessment.right:
+        content = "uses what matters about the user"
+    else:
+        content = "asks for what it needs to know" if assessment.asks else "could be for anybody"
+    form = "" if assessment.gate == 1 else ", is poor in form"
+    return f"{content}{form} and meets {assessment.style:.0%} of the user's style"

@@ -1,0 +1,61 @@
+"""Reading the prompts that the world's roles are given: the files of agents/prompts, filled in.
+
+Every line of a filled-in value starts with `| `, except the user's own message, which comes first. So the last
+unquoted marker line is the prompt's own, whatever a message or a reply contains.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from interalign.tree import Message
+
+END: Final = "[end of the conversation]"
+HINT: Final = "[for the assistant only]"
+_QUOTE: Final = "|"
+
+
+class Prompt(NamedTuple):
+    """A message with the part that was added to it."""
+
+    message: str
+    """What the user said, or the whole text if nothing was added."""
+    sections: tuple[tuple[str, tuple[str, ...]], ...]
+    """Each quoted block with the unquoted line just above it."""
+    instructions: str
+    """The unquoted lines of the added part."""
+
+    def section(self, start: str) -> tuple[str, ...] | None:
+        """The lines of the last block whose heading starts so; None if there is none."""
+        return next((lines for heading, lines in reversed(self.sections) if heading.startswith(start)), None)
+
+
+def read_prompt(text: str, marker: str | None) -> Prompt:
+    """Split a text at its last unquoted `marker` line; None reads the whole text as instructions."""
+    lines = text.split("\n")
+    if marker is None:
+        return Prompt("", *_sections(lines))
+    if marker not in lines:
+        return Prompt(text, (), "")
+    at = len(lines) - 1 - lines[::-1].index(marker)
+    return Prompt("\n".join(lines[:at]).removesuffix("\n"), *_sections(lines[at + 1 :]))
+
+
+def _sections(lines: Sequence[str]) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], str]:
+    sections: list[tuple[str, list[str]]] = []
+    plain: list[str] = []
+    inside = False
+    for line in lines:
+        quoted = line.startswith(_QUOTE)
+        if quoted and not inside:
+            sections.append((plain[-1] if plain else "", []))
+        if quoted:
+            sections[-1][1].append(line[1:].removeprefix(" "))
+        else:
+            plain.append(line)
+        inside = quoted
+    return tuple((heading, tuple(block)) for heading, block in sections), "\n".join(plain)
+
+
+def user_texts(messages: Sequence[Message], last: str) -> tuple[str, ...]:
+    """What the user said in a talk, in order, with the last message replaced by its own text."""
+    return (*(message.content for message in messages[:-1] if message.role == "user"), last)

@@ -1,0 +1,146 @@
+"""The world's roles as chat models: `world:user`, `world:inducer`, `world:judge`, `world:oracle`, ..."""
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Final, NamedTuple
+from urllib.parse import parse_qsl
+
+from interalign.errors import ConfigError
+from interalign.models.base import ChatModel, Parameters, Reply
+from interalign.models.world import judge, prompts
+from interalign.models.world.candidate import POLICIES, Policy, candidate_reply
+from interalign.models.world.inducer import induce
+from interalign.models.world.people import Person, read_person
+from interalign.models.world.user import ANSWERS, toss, user_message
+from interalign.tree import Message
+
+Speak = Callable[[Sequence[Message], Random], str]
+
+
+class WorldModel:
+    """A role of the world: a pure function of messages and seed. `parameters` change nothing."""
+
+    def __init__(self, name: str, speak: Speak) -> None:
+        self.name = name
+        self._speak = speak
+
+    async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
+        """One reply; ConfigError if the messages are not those of this role's prompts."""
+        text = self._speak(messages, Random(seed))
+        return Reply(
+            text=text,
+            model=self.name,
+            finish_reason="stop",
+            prompt_tokens=sum(message.content.count(" ") + 1 for message in messages),
+            completion_tokens=text.count(" ") + 1,
+        )
+
+
+class _Kind(NamedTuple):
+    """How a role is made from the numbers of its query, and which ones it takes."""
+
+    make: Callable[[Mapping[str, float]], Speak]
+    takes: tuple[str, ...] = ()
+
+
+def world_model(spec: str) -> ChatModel:
+    """The world's role that `spec` names (what follows `world:`), such as `judge?noise=0.2`.
+
+    Raises ConfigError for a name, a query parameter or a value that does not exist.
+    """
+    name, _, query = spec.partition("?")
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise ConfigError(f"world:{spec}: there is no {name!r} in the world; choose from {_listing()}")
+    return WorldModel(f"world:{spec}", kind.make(_numbers(spec, query, kind.takes)))
+
+
+def world_names() -> tuple[str, ...]:
+    """The roles there are, without queries."""
+    return tuple(_KINDS)
+
+
+def _numbers(spec: str, query: str, takes: tuple[str, ...]) -> dict[str, float]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query or "?" in spec else []
+        numbers = {key: float(value) for key, value in pairs}
+    except ValueError:
+        raise ConfigError(f"world:{spec}: cannot read {query!r}; write numbers, as in {_listing()}") from None
+    for key, value in numbers.items():
+        if key not in takes:
+            raise ConfigError(f"world:{spec}: no parameter {key!r} there; choose from {_listing()}")
+        if not 0 <= value <= 1:
+            raise ConfigError(f"world:{spec}: {key} is a probability, from 0 to 1")
+    if len(numbers) < len(pairs):
+        raise ConfigError(f"world:{spec}: a parameter is given twice")
+    return numbers
+
+
+def _listing() -> str:
+    queries = {name: "&".join(f"{key}=0..1" for key in kind.takes) for name, kind in _KINDS.items()}
+    return ", ".join(f"world:{name}" + (f"[?{query}]" if query else "") for name, query in queries.items())
+
+
+def _user(numbers: Mapping[str, float]) -> Speak:
+    answers = numbers.get("answers", ANSWERS)
+
+    def speak(messages: Sequence[Message], rng: Random) -> str:
+        sections = prompts.read_prompt(messages[0].content, None)
+        person = _person(sections.section("Who you are"), sections.section("How you talk"), "world:user")
+        own = [message.content for message in messages if message.role == "assistant"]
+        return user_message(person, own, messages[-1].content if own else None, toss(rng), answers=answers)
+
+    return speak
+
+
+def _person(profile: tuple[str, ...] | None, personality: tuple[str, ...] | None, who: str) -> Person:
+    person = read_person(profile or (), "\n".join(personality or ()))
+    if person is None:
+        raise ConfigError(
+            f"{who} understands only the world's personas, in the wording of the packaged prompts; "
+            "use --personas world, or name another model for this seat"
+        )
+    return person
+
+
+def _inducer(numbers: Mapping[str, float]) -> Speak:
+    def speak(messages: Sequence[Message], rng: Random) -> str:
+        last = prompts.read_prompt(messages[-1].content, prompts.END).message
+        return induce(prompts.user_texts(messages, last))
+
+    return speak
+
+
+def _judge(numbers: Mapping[str, float]) -> Speak:
+    faults = judge.Faults(**numbers)
+
+    def speak(messages: Sequence[Message], rng: Random) -> str:
+        prompt = prompts.read_prompt(messages[-1].content, prompts.END)
+        person = _person(prompt.section("The user ("), prompt.section("How the user talks"), "world:judge")
+        texts = prompts.user_texts(messages, prompt.message)
+        first, second, single = (prompt.section(name) for name in ("Reply A:", "Reply B:", "The reply:"))
+        if first is not None and second is not None:
+            return judge.compare(person, texts, "\n".join(first), "\n".join(second), faults, rng)
+        if single is not None:
+            return judge.score(person, texts, "\n".join(single), faults, rng)
+        raise ConfigError("world:judge answers only the prompts judge_compare.jinja and judge_score.jinja")
+
+    return speak
+
+
+def _scripted(policy: Policy) -> Callable[[Mapping[str, float]], Speak]:
+    def speak(messages: Sequence[Message], rng: Random) -> str:
+        prompt = prompts.read_prompt(messages[-1].content, prompts.HINT)
+        notes = prompt.section("What the conversation so far has shown")
+        hint = None if notes is None else "\n".join(notes)
+        return candidate_reply(policy, prompts.user_texts(messages, prompt.message), hint, rng)
+
+    return lambda numbers: speak
+
+
+_KINDS: Final = {
+    "user": _Kind(_user, ("answers",)),
+    "inducer": _Kind(_inducer),
+    "judge": _Kind(_judge, ("noise", "position_bias")),
+    **{name: _Kind(_scripted(policy)) for name, policy in POLICIES.items()},
+}
