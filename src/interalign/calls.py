@@ -1,0 +1,151 @@
+"""Calls on record: what was asked, at which place, and what came back."""
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
+
+from interalign.models.base import Reply
+from interalign.texts import TextWriter, decode_text, encode_json, encode_text, read_text
+from interalign.tree import Frozen, Message
+
+_LETTERS = {"system": "s", "user": "u", "assistant": "a"}
+_ROLES = {letter: role for role, letter in _LETTERS.items()}
+
+
+class Place(NamedTuple):
+    """Where a call happens: the same question at two places is two independent samples."""
+
+    tree: str
+    node: str
+    """The node being made; for a judge the nodes it looks at, `a|b`."""
+    role: str
+    sample: int
+    """0 at first; asking again after bad content counts up."""
+
+
+class Call(Frozen):
+    """A reply that is committed."""
+
+    key: str
+    """32 hex characters."""
+    reply: Reply
+
+
+class Usage(Frozen):
+    """What one role has used so far."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    bad: int
+    """Replies among `calls` that could not be used."""
+
+
+class CallRow(NamedTuple):
+    """One call as it goes into the file. `error` is why the reply could not be used."""
+
+    key: bytes
+    place: Place
+    asked: str
+    parameters: str | bytes
+    messages: Sequence[Message]
+    reply: Reply
+    error: str | None
+
+
+def call_key(place: Place, request: JsonValue) -> bytes:
+    """16 bytes for this request at this place. Calls of one tree share the first 5, so that they lie side by side."""
+    content = encode_json([place, request])
+    digest = hashlib.sha256(content.encode() if isinstance(content, str) else content).digest()
+    return _tree_part(place.tree) + digest[:11]
+
+
+@lru_cache(maxsize=1024)
+def _tree_part(tree: str) -> bytes:
+    return hashlib.sha256(tree.encode("utf-8", "surrogatepass")).digest()[:5]
+
+
+class CallWriter:
+    """Inserts calls. Lives in the writer's thread."""
+
+    def __init__(self, connection: sqlite3.Connection, texts: TextWriter) -> None:
+        self._connection = connection
+        self._texts = texts
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what is remembered (after a rollback the ids may be wrong)."""
+        self._seats: dict[tuple[str | bytes, ...], int] = {}
+
+    def insert(self, row: CallRow) -> None:
+        """Insert the call; one that is there already stays as it is."""
+        place, reply = row.place, row.reply
+        self._connection.execute(
+            "INSERT OR IGNORE INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                row.key,
+                *place,
+                self._seat(encode_text(row.asked), encode_text(reply.model), row.parameters),
+                self._prompt(row),
+                self._texts.id_of(reply.text),
+                None if reply.finish_reason is None else encode_text(reply.finish_reason),
+                reply.prompt_tokens,
+                reply.completion_tokens,
+                None if row.error is None else encode_text(row.error),
+            ),
+        )
+
+    def _prompt(self, row: CallRow) -> str:
+        """`s12u15a16u19`: the messages' roles and text ids. The last one is this role's own, the rest is shared."""
+        series = (row.place.tree, row.place.role)
+        last = len(row.messages) - 1
+        return "".join(
+            f"{_LETTERS[message.role]}{self._texts.id_of(message.content, series if number == last else None)}"
+            for number, message in enumerate(row.messages)
+        )
+
+    def _seat(self, *seat: str | bytes) -> int:
+        """Id of (model asked for, name it answered with, parameters): few in a run, so calls hold a number."""
+        if seat not in self._seats:
+            self._connection.execute("INSERT OR IGNORE INTO seats VALUES (NULL, ?, ?, ?)", seat)
+            find = "SELECT id FROM seats WHERE asked = ? AND answered = ? AND parameters = ?"
+            self._seats[seat] = self._connection.execute(find, seat).fetchone()[0]
+        return self._seats[seat]
+
+
+def find_reply(connection: sqlite3.Connection, key: bytes) -> tuple[Reply, str | None] | None:
+    """The committed reply, with why it could not be used if so; None if there is none."""
+    row = _find(connection, key)
+    if row is None:
+        return None
+    text_id, answered, finish_reason, prompt_tokens, completion_tokens, error = row
+    reply = Reply(
+        text=read_text(connection, text_id),
+        model=decode_text(answered),
+        finish_reason=None if finish_reason is None else decode_text(finish_reason),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+    )
+    return reply, None if error is None else decode_text(error)
+
+
+def _find(connection: sqlite3.Connection, key: bytes) -> Any:
+    return connection.execute(
+        "SELECT reply, answered, finish_reason, prompt_tokens, completion_tokens, error "
+        "FROM calls JOIN seats ON seats.id = seat WHERE key = ?",
+        (key,),
+    ).fetchone()
+
+
+def find_prompt(connection: sqlite3.Connection, key: bytes) -> list[Message] | None:
+    """The messages that were sent, None if there is no such call."""
+    row = connection.execute("SELECT prompt FROM calls WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    parts = re.findall(r"([sua])(\d+)", row[0])
+    return [Message(role=_ROLES[letter], content=read_text(connection, int(text))) for letter, text in parts]

@@ -1,0 +1,120 @@
+"""Every model call goes through here: a reply is committed before anyone sees it, and never asked for twice."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from pydantic import JsonValue
+
+from interalign.calls import Call, CallRow, Place, call_key
+from interalign.errors import BadContentError
+from interalign.models.base import ChatModel, Parameters, Reply
+from interalign.store import Store
+from interalign.texts import encode_json
+from interalign.tree import Message
+
+__all__ = ["Call", "Ledger", "Place"]
+
+
+class Ledger:
+    """The record of all calls of a run, and the door to the models.
+
+    At most `concurrency` calls are in flight, and at most as many replies wait for their commit; so a kill can lose
+    no more than that, and nothing anybody has seen.
+    """
+
+    def __init__(self, store: Store, *, concurrency: int) -> None:
+        """`concurrency` counts model calls in flight, at least 1."""
+        self._store = store
+        self._slots = asyncio.Semaphore(concurrency)
+        self._uncommitted = asyncio.Semaphore(concurrency)
+        self._asking: dict[bytes, asyncio.Future[None]] = {}
+        self.in_flight = 0
+        """Calls being answered right now."""
+        self.fresh = 0
+        """Calls really made by this ledger."""
+        self.replayed = 0
+        """Calls answered from the file."""
+
+    async def call(
+        self, place: Place, model: ChatModel, messages: Sequence[Message], parameters: Parameters, seed: int
+    ) -> Call:
+        """The committed reply to these messages at this place; the model is asked only if there is none yet.
+
+        Raises what the model raises. A BadContentError is committed too and raised again on replay; StopError when
+        the reply cannot be written.
+        """
+        settings: JsonValue = [parameters.model_dump(mode="json", exclude_defaults=True), seed]
+        key = call_key(place, [model.name, settings, [[message.role, message.content] for message in messages]])
+        blank = CallRow(key, place, model.name, encode_json(settings), messages, Reply(text="", model=model.name), None)
+        return await self._once(blank, lambda: model(messages, parameters, seed))
+
+    async def record(self, place: Place, name: str, request: JsonValue, answer: Callable[[], Awaitable[str]]) -> Call:
+        """The committed answer of a plug-in called `name`, which is asked only if there is none yet.
+
+        `answer` must not call the ledger itself: it holds one of the slots.
+        """
+        asked = Message(role="user", content=_as_text(request))
+        blank = CallRow(call_key(place, [name, request]), place, name, "", [asked], Reply(text="", model=name), None)
+
+        async def ask() -> Reply:
+            return Reply(text=await answer(), model=name)
+
+        return await self._once(blank, ask)
+
+    async def _once(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> Call:
+        """Replay, or ask; of those who want the same at the same time one asks and the others wait for its commit."""
+        while (other := self._asking.get(blank.key)) is not None:
+            await asyncio.wait([other])
+        found = self._store.find_call(blank.key)
+        if found is not None:
+            self.replayed += 1
+            return _usable(blank._replace(reply=found[0], error=found[1]))
+        self._asking[blank.key] = finished = asyncio.get_running_loop().create_future()
+        try:
+            return _usable(await self._ask(blank, ask))
+        finally:
+            del self._asking[blank.key]
+            finished.set_result(None)
+
+    async def _ask(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> CallRow:
+        """Make the call in a slot, then commit the reply. The slot is free while the commit is under way."""
+        async with self._slots:
+            self.in_flight += 1
+            try:
+                row = await _answered(blank, ask)
+            finally:
+                self.in_flight -= 1
+            self.fresh += 1
+            try:
+                await self._uncommitted.acquire()
+            except asyncio.CancelledError:
+                self._store.submit_call(row)  # the reply is paid for: keep it, whoever has lost interest
+                raise
+        saved = self._store.submit_call(row)
+        saved.add_done_callback(self._committed)
+        await asyncio.shield(saved)  # cancelling the waiter must not look like a commit
+        return row
+
+    def _committed(self, saved: "asyncio.Future[None]") -> None:
+        self._uncommitted.release()
+        if not saved.cancelled():
+            saved.exception()  # looked at, also when the waiter is gone: asyncio would complain otherwise
+
+
+async def _answered(blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> CallRow:
+    try:
+        return blank._replace(reply=await ask())
+    except BadContentError as error:
+        reply = blank.reply.model_copy(update={"text": error.reply})
+        return blank._replace(reply=reply, error=str(error))
+
+
+def _usable(row: CallRow) -> Call:
+    if row.error is not None:
+        raise BadContentError(row.error, row.reply.text)
+    return Call(key=row.key.hex(), reply=row.reply)
+
+
+def _as_text(request: JsonValue) -> str:
+    stored = encode_json(request)
+    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")

@@ -1,0 +1,97 @@
+"""The tables of a run file, one small step after the other. A step is never edited once it was released."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+APPLICATION_ID = 0x49414C4E
+"""What `PRAGMA application_id` of every run file says (`IALN`); no other file is touched."""
+
+Step = Callable[["Database"], None]
+
+
+def _tables(db: "Database") -> None:
+    """Version 1. Columns `text` and `reply` hold ids of `texts`; `tree` is a number of `trees`, in `calls` its id."""
+    for statement in _VERSION_1.split(";;"):
+        db.execute(statement)
+
+
+_VERSION_1 = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    name TEXT NOT NULL, kind TEXT NOT NULL, identity TEXT NOT NULL, created TEXT NOT NULL, version TEXT NOT NULL
+);;
+CREATE TABLE personas (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, persona TEXT NOT NULL);;
+CREATE TABLE trees (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, position INTEGER NOT NULL,
+    persona TEXT NOT NULL, seed INTEGER NOT NULL, candidate TEXT, "case" TEXT,
+    status TEXT NOT NULL DEFAULT 'planned', reason TEXT, attempts INTEGER NOT NULL DEFAULT 0
+);;
+CREATE INDEX trees_by_position ON trees (position, number);;
+CREATE TABLE texts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, base INTEGER, body NOT NULL);;
+CREATE TABLE nodes (
+    tree INTEGER NOT NULL, id TEXT NOT NULL, parent TEXT, turn INTEGER NOT NULL, role TEXT NOT NULL,
+    text INTEGER NOT NULL, by TEXT NOT NULL, call TEXT,
+    PRIMARY KEY (tree, id)
+) WITHOUT ROWID;;
+CREATE TABLE judges (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);;
+CREATE TABLE verdicts (
+    tree INTEGER NOT NULL, judge INTEGER NOT NULL, a TEXT NOT NULL, b TEXT NOT NULL, orders TEXT NOT NULL,
+    PRIMARY KEY (tree, judge, a, b)
+) WITHOUT ROWID;;
+CREATE TABLE scores (
+    tree INTEGER NOT NULL, judge INTEGER NOT NULL, node TEXT NOT NULL, replies TEXT NOT NULL, value INTEGER,
+    PRIMARY KEY (tree, judge, node)
+) WITHOUT ROWID;;
+CREATE TABLE annotations (
+    id INTEGER PRIMARY KEY, tree INTEGER NOT NULL, node TEXT NOT NULL, name TEXT NOT NULL, by TEXT NOT NULL,
+    value TEXT NOT NULL,
+    UNIQUE (tree, node, name, by)
+);;
+CREATE TABLE seats (
+    id INTEGER PRIMARY KEY, asked TEXT NOT NULL, answered TEXT NOT NULL, parameters TEXT NOT NULL,
+    UNIQUE (asked, answered, parameters)
+);;
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE,
+    tree TEXT NOT NULL, node TEXT NOT NULL, role TEXT NOT NULL, sample INTEGER NOT NULL,
+    seat INTEGER NOT NULL, prompt TEXT NOT NULL, reply INTEGER NOT NULL, finish_reason TEXT,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, error TEXT
+);;
+CREATE TABLE usage (
+    role TEXT PRIMARY KEY, calls INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+    bad INTEGER NOT NULL
+) WITHOUT ROWID;;
+CREATE TRIGGER count_call AFTER INSERT ON calls BEGIN
+    INSERT INTO usage VALUES (new.role, 1, new.prompt_tokens, new.completion_tokens, new.error IS NOT NULL)
+    ON CONFLICT (role) DO UPDATE SET
+        calls = calls + 1,
+        prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = completion_tokens + excluded.completion_tokens,
+        bad = bad + excluded.bad;
+END
+"""
+
+STEPS: tuple[Step, ...] = (_tables,)
+VERSION = len(STEPS)
+"""What `PRAGMA user_version` of an up-to-date run file says."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a new or older run file to VERSION, each step in one transaction with its record."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+        return
+    # Imported here: sqlite-utils loads pandas where it is installed, 0.35 CPU s that an up-to-date file need not pay.
+    from sqlite_utils import Database, Migrations
+
+    steps = Migrations("interalign")
+    for number, step in enumerate(STEPS, start=1):
+        steps(name=f"{number:03d}{step.__name__}")(step)
+    database = Database(connection, execute_plugins=False)
+    with database.atomic():
+        steps.apply(database)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")

@@ -1,0 +1,223 @@
+"""The file of a run on the disk: is it one of ours, may we write it, does another process hold it?"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from interalign.errors import ConfigError, InteralignError, LockedError, StopError
+from interalign.migrations import APPLICATION_ID, VERSION, migrate
+
+_CHECKED_WHOLE = 16 * 2**20
+"""Files up to this size (bytes) are checked page by page when opened; larger ones as they are read."""
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, for any thread; ConfigError for anything that is not a run file."""
+    _refuse_foreign(path)
+    with sqlite_errors(path):
+        connection = _connect(path, "ro")
+        return _checked(connection, path)
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection that can write, to a file made or brought up to date here. The caller holds the lock."""
+    if not path.exists() or path.stat().st_size == 0:
+        _make(path, migrate)
+    _refuse_foreign(path)
+    with sqlite_errors(path):
+        connection = _checked(_connect(path, "rw"), path)
+        try:
+            migrate(connection)
+            _use_wal(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def refuse_unusable(path: Path) -> None:
+    """ConfigError, with nothing touched, for a path where no run file can be written."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: the folder {folder} does not exist; create it first")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{path}: the folder {folder} is read-only; give a path that can be written")
+    if path.exists() and path.stat().st_size:
+        _refuse_foreign(path)
+        if not os.access(path, os.W_OK):
+            raise ConfigError(f"{path} is read-only; make it writable or copy it to another place")
+
+
+def copy(source: Path, target: Path, changes: Sequence[str]) -> None:
+    """A consistent copy of a run file with these SQL statements applied, also of one being written right now.
+
+    ConfigError if the source is no run file or there is something at the target, which is never overwritten.
+    """
+    reader = open_for_reading(source)
+    try:
+        if target.exists():
+            raise ConfigError(f"{target} exists already; give the copy another name")
+        refuse_unusable(target)
+        _make(target, lambda connection: _copy_into(connection, reader, changes))
+    finally:
+        reader.close()
+
+
+def _copy_into(connection: sqlite3.Connection, reader: sqlite3.Connection, changes: Sequence[str]) -> None:
+    reader.backup(connection)
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("BEGIN")
+    for change in changes:
+        connection.execute(change)
+    connection.execute("COMMIT")
+
+
+class Lock:
+    """The right to write a run file: `RUN.db.lock`, held with flock, so that the kernel frees it at any death."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock; LockedError names the process that has it, ConfigError if no lock can be made there."""
+        self._path = path.with_name(path.name + ".lock")
+        try:
+            while not self._take(path):
+                pass
+        except BlockingIOError:
+            raise LockedError(self._held(path)) from None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot lock it ({error.strerror}); put the run on a local disk") from None
+
+    def _take(self, path: Path) -> bool:
+        """True when locked; False if the file locked was removed by its last holder in the meantime."""
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()}\n".encode())
+            self._handle = handle
+            return self._path.exists() and os.path.samestat(os.fstat(handle), self._path.stat())
+        except OSError:
+            os.close(handle)
+            raise
+
+    def _held(self, path: Path) -> str:
+        with suppress(OSError):
+            owner = self._path.read_text().strip()
+            return f"{path} is being written by process {owner}; wait until it ends, or stop it (kill -INT {owner})"
+        return f"{path} is being written by another process; wait until it ends"
+
+    def release(self) -> None:
+        """Give the lock back and remove its file; a second time does nothing."""
+        if self._handle >= 0:
+            self._path.unlink(missing_ok=True)
+            os.close(self._handle)
+            self._handle = -1
+
+
+@contextmanager
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """SQLite's errors become ours, with the file's name and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise as_ours(path, error) from error
+
+
+def as_ours(path: Path, error: sqlite3.Error) -> InteralignError:
+    """ConfigError for a file that cannot be used as it is, StopError for what the same command may get over."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+        return ConfigError(f"{path} is damaged ({error}); restore a copy, or start another run file")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+        return ConfigError(f"{path} cannot be opened ({error}); check the rights of the file and its folder")
+    return StopError(
+        f"{path} cannot be written or read ({error}); everything acknowledged is kept: see to the disk, "
+        "then run the same command again"
+    )
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"file:{quote(str(path))}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+
+
+def _make(path: Path, fill: Callable[[sqlite3.Connection], None]) -> None:
+    """Make a file under another name, then move it into place: a run file is never half made."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    try:
+        with sqlite_errors(path):
+            connection = _connect(new, "rwc")
+            try:
+                fill(connection)
+            finally:
+                connection.close()
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise ConfigError(f"{path}: this file system cannot do write-ahead logging; put the run on a local disk")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -16000")
+
+
+def _checked(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    """The connection, unless the file is damaged or newer than this program."""
+    try:
+        _refuse_version(path, connection.execute("PRAGMA user_version").fetchone()[0])
+        if path.stat().st_size <= _CHECKED_WHOLE:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise ConfigError(f"{path} is damaged ({found}); restore a copy, or start another run file")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_foreign(path: Path) -> None:
+    """ConfigError unless the first 100 bytes say: SQLite, ours, not newer, not cut off. Reads only."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; `interalign simulate {path}` starts a run there") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror})") from None
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise ConfigError(f"{path} is not a run file (not SQLite); give another path, it was left as it is")
+    if _number(header, 68) != APPLICATION_ID:
+        raise ConfigError(f"{path} is another program's SQLite file; give another path, it was left as it is")
+    _refuse_version(path, _number(header, 60))
+    _refuse_cut_off(path, header)
+
+
+def _refuse_version(path: Path, version: int) -> None:
+    if version > VERSION:
+        raise ConfigError(
+            f"{path} was written by a newer interalign (file version {version}, this one knows {VERSION}); upgrade it"
+        )
+
+
+def _refuse_cut_off(path: Path, header: bytes) -> None:
+    page_size = int.from_bytes(header[16:18], "big")
+    pages_known = header[24:28] == header[92:96]
+    expected = _number(header, 28) * (65536 if page_size == 1 else page_size)
+    waiting = path.with_name(path.name + "-wal")
+    # With a write-ahead log beside it the file may rightly lag behind: SQLite completes it from there.
+    if pages_known and path.stat().st_size < expected and not waiting.exists():
+        raise ConfigError(
+            f"{path} is damaged (cut off at {path.stat().st_size} of {expected} bytes); restore a copy, "
+            "or start another run file"
+        )
+
+
+def _number(header: bytes, offset: int) -> int:
+    return int.from_bytes(header[offset : offset + 4], "big")

@@ -1,0 +1,491 @@
+"""One SQLite file per run: who talks, what was said, what the judges said about it."""
+
+import asyncio
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self, TypeVar
+
+from pydantic import JsonValue
+
+from interalign import calls, runfile
+from interalign.calls import CallRow, CallWriter, Usage
+from interalign.errors import ConfigError
+from interalign.models.base import Reply
+from interalign.personas import Persona
+from interalign.texts import TextWriter, decode_json, decode_text, encode_json, encode_text, read_text
+from interalign.tree import Annotation, Frozen, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
+from interalign.writer import Work, Writer
+
+T = TypeVar("T")
+
+__all__ = ["RunRecord", "Store", "TreeRecord", "Usage"]
+
+_SHOWN_CHANGES = 5
+_SHOWN_CHARACTERS = 40
+
+
+class TreeRecord(Frozen):
+    """One planned tree of the run."""
+
+    id: str
+    """`t0000` in a simulation, `NAME/CASE` in an evaluation."""
+    index: int
+    """Order of planning; trees are always listed by it."""
+    persona: str
+    seed: int
+    candidate: str | None = None
+    """Evaluation: who is measured."""
+    case: str | None = None
+    """Evaluation: which case."""
+    status: Literal["planned", "done", "failed"] = "planned"
+    reason: str | None = None
+    """Why it failed."""
+    attempts: int = 0
+    """How often it failed so far."""
+
+
+class RunRecord(Frozen):
+    """What the file is a run of."""
+
+    name: str
+    kind: Literal["simulation", "evaluation"]
+    identity: dict[str, JsonValue]
+    """Every setting that must not change while the run goes on, by name."""
+    created: str
+    """ISO time in UTC."""
+    version: str
+    """The interalign that started it."""
+
+
+class Store:
+    """A run file. Reading needs no lock and goes on while another process writes; one thread does all the writing."""
+
+    def __init__(self, path: Path, reader: sqlite3.Connection, writing: "_Writing | None" = None) -> None:
+        """Use `create_or_open` or `open`."""
+        self.path = path
+        self._reader = reader
+        self._writing = writing
+
+    @classmethod
+    def create_or_open(cls, path: Path) -> Self:
+        """For writing; made if missing. LockedError if another process has it, ConfigError if it is no run file."""
+        path = path.absolute().resolve()
+        runfile.refuse_unusable(path)
+        lock = runfile.Lock(path)
+        try:
+            connection = runfile.open_for_writing(path)
+            return cls(path, runfile.open_for_reading(path), _Writing(lock, connection, path))
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """For reading. ConfigError if there is no such file or it is not a run file."""
+        path = path.absolute().resolve()
+        return cls(path, runfile.open_for_reading(path))
+
+    @staticmethod
+    def fork(source: Path, target: Path) -> None:
+        """Copy a run to start it with other settings: calls and personas stay, the run record and all trees go.
+
+        ConfigError if the target exists or the source is no run file.
+        """
+        runfile.copy(source.absolute().resolve(), target.absolute().resolve(), _FORGET_THE_RUN)
+
+    def close(self) -> None:
+        """Commit what is queued, fold the log into the file, give the lock back; a second time does nothing."""
+        self._reader.close()
+        if self._writing is not None:
+            self._writing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # The run -------------------------------------------------------------------------------------------------------
+
+    @property
+    def run(self) -> RunRecord | None:
+        """The run's record; None before `begin_run`."""
+        row = self._one("SELECT name, kind, identity, created, version FROM runs")
+        if row is None:
+            return None
+        name, kind, identity, created, version = row
+        return RunRecord(
+            name=decode_text(name), kind=kind, identity=decode_json(identity), created=created, version=version
+        )
+
+    def begin_run(
+        self,
+        name: str,
+        kind: Literal["simulation", "evaluation"],
+        identity: Mapping[str, JsonValue],
+        version: str,
+    ) -> RunRecord:
+        """Store what this run is, or return the stored record if it is the same; ConfigError says what changed."""
+        stored = self.run
+        if stored is None:
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            row = (encode_text(name), kind, encode_json(dict(identity)), created, version)
+            self._write(lambda db: db.execute("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?)", row))
+            stored = self.run
+            assert stored is not None
+            return stored
+        if stored.kind != kind:
+            raise ConfigError(f"{self.path} holds a {stored.kind}; give the {kind} a file of its own")
+        changes = _changes(stored.identity, json.loads(json.dumps(identity)))
+        if changes:
+            raise ConfigError(
+                f"{self.path} was started with other settings (changed: {_shortened(changes)}); "
+                "restore them, or start a copy with --fork OTHER.db"
+            )
+        return stored
+
+    def usage(self) -> dict[str, Usage]:
+        """Calls and tokens by role, over all calls in the file."""
+        rows = self._rows("SELECT role, calls, prompt_tokens, completion_tokens, bad FROM usage ORDER BY role")
+        return {
+            role: Usage(calls=count, prompt_tokens=prompt, completion_tokens=completion, bad=bad)
+            for role, count, prompt, completion, bad in rows
+        }
+
+    def size_bytes(self) -> int:
+        """Bytes on disk, the log included."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    # Personas and plan ---------------------------------------------------------------------------------------------
+
+    def add_personas(self, personas: Iterable[Persona]) -> None:
+        """Keep these personas; one whose id is there already is replaced."""
+        rows = [(persona.id, encode_json(persona.model_dump())) for persona in personas]
+        statement = (
+            "INSERT INTO personas (id, persona) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET persona = excluded.persona"
+        )
+        self._write(lambda db: db.executemany(statement, rows))
+
+    def personas(self) -> dict[str, Persona]:
+        """All personas by id, in the order they were added."""
+        rows = self._rows("SELECT id, persona FROM personas ORDER BY number")
+        return {persona_id: Persona.model_validate(decode_json(stored)) for persona_id, stored in rows}
+
+    def plan_trees(self, records: Iterable[TreeRecord]) -> None:
+        """Add these trees to the run; those planned before stay as they are."""
+        rows = [
+            (r.id, r.index, r.persona, r.seed, r.candidate, r.case, r.status, r.reason, r.attempts) for r in records
+        ]
+        statement = "INSERT OR IGNORE INTO trees VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._write(lambda db: db.executemany(statement, rows))
+
+    def trees(self) -> list[TreeRecord]:
+        """All planned trees, by index."""
+        return [_tree_record(row) for row in self._rows(f"SELECT {_TREE} FROM trees ORDER BY position, number")]
+
+    # Growing -------------------------------------------------------------------------------------------------------
+
+    async def save_turn(
+        self,
+        tree: str,
+        nodes: Sequence[Node],
+        verdicts: Sequence[Verdict] = (),
+        scores: Sequence[Score] = (),
+        annotations: Sequence[Annotation] = (),
+    ) -> None:
+        """Commit one turn of a planned tree, whole or not at all; saving it twice changes nothing."""
+
+        def work(db: sqlite3.Connection) -> None:
+            number = _number_of(db, tree)
+            self._writes.nodes(number, nodes)
+            self._writes.judgement(number, verdicts, scores)
+            self._writes.annotations(number, annotations)
+
+        await self._commit(work)
+
+    async def save_judgement(self, tree: str, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
+        """Commit what a judge said about a tree; what the same judge said before about the same nodes is replaced."""
+        await self._commit(lambda db: self._writes.judgement(_number_of(db, tree), verdicts, scores))
+
+    async def finish_tree(self, tree: str, *, failed: str | None = None) -> None:
+        """Mark the tree done, or failed with the reason."""
+        if failed is None:
+            await self._commit(lambda db: db.execute("UPDATE trees SET status='done', reason=NULL WHERE id=?", (tree,)))
+            return
+        change = "UPDATE trees SET status = 'failed', reason = ?, attempts = attempts + 1 WHERE id = ?"
+        await self._commit(lambda db: db.execute(change, (encode_text(failed), tree)))
+
+    async def save_call(self, row: CallRow) -> None:
+        """Commit one call. For the ledger."""
+        await self.submit_call(row)
+
+    def submit_call(self, row: CallRow) -> "asyncio.Future[None]":
+        """Queue one call; the future is done once it is committed. For the ledger."""
+        writes = self._writes
+        return writes.writer.submit(lambda db: writes.calls.insert(row))
+
+    # Looking -------------------------------------------------------------------------------------------------------
+
+    def judges(self) -> list[str]:
+        """Names of all judges asked in this run, the newest last."""
+        return [name for (name,) in self._rows("SELECT name FROM judges ORDER BY id")]
+
+    def newest_judge(self) -> str | None:
+        """The judge that was asked last for the first time; None if none was asked yet."""
+        return next(reversed(self.judges()), None)
+
+    def judged_tree(self, tree: str) -> JudgedTree | None:
+        """The tree with all that was said about it; None while it has no node."""
+        row = self._one(f"SELECT number, {_TREE} FROM trees WHERE id = ?", tree)
+        return None if row is None else self._judged(row[0], _tree_record(row[1:]))
+
+    def judged_trees(self, status: str | None = "done") -> Iterator[JudgedTree]:
+        """The trees with this status (None: all that have a node), by index, one at a time in memory."""
+        numbers = self._rows(
+            "SELECT number FROM trees WHERE ?1 IS NULL OR status = ?1 ORDER BY position, number", status
+        )
+        for (number,) in numbers:
+            row = self._one(f"SELECT {_TREE} FROM trees WHERE number = ?", number)
+            assert row is not None
+            judged = self._judged(number, _tree_record(row))
+            if judged is not None:
+                yield judged
+
+    def prompt_of(self, call_key: str) -> list[Message]:
+        """The messages of a call; ConfigError if there is no such call."""
+        with runfile.sqlite_errors(self.path):
+            messages = calls.find_prompt(self._reader, bytes.fromhex(call_key))
+        if messages is None:
+            raise ConfigError(f"{self.path} holds no call {call_key}")
+        return messages
+
+    def reply_of(self, call_key: str) -> Reply:
+        """The reply of a call, also one that could not be used; ConfigError if there is no such call."""
+        found = self.find_call(bytes.fromhex(call_key))
+        if found is None:
+            raise ConfigError(f"{self.path} holds no call {call_key}")
+        return found[0]
+
+    def find_call(self, key: bytes) -> tuple[Reply, str | None] | None:
+        """The committed reply and why it could not be used, if so; None if the call was not made yet."""
+        with runfile.sqlite_errors(self.path):
+            return calls.find_reply(self._reader, key)
+
+    # Within --------------------------------------------------------------------------------------------------------
+
+    def _judged(self, number: int, record: TreeRecord) -> JudgedTree | None:
+        run = self.run
+        with runfile.sqlite_errors(self.path):
+            return _read_judged(self._reader, number, record, "" if run is None else run.name)
+
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
+        with runfile.sqlite_errors(self.path):
+            return self._reader.execute(statement, values).fetchall()
+
+    def _one(self, statement: str, *values: Any) -> Any | None:
+        with runfile.sqlite_errors(self.path):
+            return self._reader.execute(statement, values).fetchone()
+
+    @property
+    def _writes(self) -> "_Writing":
+        if self._writing is None:
+            raise ConfigError(f"{self.path} was opened for reading only")
+        return self._writing
+
+    def _write(self, work: Work[Any]) -> None:
+        self._writes.writer.run(work)
+
+    async def _commit(self, work: Work[Any]) -> None:
+        await self._writes.writer.submit(work)
+
+
+class _Writing:
+    """What only a store opened for writing has: the lock, the writer's thread and what runs in it."""
+
+    def __init__(self, lock: runfile.Lock, connection: sqlite3.Connection, path: Path) -> None:
+        self._lock = lock
+        self._connection = connection
+        self._texts = TextWriter(connection)
+        self.calls = CallWriter(connection, self._texts)
+        self.writer = Writer(connection, path, self._forget)
+
+    def close(self) -> None:
+        self.writer.close()
+        self._lock.release()
+
+    def _forget(self) -> None:
+        self._texts.forget()
+        self.calls.forget()
+
+    # The methods below run inside a transaction of the writer.
+
+    def nodes(self, tree: int, nodes: Sequence[Node]) -> None:
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(tree, n.id, n.parent, n.turn, n.role, self._texts.id_of(n.text), n.by, n.call) for n in nodes],
+        )
+
+    def judgement(self, tree: int, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)",
+            [(tree, self._judge(v.judge), v.a, v.b, encode_json([self._order(o) for o in v.orders])) for v in verdicts],
+        )
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)",
+            [(tree, self._judge(s.judge), s.node, encode_json(self._ids(s.replies)), s.value) for s in scores],
+        )
+
+    def annotations(self, tree: int, annotations: Sequence[Annotation]) -> None:
+        self._connection.executemany(
+            "INSERT INTO annotations (tree, node, name, by, value) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (tree, node, name, by) DO UPDATE SET value = excluded.value",
+            [(tree, a.node, a.name, a.by, encode_json(a.value)) for a in annotations],
+        )
+
+    def _judge(self, name: str) -> int:
+        self._connection.execute("INSERT OR IGNORE INTO judges (name) VALUES (?)", (name,))
+        found: int = self._connection.execute("SELECT id FROM judges WHERE name = ?", (name,)).fetchone()[0]
+        return found
+
+    def _order(self, order: Presentation) -> list[JsonValue]:
+        return [order.first, order.second, [*self._ids(order.replies)], order.said]
+
+    def _ids(self, texts: Sequence[str]) -> list[int]:
+        return [self._texts.id_of(text) for text in texts]
+
+
+_TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'
+
+_FORGET_THE_RUN = tuple(
+    f"DELETE FROM {table}" for table in ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges")
+)
+
+
+def _tree_record(row: Sequence[Any]) -> TreeRecord:
+    tree, index, persona, seed, candidate, case, status, reason, attempts = row
+    return TreeRecord(
+        id=tree,
+        index=index,
+        persona=persona,
+        seed=seed,
+        candidate=candidate,
+        case=case,
+        status=status,
+        reason=None if reason is None else decode_text(reason),
+        attempts=attempts,
+    )
+
+
+def _number_of(db: sqlite3.Connection, tree: str) -> int:
+    row = db.execute("SELECT number FROM trees WHERE id = ?", (tree,)).fetchone()
+    if row is None:
+        raise KeyError(f"tree {tree!r} was never planned")
+    number: int = row[0]
+    return number
+
+
+class _Said(NamedTuple):
+    """Order in which what was said about a tree is listed: by judge, then by node."""
+
+    judge: int
+    place: tuple[Any, ...]
+
+
+def _read_judged(db: sqlite3.Connection, number: int, record: TreeRecord, run: str) -> JudgedTree | None:
+    nodes = _read_nodes(db, number)
+    if not nodes:
+        return None
+    rank = {node.id: place for place, node in enumerate(nodes)}
+    return JudgedTree(
+        tree=Tree(id=record.id, run=run, persona=record.persona, seed=record.seed, nodes=nodes),
+        verdicts=_read_verdicts(db, number, rank),
+        scores=_read_scores(db, number, rank),
+        annotations=_read_annotations(db, number, rank),
+    )
+
+
+def _read_nodes(db: sqlite3.Connection, number: int) -> tuple[Node, ...]:
+    rows = db.execute("SELECT id, parent, turn, role, text, by, call FROM nodes WHERE tree = ?", (number,)).fetchall()
+    nodes = [
+        Node(id=node, parent=parent, turn=turn, role=role, text=read_text(db, text), by=by, call=call)
+        for node, parent, turn, role, text, by, call in rows
+    ]
+    return tuple(sorted(nodes, key=_place_in_tree))
+
+
+def _place_in_tree(node: Node) -> tuple[int, bool, list[str | int]]:
+    """Turn by turn, the user first, then by the numbers of the path: the same however the tree grew."""
+    parts = re.split(r"(\d+)", node.id)
+    return node.turn, node.role == "assistant", [int(part) if part.isdecimal() else part for part in parts]
+
+
+def _read_verdicts(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Verdict, ...]:
+    rows = db.execute(
+        "SELECT judges.id, name, a, b, orders FROM verdicts JOIN judges ON judges.id = judge WHERE tree = ?", (number,)
+    ).fetchall()
+    rows.sort(key=lambda row: (row[0], rank[row[2]], rank[row[3]]))
+    return tuple(
+        Verdict(judge=judge, a=a, b=b, orders=tuple(_presentation(db, order) for order in decode_json(orders)))
+        for _, judge, a, b, orders in rows
+    )
+
+
+def _presentation(db: sqlite3.Connection, stored: Sequence[Any]) -> Presentation:
+    first, second, replies, said = stored
+    return Presentation(first=first, second=second, replies=tuple(read_text(db, reply) for reply in replies), said=said)
+
+
+def _read_scores(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Score, ...]:
+    rows = db.execute(
+        "SELECT judges.id, name, node, replies, value FROM scores JOIN judges ON judges.id = judge WHERE tree = ?",
+        (number,),
+    ).fetchall()
+    rows.sort(key=lambda row: (row[0], rank[row[2]]))
+    return tuple(
+        Score(
+            judge=judge, node=node, replies=tuple(read_text(db, reply) for reply in decode_json(replies)), value=value
+        )
+        for _, judge, node, replies, value in rows
+    )
+
+
+def _read_annotations(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Annotation, ...]:
+    rows = db.execute("SELECT node, name, by, value FROM annotations WHERE tree = ? ORDER BY id", (number,)).fetchall()
+    rows.sort(key=lambda row: rank[row[0]])
+    return tuple(Annotation(node=node, name=name, by=by, value=decode_json(value)) for node, name, by, value in rows)
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    before, after = dict(_flat(old)), dict(_flat(new))
+    return [
+        f"{name} {_brief(before.get(name))} -> {_brief(after.get(name))}"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings within settings get dotted names, so that a message names what really changed."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def _shortened(changes: Sequence[str]) -> str:
+    more = len(changes) - _SHOWN_CHANGES
+    return ", ".join(changes[:_SHOWN_CHANGES]) + (f", and {more} more" if more > 0 else "")

@@ -1,0 +1,154 @@
+"""The one thread that writes a run file: it takes what is queued, commits it as one transaction, tells the waiters."""
+
+import asyncio
+import concurrent.futures
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from interalign.errors import StopError
+from interalign.runfile import as_ours
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+"""SQL to run inside the writer's transaction; its value goes to the waiter after the commit."""
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Work[Any]
+    future: "asyncio.Future[Any] | concurrent.futures.Future[Any]"
+    result: Any = None
+    error: Exception | None = None
+
+
+class Writer:
+    """Group commit: under load one fsync serves many waiters, idle it serves one at once."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, forget: Callable[[], None]) -> None:
+        """`forget` is called in the writer's thread after a rollback: drop what was cached from the transaction."""
+        self._connection = connection
+        self._path = path
+        self._forget = forget
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._refusal: str | None = None
+        self.commits = 0
+        """Transactions committed so far."""
+        self._thread = threading.Thread(target=self._serve, name=f"interalign writer of {path.name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work[T]) -> "asyncio.Future[T]":
+        """Queue work from a coroutine; the future is done once it is committed. StopError once writing has failed."""
+        self._refuse_if_stopped()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Job(work, future))
+        return future
+
+    def run(self, work: Work[T]) -> T:
+        """Do work now and wait for its commit. StopError once writing has failed."""
+        self._refuse_if_stopped()
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._queue.put(_Job(work, future))
+        return future.result()
+
+    def close(self) -> None:
+        """Commit what is queued, fold the log into the file, end the thread; a second time does nothing."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _refuse_if_stopped(self) -> None:
+        if self._refusal is not None:
+            raise StopError(self._refusal)
+
+    def _serve(self) -> None:
+        batch: list[_Job | None] = [self._queue.get()]
+        while batch[-1] is not None:
+            batch += self._waiting()
+            jobs = [job for job in batch if job is not None]
+            self._commit(jobs)
+            _tell(jobs)
+            if None in batch:
+                break
+            batch = [self._queue.get()]
+        self._refusal = self._refusal or f"{self._path} was closed"
+        self._finish()
+
+    def _waiting(self) -> list[_Job | None]:
+        """Everything queued by now, up to and with the end mark."""
+        jobs: list[_Job | None] = []
+        with suppress(queue.Empty):
+            while not jobs or jobs[-1] is not None:
+                jobs.append(self._queue.get_nowait())
+        return jobs
+
+    def _commit(self, jobs: Sequence[_Job]) -> None:
+        """One transaction for all jobs. If one of them is at fault, each gets its own and only that one fails."""
+        try:
+            self._refuse_if_stopped()
+            self._transaction(jobs)
+        except sqlite3.Error as error:
+            self._refusal = str(as_ours(self._path, error))
+            self._refuse(jobs)
+        except StopError:
+            self._refuse(jobs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who queued the job
+            if len(jobs) == 1:
+                jobs[0].error = error
+            else:
+                for job in jobs:
+                    self._commit([job])
+
+    def _refuse(self, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            job.error = StopError(self._refusal)
+
+    def _transaction(self, jobs: Sequence[_Job]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            for job in jobs:
+                job.result = job.work(self._connection)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._forget()
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        self.commits += 1
+
+    def _finish(self) -> None:
+        # A reader may hold the file, or the disk be full: then the log stays beside the file and nothing is lost.
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            # Back to one plain file, which can be copied, and read from a read-only folder.
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+        self._connection.close()
+
+
+def _tell(jobs: Sequence[_Job]) -> None:
+    """Resolve the waiters: those of an event loop in one wake-up of that loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        if isinstance(job.future, asyncio.Future):
+            by_loop.setdefault(job.future.get_loop(), []).append(job)
+        else:
+            _resolve([job])
+    for loop, waiting in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more, and the work is committed
+            loop.call_soon_threadsafe(_resolve, waiting)
+
+
+def _resolve(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if job.future.done():  # the waiter was cancelled
+            continue
+        if job.error is None:
+            job.future.set_result(job.result)
+        else:
+            job.future.set_exception(job.error)
