@@ -5,7 +5,7 @@ It validates the pipeline; it says nothing about how good a language model is. d
 
 from interalign.models.world.corpus import long_talk, reading_exercise, short_talk
 from interalign.models.world.people import Split, is_world_persona, world_personas
-from interalign.models.world.roles import WorldModel, world_model, world_names
+from interalign.models.world.roles import WorldModel, world_model, world_models
 from interalign.models.world.sentences import tokenize, vocabulary
 from interalign.models.world.truth import true_score
 
@@ -20,6 +20,6 @@ __all__ = [
     "true_score",
     "vocabulary",
     "world_model",
-    "world_names",
+    "world_models",
     "world_personas",
 ]

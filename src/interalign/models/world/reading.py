@@ -76,6 +76,11 @@ class Talk(NamedTuple):
     """Index of the topic the last message asks about; None if it is about none of the world's."""
 
 
+def _plain_lines(text: str) -> str:
+    """The text with every kind of line break as a newline, as prompts have it: the judge must read what is scored."""
+    return "\n".join(text.splitlines())
+
+
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a text in lower case."""
     return tuple(_WORD.findall(text.lower()))
@@ -106,6 +111,7 @@ _KNOWN: Final = _known_sentences()
 def read_user(text: str) -> Heard:
     """What a user's message says."""
     found: list[Meaning] = []
+    text = _plain_lines(text)
     for match in _SENTENCE.finditer(text):
         sentence = match[1].strip()
         meaning = _KNOWN.get(sentence)
@@ -128,6 +134,7 @@ def read_reply(text: str) -> Said:
     """What a reply says."""
     claims: list[Fact] = []
     asks: list[int | None] = []
+    text = _plain_lines(text)
     for sentence, end in _SENTENCE.findall(text):
         words = words_of(sentence)
         slots = _asked_slots(words) if "?" in end else []

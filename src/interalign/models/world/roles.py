@@ -39,6 +39,7 @@ class WorldModel:
 class _Kind(NamedTuple):
     """How a role is made from the numbers of its query, and which ones it takes."""
 
+    what: str
     make: Callable[[Mapping[str, float]], Speak]
     takes: tuple[str, ...] = ()
 
@@ -55,9 +56,14 @@ def world_model(spec: str) -> ChatModel:
     return WorldModel(f"world:{spec}", kind.make(_numbers(spec, query, kind.takes)))
 
 
-def world_names() -> tuple[str, ...]:
-    """The roles there are, without queries."""
-    return tuple(_KINDS)
+def world_models() -> dict[str, str]:
+    """What there is in the world: the spec of each role with the numbers it takes, and what it is."""
+    return {_usage(name): kind.what for name, kind in _KINDS.items()}
+
+
+def _usage(name: str) -> str:
+    query = "&".join(f"{key}=0..1" for key in _KINDS[name].takes)
+    return f"{name}[?{query}]" if query else name
 
 
 def _numbers(spec: str, query: str, takes: tuple[str, ...]) -> dict[str, float]:
@@ -77,8 +83,7 @@ def _numbers(spec: str, query: str, takes: tuple[str, ...]) -> dict[str, float]:
 
 
 def _listing() -> str:
-    queries = {name: "&".join(f"{key}=0..1" for key in kind.takes) for name, kind in _KINDS.items()}
-    return ", ".join(f"world:{name}" + (f"[?{query}]" if query else "") for name, query in queries.items())
+    return ", ".join(f"world:{_usage(name)}" for name in _KINDS)
 
 
 def _user(numbers: Mapping[str, float]) -> Speak:
@@ -138,9 +143,15 @@ def _scripted(policy: Policy) -> Callable[[Mapping[str, float]], Speak]:
     return lambda numbers: speak
 
 
+_WHAT: Final = {
+    "blind": "reads nothing, notes neither",
+    "average": "often misses what the user has shown",
+    "attentive": "mostly uses it, sometimes asks",
+    "oracle": "always uses it, always asks for what it lacks",
+}
 _KINDS: Final = {
-    "user": _Kind(_user, ("answers",)),
-    "inducer": _Kind(_inducer),
-    "judge": _Kind(_judge, ("noise", "position_bias")),
-    **{name: _Kind(_scripted(policy)) for name, policy in POLICIES.items()},
+    "user": _Kind("user: plays a persona of the world; answers=0 never answers a question", _user, ("answers",)),
+    "inducer": _Kind("inducer: notes exactly what the user has shown", _inducer),
+    "judge": _Kind("judge: the true score; faults can be planted in it", _judge, ("noise", "position_bias")),
+    **{name: _Kind(f"candidate: {_WHAT[name]}", _scripted(policy)) for name, policy in POLICIES.items()},
 }
