@@ -132,9 +132,9 @@ def paired_difference(
     """
     if a.shape != b.shape:
         raise MetricError(f"a has scores of shape {a.shape}, b of {b.shape}; pair them by case first")
-    paired: npt.NDArray[np.bool_] = np.isfinite(a - b).any(axis=1)
-    kept = [profiles[case] for case in np.flatnonzero(paired)]
-    sums = profile_sums((a - b)[paired], kept)
+    gaps = a - b
+    paired = [case for case, row in enumerate(np.isfinite(gaps)) if row.any()]
+    sums = profile_sums(gaps[paired], [profiles[case] for case in paired])
     units = len(sums.sums)
     observed = _ratio(sums.sums.sum(axis=0), sums.counts.sum(axis=0))[None, :]
     curves = resampled_curves(sums, resamples=resamples, seed=seed) if units > 1 else observed
@@ -144,7 +144,7 @@ def paired_difference(
         p=sign_flip_p(_contributions(sums), seed=seed),
         delta_ir=_number(slopes(observed)[0]),
         delta_ir_ci=bootstrap_interval(slopes(curves), units),
-        n=int(paired.sum()),
+        n=len(paired),
         n_profiles=units,
     )
 

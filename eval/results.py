@@ -1,6 +1,6 @@
 """From scores to the report: typed results in the schema of `interalign report --json` (docs/report.md)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Literal, Self
 
@@ -299,17 +299,14 @@ def _linear_scores(case: ScoredCase, turns: int, judge: str | None) -> list[floa
     row: list[float | None] = [None] * turns
     if case.judged is None:
         return row
+    where = f"case {case.case!r} of {case.candidate!r}"
     value = {score.node: score.value for score in case.judged.scores if score.judge == judge}
     replies = [node for node in case.judged.tree.nodes if node.role == "assistant"]
     if len({node.turn for node in replies}) < len(replies):
-        raise MetricError(
-            f"case {case.case!r} of {case.candidate!r} has two replies in a turn; an evaluation is linear"
-        )
+        raise MetricError(f"{where} has two replies in a turn; an evaluation is linear")
     for node in replies:
         if node.turn > turns:
-            raise MetricError(
-                f"case {case.case!r} of {case.candidate!r} has a reply after turn {turns}; pass its turns"
-            )
+            raise MetricError(f"{where} has a reply after turn {turns}; pass the real number of turns")
         row[node.turn - 1] = value.get(node.id)
     return row
 
@@ -343,27 +340,25 @@ def _notes(
         notes.append("No intervals and no p: they compare profiles, and there are fewer than two.")
     elif profiles < FEW_PROFILES:
         notes.append(f"The intervals rest on {profiles} profiles only; with under {FEW_PROFILES} they are too narrow.")
+    if missing := sum(result.missing for result in results):
+        notes.append(f"Missing scores: {missing}. They lower n at their turns; nothing is put in their place.")
     for result in results:
         notes.extend(_why_null(result))
     if judge.missing:
         notes.append(
-            f"{judge.missing} of {judge.asked} questions to the judge have no readable answer; none was guessed."
+            f"The judge gave no readable answer to {judge.missing} of {judge.asked} questions; none is guessed."
         )
     return tuple(notes)
 
 
-def _why_null(result: CandidateResult) -> list[str]:
-    notes = []
-    if result.missing:
-        notes.append(f"{result.name}: {result.missing} scores are missing; n is lower at those turns.")
+def _why_null(result: CandidateResult) -> Iterator[str]:
     empty = [str(turn) for turn, n in enumerate(result.n, start=1) if n == 0]
     if empty:
-        notes.append(f"{result.name}: no score at turn {', '.join(empty)}, so AL there and IR are undefined.")
+        yield f"{result.name}: no score at turn {', '.join(empty)}, so AL there, IR and R2 are undefined."
     elif len(result.al) < 2:
-        notes.append(f"{result.name}: IR needs at least two turns.")
+        yield f"{result.name}: IR, R2 and N-AL need at least two turns."
     elif result.n_ir is None:
-        notes.append(f"{result.name}: AL is flat, so R2, N-AL, N-IR and N-R2 are undefined.")
-    return notes
+        yield f"{result.name}: AL is flat, so R2, N-AL, N-IR and N-R2 are undefined."
 
 
 def _names_world(value: JsonValue | list[str | None]) -> bool:
