@@ -1,11 +1,13 @@
 """A coarse test of whether a reply is made of sentences."""
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 FEWEST_FUNCTION_WORDS: Final = 0.2
 """A smaller share of function words is telegraph style."""
+LONGEST_INTERJECTION: Final = 3
+_SENTENCE: Final = re.compile(r"[^.!?\n]+")
+_WORD: Final = re.compile(r"\w+(?:['\u2019]\w+)*")
 _FUNCTION_WORDS: Final = frozenset(
     """
     a about after all also am an and any are around as at be because been before but by can could do does every
@@ -19,15 +21,23 @@ _BROKEN: Final = re.compile(
     # Pairs that no sentence holds: they catch function words strewn into a list of keywords.
     r"\b(?:an?|the|my|your|our|their)\s+(?:an?|the|my|your|our|their|and|or|but|of|to|in|on|at|for|from|with|by|is|was"
     r"|are|were|be|if|so|since|that|then|it|you|i|we|they|them)\b(?![-'\u2019])"
-    r"|\bof\s+(?:of|and|or|but|to|at|for|by|is|are|was|if|so)\b"
-    r"|\b(?:an|the|my|your|our|their|of|and|or)\s*(?:[.!?]|$)"
+    r"|\b(?:of|with|at|from|to)\s+(?:of|for|with|at|from|to|in|on|is|are|and|or|but|so|if|by)\b(?![-'\u2019])"
+    r"|\b(?:an|the|my|your|our|their|of|and|or)\s*$"
 )
 
 
-def is_english(text: str, words: Sequence[str]) -> bool:
-    """Neither telegraph style nor function words strewn in; `words` are the text's own, in lower case.
+def is_english(text: str) -> bool:
+    """Whether no sentence is in telegraph style or has function words strewn in.
 
-    Real sentences pass; so do wrong words in the right places.
+    Each sentence is tested on its own, so that a good one cannot make up for a bad one; up to three words pass as an
+    interjection. Real sentences pass; so do wrong words in the right places.
     """
+    return all(_is_sentence(sentence) for sentence in _SENTENCE.findall(text.lower()))
+
+
+def _is_sentence(sentence: str) -> bool:
+    words = _WORD.findall(sentence)
+    if len(words) <= LONGEST_INTERJECTION:
+        return True
     share = sum(word in _FUNCTION_WORDS for word in words) / len(words)
-    return share >= FEWEST_FUNCTION_WORDS and not _BROKEN.search(text.lower())
+    return share >= FEWEST_FUNCTION_WORDS and not _BROKEN.search(sentence)

@@ -122,7 +122,7 @@ def _form(reply: str) -> float:
     if count < FEWEST_WORDS or count - len(set(words)) > MOST_REPEATED * count:
         return 0.0
     gate = min(1.0, max(0.0, (ENDLESS_WORDS - count) / (ENDLESS_WORDS - MOST_WORDS)))
-    return gate if is_english(reply, words) else gate * BROKEN_ENGLISH_GATE
+    return gate if is_english(reply) else gate * BROKEN_ENGLISH_GATE
 
 
 @lru_cache(maxsize=16384)
