@@ -9,8 +9,6 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, cast
 
-from interalign.ledger import Ledger
-
 from interalign.agents.candidate import PromptedCandidate
 from interalign.agents.inducer import PromptedInducer
 from interalign.agents.judge import PromptedJudge
@@ -20,6 +18,7 @@ from interalign.agents.speaker import Speaker
 from interalign.agents.user import PromptedUser
 from interalign.config import Parameters
 from interalign.errors import ConfigError
+from interalign.ledger import Ledger
 from interalign.models.base import ChatModel
 from interalign.models.resolve import is_model_name
 
@@ -85,3 +84,19 @@ def load_hook(spec: str) -> Hook:
     if not callable(plugin):
         raise ConfigError(f"hook {spec!r} is {type(plugin).__name__}; expected an async callable")
     return cast(Hook, plugin)
+
+
+def describe_role(spec: str) -> str:
+    """One line: what a name stands for and which seats it can take; ConfigError if it cannot be loaded."""
+    if not is_plugin_name(spec):
+        return f"{spec}: a chat model; can sit in every seat: user, inducer, candidate, judge"
+    plugin = load_plugin(spec)
+    kind = type(plugin).__name__
+    if hasattr(plugin, "ainvoke") or isinstance(plugin, ChatModel):
+        return f"{spec}: {kind}; can sit in every seat: user, inducer, candidate, judge"
+    judging = [name for name in ("compare", "score") if hasattr(plugin, name)]
+    if judging:
+        return f"{spec}: {kind} with {' and '.join(judging)}; can sit as judge"
+    if callable(plugin):
+        return f"{spec}: {kind}; can sit as user, inducer or candidate, or be a hook"
+    raise ConfigError(f"{spec} is {kind}; a role is an async callable, a judge, a Runnable or a graph")

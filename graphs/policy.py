@@ -20,7 +20,7 @@ def branching_policy(name: str) -> Policy:
 
 
 def caterpillar(conversation: Conversation, level: Sequence[Turn]) -> list[Node]:
-    """One reply of the turn, drawn at random whatever the judge said: the published shape (paper, data construction)."""
+    """One reply of the turn, drawn at random whatever the judge said: the published shape (paper, conversation)."""
     replies = [reply for turn in level for reply in turn.replies]
     rng = addressed_rng(conversation.seed, conversation.case, level[0].user.id, "continue")
     return [rng.choice(replies)]

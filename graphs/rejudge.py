@@ -3,24 +3,24 @@
 import asyncio
 
 from interalign.agents.judge import compare_siblings, score_siblings
+from interalign.agents.protocols import Judge
+from interalign.config import Judging
 from interalign.graphs.forest import unwrapped
-from interalign.graphs.turn import Conversation, Seats
+from interalign.graphs.turn import Conversation
 from interalign.tree import Score, Tree, Verdict
 
 
 async def judge_tree(
-    tree: Tree, conversation: Conversation, seats: Seats
+    tree: Tree, conversation: Conversation, judge: Judge, name: str, judging: Judging
 ) -> tuple[tuple[Verdict, ...], tuple[Score, ...]]:
-    """What the judge of these seats says about every turn of a finished tree; `judging` decides which kind."""
-    judge = seats.judge
-    assert judge is not None, "judging again needs a judge"
+    """What this judge says about every turn of a finished tree."""
 
     async def one(node_id: str) -> tuple[list[Verdict], list[Score]]:
         at = conversation.at(node_id, node_id, "judge")
         siblings = (at, conversation.persona, tree.transcript(node_id), tree.children(node_id))
-        if seats.judging == "compare":
-            return await compare_siblings(judge, seats.judge_name, *siblings), []
-        return [], await score_siblings(judge, seats.judge_name, *siblings)
+        if judging == "compare":
+            return await compare_siblings(judge, name, *siblings), []
+        return [], await score_siblings(judge, name, *siblings)
 
     async with unwrapped(), asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(node.id)) for node in tree.turns()]

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+from interalign.ledger import Ledger
+
 from interalign.agents.plugin import RecordedHook
 from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRole
 from interalign.agents.registry import Kind, Role, load_hook, seat_role
 from interalign.config import EvaluationSettings, HookPoint, RunSettings, SimulationSettings
 from interalign.graphs.evaluation import evaluation_seats
 from interalign.graphs.turn import Seats
-from interalign.ledger import Ledger
 from interalign.models.base import ChatModel, Parameters
 
 Resolve = Callable[[str], ChatModel]
@@ -37,9 +38,7 @@ class Seating:
 
     def candidates(self) -> dict[str, Candidate]:
         """The candidates by name, in order."""
-        return {
-            spec.name: cast(Candidate, self.role("candidate", spec.model)) for spec in self._settings.candidate
-        }
+        return {spec.name: cast(Candidate, self.role("candidate", spec.model)) for spec in self._settings.candidate}
 
 
 def simulation_seats(settings: SimulationSettings, ledger: Ledger, resolve: Resolve) -> Seats:
@@ -68,15 +67,3 @@ def all_evaluation_seats(settings: EvaluationSettings, ledger: Ledger, resolve: 
         name: evaluation_seats(user, name, candidate, judge, settings.judge, hooks)
         for name, candidate in seating.candidates().items()
     }
-
-
-def rejudging_seats(settings: RunSettings, judge: str, ledger: Ledger, resolve: Resolve) -> Seats:
-    """Seats in which only a judge sits, to judge stored trees the way their run was judged."""
-    seating = Seating(settings, ledger, resolve)
-    return Seats(
-        user=cast(UserRole, None),
-        candidates={},
-        judge=cast(Judge, seating.role("judge", judge)),
-        judge_name=judge,
-        judging=settings.judging if isinstance(settings, SimulationSettings) else "score",
-    )

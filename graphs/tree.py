@@ -45,11 +45,11 @@ class TreeState(TypedDict, total=False):
     """Every finished turn with the tip it grew from, level by level."""
 
 
-async def grow_turn(tip: Tip, runtime: Runtime[Growth]) -> dict[str, Any]:
+async def grow_turn(state: Tip, runtime: Runtime[Growth]) -> dict[str, Any]:
     """One turn at one tip, by the turn graph, saved before anything builds on it."""
-    turn = await run_turn(tip["conversation"], tip["parent"], tip["transcript"], runtime.context.seats)
-    await runtime.context.save(tip["conversation"].tree, turn)
-    return {"grown": ((tip, turn),)}
+    turn = await run_turn(state["conversation"], state["parent"], state["transcript"], runtime.context.seats)
+    await runtime.context.save(state["conversation"].tree, turn)
+    return {"grown": ((state, turn),)}
 
 
 def branch(state: TreeState, runtime: Runtime[Growth]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def tree_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The compiled tree graph; its context is `Growth`."""
     graph = StateGraph(TreeState, context_schema=Growth)
     graph.add_node(branch)
-    graph.add_node(grow_turn)
+    graph.add_node(grow_turn, input_schema=Tip)
     graph.add_edge(START, "branch")
     graph.add_conditional_edges("branch", next_turns, ["grow_turn", END])
     graph.add_edge("grow_turn", "branch")

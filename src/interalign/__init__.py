@@ -1,3 +1,85 @@
-"""Teach a chat model to find out, while it talks, what this user likes, and to act on it."""
+"""Teach a chat model to find out, while it talks, what this user likes, and to act on it.
+
+import interalign as ia
+
+ia.simulate("run.db", trees=20)
+ia.export("run.db", "dpo.jsonl", format="dpo")
+ia.evaluate("eval.db", candidate=["world:blind", "world:oracle"])
+"""
 
 __version__ = "0.1.0"
+
+from interalign.agents.protocols import (
+    At,
+    Candidate,
+    CandidateAsk,
+    ChoiceOpinion,
+    Comparison,
+    Hook,
+    HookView,
+    Inducer,
+    InducerAsk,
+    Judge,
+    Said,
+    ScoreOpinion,
+    Scoring,
+    UserAsk,
+    UserRole,
+)
+from interalign.api import evaluate, export, open_run, simulate
+from interalign.config import Parameters, Runtime
+from interalign.errors import (
+    BadContentError,
+    ConfigError,
+    DataError,
+    FailedTreeError,
+    InteralignError,
+    LockedError,
+    MalformedTreeError,
+    MetricError,
+    StopError,
+)
+from interalign.personas import Persona
+from interalign.tree import Annotation, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
+
+__all__ = [
+    "Annotation",
+    "At",
+    "BadContentError",
+    "Candidate",
+    "CandidateAsk",
+    "ChoiceOpinion",
+    "Comparison",
+    "ConfigError",
+    "DataError",
+    "FailedTreeError",
+    "Hook",
+    "HookView",
+    "Inducer",
+    "InducerAsk",
+    "InteralignError",
+    "Judge",
+    "JudgedTree",
+    "LockedError",
+    "MalformedTreeError",
+    "Message",
+    "MetricError",
+    "Node",
+    "Parameters",
+    "Persona",
+    "Presentation",
+    "Runtime",
+    "Said",
+    "Score",
+    "ScoreOpinion",
+    "Scoring",
+    "StopError",
+    "Tree",
+    "UserAsk",
+    "UserRole",
+    "Verdict",
+    "evaluate",
+    "export",
+    "open_run",
+    "simulate",
+]

@@ -2,18 +2,20 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from interalign.config import EvaluationSettings, Runtime, SimulationSettings, build, read_yaml
 from interalign.errors import ConfigError
-from interalign.personas import Persona, parse_personas
+from interalign.personas import Persona, by_profile, dump_personas, parse_personas
+from interalign.seeds import addressed_rng
 
 if TYPE_CHECKING:
     from interalign.eval.results import Report
     from interalign.runs import RunSummary
     from interalign.store import Store
+    from interalign.training.result import TrainResult
 
 T = TypeVar("T")
 ExportFormat = Literal["sft", "dpo", "kto", "rm", "listwise", "messages"]
@@ -98,7 +100,24 @@ def export(
         if judge is not None and judge not in store.judges():
             raise ConfigError(f"{run} has no verdict by {judge!r}; it has {', '.join(store.judges()) or 'none at all'}")
         judged = (tree.by_judge(name) if name else tree for tree in store.judged_trees())
-        return write_jsonl(rows(judged, format, pairs=pairs), Path(out))
+        return write_jsonl(rows(judged, format, pairs), Path(out))
+
+
+def why_empty(run: Path | str, format: ExportFormat) -> str:  # noqa: A002  (the option's name)
+    """One line that says why `export` found no row, and what to do."""
+    from interalign.store import Store
+
+    with Store.open(Path(run)) as store:
+        trees = list(store.judged_trees())
+    if not trees:
+        return "no tree of the run is finished yet; run `interalign simulate` again to go on"
+    if format == "messages":
+        return "no tree of the run has a reply"
+    if not any(tree.judges() for tree in trees):
+        return "the replies were never judged; `interalign judge` does it"
+    if all(len(tree.tree.children(turn.id)) < 2 for tree in trees for turn in tree.tree.turns()):
+        return "one reply a turn leaves nothing to prefer; simulate with --branch 2 or more"
+    return "no judge preferred one reply to another: every verdict is a tie or missing"
 
 
 def report(run: Path | str) -> "Report":
@@ -129,6 +148,128 @@ def load_personas(source: str, *, split: Literal["train", "heldout"], n: int, se
             return parse_personas(lines, str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); give a JSON lines file, or `world`") from None
+
+
+def report_json(found: "Report") -> str:
+    """The report as JSON text in the documented schema."""
+    from interalign.eval import report as pages
+
+    return pages.report_json(found)
+
+
+def write_report_html(found: "Report", out: Path | str) -> None:
+    """Write the report as one HTML file with nothing to load from elsewhere, whole or not at all."""
+    from interalign.eval import report as pages
+    from interalign.files import write_atomically
+
+    write_atomically(Path(out), [pages.report_html(found)])
+
+
+def print_report(found: "Report") -> None:
+    """Print the report's tables to standard output."""
+    from rich.console import Console
+
+    from interalign.eval import report as pages
+
+    pages.print_report(found, Console())
+
+
+def view(
+    run: Path | str, *, host: str = "127.0.0.1", port: int = 8321, announce: Callable[[str], None] = print
+) -> None:
+    """Serve the pages of a run until interrupted; `announce` is told the address."""
+    from interalign.eval.view import serve
+
+    serve(Path(run), host, port, announce)
+
+
+def view_export(run: Path | str, out: Path | str) -> int:
+    """Write the pages of a run as one HTML file; number of trees in it."""
+    from interalign.eval.view import export_html
+
+    return export_html(Path(run), Path(out))
+
+
+def train(
+    stage: Literal["sft", "dpo"],
+    *,
+    model: str,
+    data: Path | str,
+    out: Path | str,
+    config: "Path | Mapping[str, Any] | None" = None,
+    method: Literal["pairs", "tree"] = "pairs",
+    lora: bool = False,
+) -> "TrainResult":
+    """Fine-tune `model` on exported rows with TRL and save it in the folder `out`; resumes from its checkpoints."""
+    if stage == "sft":
+        from interalign.training.sft import train_sft
+
+        if method != "pairs":
+            raise ConfigError("--method belongs to `train dpo`; SFT has no preference pairs to pack")
+        return train_sft(model, Path(data), Path(out), config=config, lora=lora)
+    from interalign.training.dpo import train_dpo
+
+    return train_dpo(model, Path(data), Path(out), config=config, method=method, lora=lora)
+
+
+def roles() -> list[tuple[str, str]]:
+    """Names of the world's models and of the installed plug-in roles, each with what it is."""
+    from interalign.agents.registry import registered_roles
+    from interalign.models.world import world_models
+
+    built_in = [(f"world:{name}", what) for name, what in world_models().items()]
+    return built_in + [(name, f"plug-in {entry.value}") for name, entry in sorted(registered_roles().items())]
+
+
+def check_role(spec: str) -> str:
+    """What a model or plug-in name stands for and which seats it can take; ConfigError if it cannot be loaded."""
+    from interalign.agents.registry import describe_role
+
+    return describe_role(spec)
+
+
+def personas_generate(out: Path | str, *, n: int, heldout: bool, seed: int) -> int:
+    """Write `n` personas of the embedded world; number written."""
+    personas = load_personas("world", split="heldout" if heldout else "train", n=n, seed=seed)
+    return _write_personas(Path(out), personas)
+
+
+def personas_import(file: Path | str, out: Path | str) -> int:
+    """Check a persona file and write it with an id on every row; number written."""
+    return _write_personas(Path(out), load_personas(str(file), split="train", n=0, seed=0))
+
+
+def personas_split(
+    file: Path | str, train_out: Path | str, heldout_out: Path | str, *, share: float, seed: int
+) -> tuple[int, int]:
+    """Hold out `share` of the profiles, drawn by `seed`; numbers of training and held-out personas written."""
+    groups = list(by_profile(load_personas(str(file), split="train", n=0, seed=seed)).values())
+    addressed_rng(seed, "personas split").shuffle(groups)
+    cut = round(share * len(groups))
+    heldout = [persona for group in groups[:cut] for persona in group]
+    kept = [persona for group in groups[cut:] for persona in group]
+    return _write_personas(Path(train_out), kept), _write_personas(Path(heldout_out), heldout)
+
+
+def personas_stats(file: Path | str) -> dict[str, int | float]:
+    """Counts of a persona file: personas, profiles, personalities, facts and words per profile."""
+    personas = load_personas(str(file), split="train", n=0, seed=0)
+    facts = [len(persona.profile) for persona in personas]
+    words = [sum(len(fact.split()) for fact in persona.profile) for persona in personas]
+    return {
+        "personas": len(personas),
+        "profiles": len(by_profile(personas)),
+        "personalities": len({persona.personality for persona in personas}),
+        "facts per profile (mean)": round(sum(facts) / len(personas), 2),
+        "words per profile (mean)": round(sum(words) / len(personas), 2),
+    }
+
+
+def _write_personas(out: Path, personas: Sequence[Persona]) -> int:
+    from interalign.files import write_atomically
+
+    write_atomically(out, dump_personas(personas))
+    return len(personas)
 
 
 def graph(name: str) -> str:

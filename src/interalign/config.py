@@ -107,8 +107,8 @@ class SimulationSettings(RunSettings):
     def _full_tree_is_bounded(self) -> Self:
         if self.policy == "full" and self.branch**self.turns > 100_000:
             raise ValueError(
-                f"policy full with branch {self.branch} and {self.turns} turns means {self.branch**self.turns:,} leaves "
-                "a tree; use fewer turns or beam:K"
+                f"policy full with branch {self.branch} and {self.turns} turns means {self.branch**self.turns:,} "
+                "leaves a tree; use fewer turns or beam:K"
             )
         return self
 

@@ -1,14 +1,14 @@
 """The one error hierarchy, drawn once.
 
-    InteralignError
-    ├── ConfigError        wrong usage, configuration or input file; nothing started          exit 2
-    │   └── DataError      a file of the user's has a bad row (named by line)                 exit 2
-    ├── StopError          stopped cleanly; the same command goes on                          exit 3
-    │   └── LockedError    another process holds the run file                                 exit 3
-    ├── FailedTreeError    this tree cannot go on; the others can                             exit 1 at the end
-    ├── BadContentError    a reply came, but cannot be used: ask again, then missing
-    ├── MalformedTreeError nodes that do not form one conversation tree
-    └── MetricError        a metric is not defined for these numbers
+InteralignError
+├── ConfigError        wrong usage, configuration or input file; nothing started          exit 2
+│   └── DataError      a file of the user's has a bad row (named by line)                 exit 2
+├── StopError          stopped cleanly; the same command goes on                          exit 3
+│   └── LockedError    another process holds the run file                                 exit 3
+├── FailedTreeError    this tree cannot go on; the others can                             exit 1 at the end
+├── BadContentError    a reply came, but cannot be used: ask again, then missing
+├── MalformedTreeError nodes that do not form one conversation tree
+└── MetricError        a metric is not defined for these numbers
 """
 
 

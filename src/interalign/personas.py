@@ -34,7 +34,9 @@ def parse_personas(lines: Iterable[str], name: str = "personas") -> tuple[Person
             continue
         persona = _parse_row(line, f"{name}, line {number}")
         if persona.id in personas:
-            raise DataError(f"{name}, line {number}: id {persona.id!r} is already used above; give each persona its own")
+            raise DataError(
+                f"{name}, line {number}: id {persona.id!r} is already used above; give each persona its own"
+            )
         personas[persona.id] = persona
     if not personas:
         raise DataError(f"{name}: no persona in it; expected one JSON object a line")

@@ -4,17 +4,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, cast
 
 from interalign import __version__
+from interalign.agents.protocols import Judge
 from interalign.agents.templates import prompt_versions
 from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, identity_of
 from interalign.errors import ConfigError
 from interalign.graphs.forest import grow_forest
 from interalign.graphs.policy import branching_policy, caterpillar
 from interalign.graphs.rejudge import judge_tree
-from interalign.graphs.seating import all_evaluation_seats, rejudging_seats, simulation_seats
+from interalign.graphs.seating import Seating, all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth
-from interalign.graphs.turn import Conversation, Seats, Turn
+from interalign.graphs.turn import Conversation, Turn
 from interalign.ledger import Ledger
 from interalign.models.base import ChatModel
 from interalign.models.resolve import resolve_model
@@ -83,21 +85,23 @@ def _evaluation_plan(settings: EvaluationSettings, cases: Sequence[Persona]) -> 
 
 async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progress | None) -> RunSummary:
     """Judge every finished tree that this judge has not judged yet, in the way the run was judged."""
-    if not path.exists():
-        raise ConfigError(f"{path}: no such run; name the file that `simulate` or `evaluate` wrote")
+    Store.open(path).close()  # a file that is not there must not be made here
     async with _desk(path, runtime) as desk:
         run = desk.store.run
         if run is None:
             raise ConfigError(f"{path}: nothing was run in it yet")
+        desk.count()
         settings = settings_of(run)
-        seats = rejudging_seats(settings, judge, desk.ledger, desk.resolve)
+        role = cast(Judge, Seating(settings, desk.ledger, desk.resolve).role("judge", judge))
+        judging = settings.judging if isinstance(settings, SimulationSettings) else "score"
         personas = desk.store.personas()
         for record in desk.store.trees():
             judged = desk.store.judged_tree(record.id) if record.status == "done" else None
             if judged is None or judge in judged.judges():
                 continue
             conversation = _conversation(record, personas[record.persona], settings.turns)
-            await desk.store.save_judgement(record.id, *await judge_tree(judged.tree, conversation, seats))
+            said = await judge_tree(judged.tree, conversation, role, judge, judging)
+            await desk.store.save_judgement(record.id, *said)
             if progress:
                 progress(desk.summary())
         return desk.summary()
@@ -106,7 +110,9 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
 def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
     """The settings a run was begun with."""
     given = {name: value for name, value in run.identity.items() if name != "prompts"}
-    return build(SimulationSettings if run.kind == "simulation" else EvaluationSettings, given)
+    if run.kind == "simulation":
+        return build(SimulationSettings, given)
+    return build(EvaluationSettings, given)
 
 
 @dataclass
@@ -118,6 +124,9 @@ class _Desk:
     ledger: Ledger
     runtime: Runtime
     models: dict[str, ChatModel] = field(default_factory=dict)
+    trees: int = 0
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
 
     def resolve(self, spec: str) -> ChatModel:
         """One model object a name, so that what it batches or pools is shared by all seats."""
@@ -126,7 +135,11 @@ class _Desk:
         return self.models[spec]
 
     def begin(
-        self, settings: RunSettings, kind: str, personas: Sequence[Persona], plan: Sequence[TreeRecord]
+        self,
+        settings: RunSettings,
+        kind: Literal["simulation", "evaluation"],
+        personas: Sequence[Persona],
+        plan: Sequence[TreeRecord],
     ) -> None:
         """Put the run on record, or make sure that it is the same one; then what is planned."""
         _check_personas(personas, settings)
@@ -134,15 +147,30 @@ class _Desk:
         self.store.begin_run(self.path.stem, kind, identity, __version__)
         self.store.add_personas(personas)
         self.store.plan_trees(plan)
+        self.count()
+
+    def count(self) -> None:
+        """Take stock of the trees in the file."""
+        trees = self.store.trees()
+        self.trees = len(trees)
+        self.done = sum(tree.status == "done" for tree in trees)
+        self.failed = {tree.id: tree.reason or "" for tree in trees if tree.status == "failed"}
+
+    def ended(self, tree: str, failed: str | None) -> None:
+        """Count a tree that ended; the file is not read again for it."""
+        self.failed.pop(tree, None)
+        if failed is None:
+            self.done += 1
+        else:
+            self.failed[tree] = failed
 
     def summary(self) -> RunSummary:
         """The run as it stands."""
-        trees = self.store.trees()
         return RunSummary(
             run=self.path,
-            trees=len(trees),
-            done=sum(tree.status == "done" for tree in trees),
-            failed={tree.id: tree.reason or "" for tree in trees if tree.status == "failed"},
+            trees=self.trees,
+            done=self.done,
+            failed=dict(self.failed),
             calls=self.ledger.fresh,
             replayed=self.ledger.replayed,
         )
@@ -169,15 +197,14 @@ def _saver(store: Store) -> Callable[[str, Turn], Awaitable[None]]:
     return save
 
 
-async def _grow(
-    desk: _Desk, growths: Mapping[str | None, Growth], turns: int, progress: Progress | None
-) -> RunSummary:
+async def _grow(desk: _Desk, growths: Mapping[str | None, Growth], turns: int, progress: Progress | None) -> RunSummary:
     """Grow every tree that is not done; `growths` by the candidate measured, None in a simulation."""
     personas = desk.store.personas()
     unfinished = [record for record in desk.store.trees() if record.status != "done"]
 
     async def finish(tree: str, failed: str | None) -> None:
         await desk.store.finish_tree(tree, failed=failed)
+        desk.ended(tree, failed)
         if progress:
             progress(desk.summary())
 

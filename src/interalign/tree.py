@@ -31,7 +31,7 @@ class Node(Frozen):
     """One message of a tree, with a link to the message it answers."""
 
     id: str = Field(min_length=1)
-    """The node's path: a reply is the numbers of the replies that lead to it (`2/1`), a user message its parent plus `u`."""
+    """The node's path: the numbers of the replies that lead to it (`2/1`); a user message is its parent plus `u`."""
     parent: str | None
     """Id of the node this one answers; None for the root."""
     turn: int = Field(ge=1)
@@ -204,7 +204,8 @@ class JudgedTree(Frozen):
 
     def judges(self) -> tuple[str, ...]:
         """Names of the judges asked, in the order they were first asked."""
-        return tuple(dict.fromkeys(said.judge for said in (*self.verdicts, *self.scores)))
+        said: tuple[Verdict | Score, ...] = (*self.verdicts, *self.scores)
+        return tuple(dict.fromkeys(word.judge for word in said))
 
     def by_judge(self, judge: str) -> Self:
         """The same tree with what this judge said, and nothing of the others."""
@@ -214,3 +215,14 @@ class JudgedTree(Frozen):
                 "scores": tuple(score for score in self.scores if score.judge == judge),
             }
         )
+
+
+def net_wins(replies: Sequence[str], verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """Reply id -> comparisons it won minus comparisons it lost; ties and missing verdicts count for nobody."""
+    wins = dict.fromkeys(replies, 0)
+    for verdict in verdicts:
+        if verdict.outcome in ("a", "b") and verdict.a in wins and verdict.b in wins:
+            first_won = verdict.outcome == "a"
+            wins[verdict.a] += 1 if first_won else -1
+            wins[verdict.b] -= 1 if first_won else -1
+    return wins

@@ -17,7 +17,7 @@ class OpenAIModel(LangChainModel):
         chat = ChatOpenAI(
             model=name.partition(":")[2],
             base_url=self._server,
-            api_key=_key(self._server),  # type: ignore[arg-type]
+            api_key=_key(self._server),
             max_retries=0,
             timeout=runtime.deadline,
         )

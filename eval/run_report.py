@@ -1,0 +1,56 @@
+"""From a run file to its report."""
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from interalign.errors import ConfigError
+from interalign.eval.results import Report, ScoredCase, candidate_scores, evaluation_report, simulation_report
+from interalign.store import RunRecord, Store
+
+
+def run_report(store: Store) -> Report:
+    """The figures of an open run; ConfigError if nothing was run in it. A failed conversation's scores are missing."""
+    run = store.run
+    if run is None:
+        raise ConfigError("nothing was run in this file yet; `interalign simulate` or `evaluate` begins a run")
+    return _evaluation(store, run) if run.kind == "evaluation" else _simulation(store, run)
+
+
+def _evaluation(store: Store, run: RunRecord) -> Report:
+    personas = store.personas()
+    cases = [
+        ScoredCase(
+            candidate=record.candidate or "",
+            case=record.case or record.id,
+            profile=personas[record.persona].profile,
+            judged=store.judged_tree(record.id),
+        )
+        for record in store.trees()
+        if record.status != "planned"
+    ]
+    judged = [case.judged for case in cases if case.judged is not None]
+    return evaluation_report(_facts(run), candidate_scores(cases, _turns(run)), judged, _usage(store))
+
+
+def _simulation(store: Store, run: RunRecord) -> Report:
+    judged = list(store.judged_trees())
+    personas = list(store.personas().values())
+    return simulation_report(_facts(run), judged, personas, _usage(store), turns=_turns(run))
+
+
+def _facts(run: RunRecord) -> dict[str, JsonValue]:
+    return {"name": run.name, "kind": run.kind, "created": run.created, "version": run.version, **run.identity}
+
+
+def _turns(run: RunRecord) -> int:
+    turns = run.identity["turns"]
+    assert isinstance(turns, int), "turns are a number in every run's identity"
+    return turns
+
+
+def _usage(store: Store) -> Mapping[str, Mapping[str, int]]:
+    return {
+        role: {"calls": used.calls, "prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens}
+        for role, used in store.usage().items()
+    }

@@ -1,0 +1,456 @@
+"""The command line: parse, call one library function, report. Data to standard output, messages to standard error."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from interalign import __version__
+from interalign.errors import InteralignError
+
+if TYPE_CHECKING:
+    from interalign.runs import RunSummary
+
+app = typer.Typer(
+    name="interalign",
+    help="Teach a chat model to find out, while it talks, what this user likes, and to act on it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+personas_app = typer.Typer(no_args_is_help=True, help="Make, read and divide persona files.")
+roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that can take a seat.")
+app.add_typer(personas_app, name="personas")
+app.add_typer(roles_app, name="roles")
+
+
+class Format(StrEnum):
+    """What `export` can write."""
+
+    sft = "sft"
+    dpo = "dpo"
+    kto = "kto"
+    rm = "rm"
+    listwise = "listwise"
+    messages = "messages"
+
+
+class Pairs(StrEnum):
+    """Which preference pairs a turn gives."""
+
+    best_worst = "best-worst"
+    all = "all"
+
+
+class Judging(StrEnum):
+    """What the judge is asked."""
+
+    compare = "compare"
+    score = "score"
+
+
+class Method(StrEnum):
+    """How preference data is packed for training."""
+
+    pairs = "pairs"
+    tree = "tree"
+
+
+class Stage(StrEnum):
+    """What to train."""
+
+    sft = "sft"
+    dpo = "dpo"
+
+
+Run = Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)]
+Config = Annotated[Path | None, typer.Option(help="YAML file with the same settings as these options.")]
+Fork = Annotated[Path | None, typer.Option(help="Leave the run file alone and go on in this copy of it.")]
+Candidates = Annotated[
+    list[str] | None, typer.Option(metavar="[NAME=]MODEL", help="Who answers. Repeat it for several.")
+]
+User = Annotated[str | None, typer.Option(metavar="MODEL", help="Who plays the persona. [default: world:user]")]
+JudgeOption = Annotated[str | None, typer.Option(metavar="MODEL", help="Who judges. [default: world:judge]")]
+Turns = Annotated[int | None, typer.Option(help="Turns of each conversation. [default: 10]")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random choice. [default: 0]")]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(envvar="OPENAI_BASE_URL", help="Server of every openai: model, such as http://localhost:8000/v1."),
+]
+Concurrency = Annotated[int, typer.Option(min=1, max=4096, help="Model calls in flight.")]
+Deadline = Annotated[float, typer.Option(help="Seconds that one call may take in all.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"interalign {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def simulate(
+    run: Run,
+    config: Config = None,
+    personas: Annotated[
+        str | None, typer.Option(metavar="FILE|world", help="Persona file, or the embedded world. [default: world]")
+    ] = None,
+    trees: Annotated[
+        int | None, typer.Option(help="Trees to grow; more on an existing run extend it. [default: 10]")
+    ] = None,
+    turns: Turns = None,
+    branch: Annotated[int | None, typer.Option(help="Replies per turn, the hinted one included. [default: 2]")] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="caterpillar|full|beam:K", help="Which replies are continued. [default: caterpillar]"),
+    ] = None,
+    user: User = None,
+    inducer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Who takes notes; `none` for no notes and no hints. [default: world:inducer]"
+        ),
+    ] = None,
+    candidate: Candidates = None,
+    judge: JudgeOption = None,
+    judging: Annotated[Judging | None, typer.Option(help="What the judge is asked. [default: compare]")] = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = 16,
+    deadline: Deadline = 120.0,
+    seed: Seed = None,
+    fork: Fork = None,
+    debug: Debug = False,
+) -> None:
+    """Grow conversation trees and keep them in RUN.db. The same command again goes on where it stopped."""
+    from interalign import api
+
+    settings = _given(
+        personas=personas, trees=trees, turns=turns, branch=branch, policy=policy, user=user, inducer=inducer,
+        candidate=candidate, judge=judge, judging=judging and judging.value, seed=seed,
+    )  # fmt: skip
+    with _errors_as_exit_codes(debug), _progress("trees") as progress:
+        runtime = _runtime(base_url, concurrency, deadline)
+        summary = api.simulate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
+    _end(summary)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    candidate: Candidates = None,
+    config: Config = None,
+    cases: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|world",
+            help="Personas to be met; `world`: 20 held-out profiles x 5 personalities. [default: world]",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N cases.")] = None,
+    turns: Turns = None,
+    user: User = None,
+    judge: JudgeOption = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = 16,
+    deadline: Deadline = 120.0,
+    seed: Seed = None,
+    fork: Fork = None,
+    debug: Debug = False,
+) -> None:
+    """Measure candidates by the ALOE evaluation: every candidate meets every case, a judge scores every reply."""
+    from interalign import api
+
+    settings = _given(cases=cases, limit=limit, turns=turns, user=user, candidate=candidate, judge=judge, seed=seed)
+    with _errors_as_exit_codes(debug), _progress("conversations") as progress:
+        runtime = _runtime(base_url, concurrency, deadline)
+        summary = api.evaluate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
+    _end(summary)
+
+
+@app.command()
+def judge(
+    run: Run,
+    judge: Annotated[str, typer.Option(metavar="MODEL", help="Who judges.")],
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = 16,
+    deadline: Deadline = 120.0,
+    debug: Debug = False,
+) -> None:
+    """Judge the stored trees of RUN.db again; what other judges said stays beside it."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug), _progress("trees") as progress:
+        runtime = _runtime(base_url, concurrency, deadline)
+        summary = api.judge(run, judge=judge, runtime=runtime, progress=progress)
+    _end(summary)
+
+
+@app.command()
+def export(
+    run: Run,
+    format: Annotated[Format, typer.Option(help="What the rows are for.")],  # noqa: A002
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
+    pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
+    judge: Annotated[str | None, typer.Option(help="Whose preferences. [default: the judge asked last]")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write the trees of RUN.db as training data, one JSON object a line."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        written = api.export(run, out, format=format.value, pairs=pairs.value, judge=judge)
+    _say(
+        f"{written} {format.value} rows written to {out}"
+        if written
+        else f"{out} is empty: {api.why_empty(run, format.value)}"
+    )
+
+
+@app.command()
+def train(
+    stage: Annotated[Stage, typer.Argument(help="sft or dpo.")],
+    model: Annotated[str, typer.Option(metavar="FOLDER|ID", help="The model to start from.")],
+    data: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="What `export` wrote.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the trained model goes.")],
+    config: Annotated[Path | None, typer.Option(help="YAML file with TRL's own settings.")] = None,
+    method: Annotated[Method, typer.Option(help="How preference pairs are packed.")] = Method.pairs,
+    lora: Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all weights.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Fine-tune a model with TRL on exported data."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        result = api.train(stage.value, model=model, data=data, out=out, config=config, method=method.value, lora=lora)
+    _say(result)
+
+
+@app.command()
+def report(
+    run: Run,
+    json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The figures as one HTML file.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Say what came out: alignment level per turn, improvement rate, intervals, comparisons, the judge."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        found = api.report(run)
+        if html:
+            api.write_report_html(found, html)
+            _say(f"report written to {html}")
+        if json:
+            typer.echo(api.report_json(found))
+        elif not html:
+            api.print_report(found)
+
+
+@app.command()
+def view(
+    run: Run,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8321,
+    debug: Debug = False,
+) -> None:
+    """Look at the trees of RUN.db in a browser. Reads only."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        api.view(run, host=host, port=port, announce=_say)
+
+
+@app.command()
+def graph(
+    name: Annotated[str, typer.Argument(help="turn, tree or evaluation.")] = "turn", debug: Debug = False
+) -> None:
+    """Print the Mermaid text of a state machine."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        typer.echo(api.graph(name))
+
+
+@roles_app.command("list")
+def roles_list(debug: Debug = False) -> None:
+    """List the built-in models of the world and the installed plug-in roles."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        for name, what in api.roles():
+            typer.echo(f"{name}\t{what}")
+
+
+@roles_app.command("check")
+def roles_check(
+    spec: Annotated[str, typer.Argument(help="A model name, a registered role or module:attribute.")],
+    debug: Debug = False,
+) -> None:
+    """Load a role and say which seats it can take."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        typer.echo(api.check_role(spec))
+
+
+@personas_app.command("generate")
+def personas_generate(
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 100,
+    heldout: Annotated[bool, typer.Option("--heldout", help="Of values kept out of all training.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Write personas of the embedded world."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        written = api.personas_generate(out, n=n, heldout=heldout, seed=seed)
+    _say(f"{written} personas written to {out}")
+
+
+@personas_app.command("import")
+def personas_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write, every row checked and with an id.")],
+    debug: Debug = False,
+) -> None:
+    """Check a persona file of your own and write it with ids."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        written = api.personas_import(file, out)
+    _say(f"{written} personas written to {out}")
+
+
+@personas_app.command("split")
+def personas_split(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")],
+    train: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where the training personas go.")],
+    heldout: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where the held-out personas go.")],
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of profiles held out.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Divide personas by profile, so that no held-out profile is in training."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        counts = api.personas_split(file, train, heldout, share=share, seed=seed)
+    _say(f"{counts[0]} personas written to {train}, {counts[1]} to {heldout}")
+
+
+@personas_app.command("stats")
+def personas_stats(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")], debug: Debug = False
+) -> None:
+    """Say what is in a persona file."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        for name, value in api.personas_stats(file).items():
+            typer.echo(f"{name}\t{value}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    no_train: Annotated[bool, typer.Option("--no-train", help="Without training: needs no torch.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Run the whole chain on the embedded world: personas, trees, preference data, SFT, DPO, ALOE evaluation."""
+    from interalign.demo import run_demo
+
+    with _errors_as_exit_codes(debug):
+        run_demo(out, train=not no_train, seed=seed)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were really given: what was not is left to the configuration file and the defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _runtime(base_url: str | None, concurrency: int, deadline: float) -> Any:
+    from interalign.config import Runtime
+
+    return Runtime(base_url=base_url, concurrency=concurrency, deadline=deadline)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _end(summary: "RunSummary") -> None:
+    """The last line of a run, and exit code 1 if a tree failed."""
+    counts = f"{summary.done} of {summary.trees} trees done in {summary.run}"
+    _say(f"{counts}; {summary.calls} calls made, {summary.replayed} answered from the ledger")
+    if summary.failed:
+        for tree, reason in list(summary.failed.items())[:10]:
+            _say(f"failed: {tree}: {reason}")
+        _say(f"{len(summary.failed)} trees failed; run the same command again to retry just these")
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[["RunSummary"], None] | None]:
+    """A bar on standard error; nothing where that is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda run: bar.update(task, total=run.trees, completed=run.done + len(run.failed))
+
+
+@contextmanager
+def _errors_as_exit_codes(debug: bool) -> Iterator[None]:
+    """One line on standard error instead of a traceback, and the exit code that goes with the error."""
+    try:
+        yield
+    except InteralignError as error:
+        if debug:
+            raise
+        _say(f"interalign: {error}")
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _say("interalign: interrupted; what was finished is kept, run the same command again to go on")
+        raise typer.Exit(3) from None
+
+
+def main() -> None:
+    """Entry point of the `interalign` command."""
+    app()
