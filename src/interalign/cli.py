@@ -236,7 +236,7 @@ def train(
 
     with _errors_as_exit_codes(debug):
         result = api.train(stage.value, model=model, data=data, out=out, config=config, method=method.value, lora=lora)
-    _say(result)
+    _say(str(result))
 
 
 @app.command()
@@ -374,10 +374,24 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Run the whole chain on the embedded world: personas, trees, preference data, SFT, DPO, ALOE evaluation."""
-    from interalign.demo import run_demo
+    from interalign import api
+    from interalign.demo import Demo
 
     with _errors_as_exit_codes(debug):
-        run_demo(out, train=not no_train, seed=seed)
+        chain = Demo(out, train=not no_train, seed=seed)
+        steps = list(chain.steps())
+        for number, step in enumerate(steps, start=1):
+            with _step(f"{number}/{len(steps)} {step.title}") as advance:
+                _say(f"    {step.run(advance)}")
+        api.print_report(api.report(out / "eval.db"))
+        _say(_NEXT.format(out=out))
+
+
+_NEXT = """
+Next:
+  interalign view {out}/run.db                                   look at the trees
+  interalign report {out}/eval.db --json                         the figures, for machines
+  interalign simulate my.db --candidate openai:NAME --base-url URL   your own model in the world"""
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -432,6 +446,22 @@ def _progress(what: str) -> Iterator[Callable[["RunSummary"], None] | None]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=None)
         yield lambda run: bar.update(task, total=run.trees, completed=run.done + len(run.failed))
+
+
+@contextmanager
+def _step(title: str) -> Iterator[Callable[[float], None]]:
+    """A titled bar on standard error that goes away when the step is done; only the title where there is no terminal."""
+    _say(title)
+    if not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("   "), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
 
 
 @contextmanager
