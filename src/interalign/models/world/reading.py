@@ -18,13 +18,14 @@ from interalign.models.world.sentences import (
 from interalign.models.world.values import FACT_OF, SLOTS, TOPIC_OF, TOPICS, Fact
 
 _SENTENCE: Final = re.compile(r"([^.!?\n]+)([.!?]*)")
-_WORD: Final = re.compile(r"\w+(?:['\u2019]\w+)*")
+_WORD: Final = re.compile(r"\w+(?:'\w+)*")
 _EMOJI: Final = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
-_SELF: Final = frozenset({"i", "i'm", "i\u2019m", "my", "me"})
-_OTHERS: Final = frozenset(
+_SELF: Final = frozenset({"i", "i'm", "my", "me"})
+_PEOPLE: Final = frozenset(
     {*KIN, "friend", "parents", "mother", "father", "wife", "husband", "son", "daughter", "partner"}
-    | {"not", "never", "no", "don't", "don\u2019t"}
 )
+_OTHERS: Final = _PEOPLE | {f"{who}'s" for who in _PEOPLE} | {"not", "never", "no", "don't"}
+"""A sentence with one of these is not about what the user is or has."""
 GRAM: Final = 6
 """So many of the user's words in a row make an echo."""
 
@@ -83,7 +84,7 @@ def _plain_lines(text: str) -> str:
 
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a text in lower case."""
-    return tuple(_WORD.findall(text.lower()))
+    return tuple(_WORD.findall(text.lower().replace("\u2019", "'")))
 
 
 def grams_of(words: Sequence[str]) -> frozenset[tuple[str, ...]]:

@@ -68,7 +68,9 @@ def _usage(name: str) -> str:
 
 def _numbers(spec: str, query: str, takes: tuple[str, ...]) -> dict[str, float]:
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query or "?" in spec else []
+        if spec.endswith("?"):
+            raise ValueError("a question mark and nothing after it")
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
         numbers = {key: float(value) for key, value in pairs}
     except ValueError:
         raise ConfigError(f"world:{spec}: cannot read {query!r}; write numbers, as in {_listing()}") from None
