@@ -52,7 +52,9 @@ async def grow_turn(state: Tip, runtime: Runtime[Growth]) -> dict[str, Any]:
     return {"grown": ((state, turn),)}
 
 
-def branch(state: TreeState, runtime: Runtime[Growth]) -> dict[str, Any]:
+# Both are coroutines, though they await nothing: LangGraph sends plain functions to a thread, which costs more than
+# they do.
+async def branch(state: TreeState, runtime: Runtime[Growth]) -> dict[str, Any]:
     """The tips of the next level: the root at first, then what the policy continues; none after the last turn."""
     conversation, turn = state["conversation"], state.get("turn", 0)
     if turn == conversation.turns:
@@ -70,7 +72,7 @@ def _tip(tip: Tip, turn: Turn, reply: Node) -> Tip:
     return Tip(conversation=tip["conversation"], parent=reply, transcript=transcript)
 
 
-def next_turns(state: TreeState) -> list[Send] | str:
+async def next_turns(state: TreeState) -> list[Send] | str:
     """All turns of a level side by side, or the end."""
     return [Send("grow_turn", tip) for tip in state["tips"]] or END
 

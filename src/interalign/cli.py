@@ -265,13 +265,19 @@ def view(
     run: Run,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8321,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write the pages as one HTML file instead of serving them.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Look at the trees of RUN.db in a browser. Reads only."""
     from interalign import api
 
     with _errors_as_exit_codes(debug):
-        api.view(run, host=host, port=port, announce=_say)
+        if export is None:
+            api.view(run, host=host, port=port, announce=_say)
+        else:
+            _say(f"{api.view_export(run, export)} trees written to {export}")
 
 
 @app.command()
