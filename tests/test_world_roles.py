@@ -4,8 +4,7 @@ import asyncio
 from itertools import pairwise
 
 import pytest
-from test_world_truth import CALM, FACTS, PERSON, RIGHT, TOLD, WARM
-from world_talk import ask, ask_often, play, said, user_seat, with_last
+from world_talk import CALM, FACTS, PERSON, RIGHT, TOLD, WARM, ask, ask_often, play, said, user_seat, with_last
 
 from interalign.agents.judge import parse_score, parse_verdict
 from interalign.errors import ConfigError

@@ -1,26 +1,11 @@
 """The true score, computed by hand."""
 
 import pytest
-from world_talk import ask, said, with_last
+from world_talk import PERSON, RIGHT, TOLD, UNTOLD, WARM, ask, said, with_last
 
 from interalign.errors import ConfigError
 from interalign.models.world import is_world_persona, true_score
 from interalign.personas import Persona
-
-CALM = "I write short messages without emoji, in a calm tone. I like to be answered in the same way."
-WARM = "I write long messages with emoji, in a lively tone. I like to be answered in the same way."
-FACTS = (
-    "I am into chess.",
-    "I have a cat.",
-    "I eat vegan food.",
-    "I work as a nurse.",
-    "I live in Paris.",
-    "I listen to jazz.",
-)
-PERSON = Persona(id="p", profile=FACTS, personality=CALM, source="world")
-TOLD = [said("user", "I have a cat. Any idea for the walk?")]
-UNTOLD = [said("user", "Any idea for the walk?")]
-RIGHT = "Since you have a cat, plan the walk around that."
 
 
 def score(reply: str, talk: list[object] | None = None, persona: Persona = PERSON) -> float:

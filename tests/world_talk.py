@@ -17,6 +17,22 @@ def said(role: str, content: str) -> Message:
     return Message.model_validate({"role": role, "content": content})
 
 
+CALM = "I write short messages without emoji, in a calm tone. I like to be answered in the same way."
+WARM = "I write long messages with emoji, in a lively tone. I like to be answered in the same way."
+FACTS = (
+    "I am into chess.",
+    "I have a cat.",
+    "I eat vegan food.",
+    "I work as a nurse.",
+    "I live in Paris.",
+    "I listen to jazz.",
+)
+PERSON = Persona(id="p", profile=FACTS, personality=CALM, source="world")
+TOLD = [said("user", "I have a cat. Any idea for the walk?")]
+UNTOLD = [said("user", "Any idea for the walk?")]
+RIGHT = "Since you have a cat, plan the walk around that."
+
+
 def ask(model: ChatModel | str, messages: Sequence[Message], seed: int = 0) -> str:
     model = world_model(model) if isinstance(model, str) else model
     return asyncio.run(model(messages, Parameters(), seed)).text
