@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from interalign.errors import MalformedTreeError
 
@@ -12,6 +12,12 @@ Choice = Literal["A", "B", "tie"]
 """What a judge may answer to a comparison, in the contract's words."""
 Outcome = Literal["a", "b", "tie", "missing"]
 """What both orders of a comparison add up to."""
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("a message cannot be empty")
+    return text
 
 
 class Frozen(BaseModel):
@@ -37,7 +43,8 @@ class Node(Frozen):
     turn: int = Field(ge=1)
     """A turn is one user message and the replies to it, counted from 1."""
     role: Literal["user", "assistant"]
-    text: str = Field(min_length=1)
+    text: Annotated[str, AfterValidator(_not_empty)]
+    """Never empty. Not `min_length`: pydantic's own check refuses the lone surrogates that some models produce."""
     by: str
     """Who spoke: `user`, or the candidate's name, with `+hint` when it was shown the inducer's notes."""
     call: str | None = None
