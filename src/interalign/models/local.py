@@ -244,7 +244,7 @@ def _load(path: str, options: LocalOptions) -> _Weights:
     source, gpu = str(folder) if folder.is_dir() else path, torch.cuda.is_available()
     try:
         with _no_bars():
-            # An adapter folder loads its base model too: transformers reads adapter_config.json where PEFT is installed.
+            # An adapter folder loads its base model too: with PEFT, transformers reads adapter_config.json.
             dtype = options.dtype or ("auto" if gpu else "float32")
             model = AutoModelForCausalLM.from_pretrained(
                 source, use_safetensors=True, trust_remote_code=False, dtype=dtype
