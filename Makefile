@@ -1,0 +1,39 @@
+# The commands of the house; `make help` lists them. PYTHON chooses the interpreter, VENV where the environment goes.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check docs clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/train.stamp  ## install into .venv and run the whole chain on the embedded world, in about five minutes
+	$(BIN)/interalign demo
+
+test: $(VENV)/dev.stamp  ## run the tests: no network, no GPU, no key
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp  ## what CI runs besides the tests: ruff, mypy --strict, the import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict -p interalign
+	$(BIN)/lint-imports
+
+docs: $(VENV)/dev.stamp  ## write docs/commands.md anew from the command line's own help
+	$(BIN)/python docs/make_commands.py
+
+clean:  ## remove the environment, build outputs and caches; runs and models stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# The stamps say what was installed, so that the next `make` does not ask the package index again.
+$(VENV)/train.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[train]"
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[train,dev]"
+	touch $@ $(VENV)/train.stamp

@@ -1,0 +1,109 @@
+"""What every test gets: no network, no keys, one thread, and the command line as a fixture."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+_GUARD = Path(__file__).parent / "network_guard"
+
+# Before anything heavy is imported, and inherited by every process a test starts.
+for name in [name for name in os.environ if name.startswith(("OPENAI_", "LANGSMITH_", "LANGCHAIN_", "ANTHROPIC_"))]:
+    del os.environ[name]
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    LANGSMITH_TRACING="false",
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    PYTHONPATH=os.pathsep.join([str(_GUARD), *filter(None, [os.environ.get("PYTHONPATH")])]),
+)
+sys.path.insert(0, str(_GUARD))
+sys.modules.pop("sitecustomize", None)  # the interpreter's own, if it has one
+
+import sitecustomize as network_guard  # noqa: E402
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    """Standard output."""
+    err: str
+    """Standard error."""
+
+
+@pytest.fixture(autouse=True)
+def no_network() -> Iterator[list[str]]:
+    """Connections leave this machine for no test; one that was tried fails the test even if the error was swallowed."""
+    network_guard.attempts.clear()
+    yield network_guard.attempts
+    assert network_guard.attempts == [], "the test tried to reach the network"
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """Run a command line in this process, in the test's own folder: `cli("export", "run.db", ...)`."""
+    from typer.testing import CliRunner
+
+    from interalign.cli import app
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str | Path) -> Ended:
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Ended(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Ended]:
+    """Run the installed `interalign` as a process of its own in the test's folder, as a user does."""
+    installed = Path(sys.executable).with_name("interalign")
+
+    def run(*words: str | Path, env: Mapping[str, str] | None = None) -> Ended:
+        done = subprocess.run(
+            [installed, *words],
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where training is required (CI), a skipped training test is a failed one."""
+    report = yield
+    if report.skipped and item.get_closest_marker("train") and not hasattr(report, "wasxfail"):
+        _fail_where_training_is_required(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A file skipped as a whole may hold training tests, so it fails there too."""
+    report = yield
+    if report.skipped:
+        _fail_where_training_is_required(report)
+    return report
+
+
+def _fail_where_training_is_required(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if os.environ.get("INTERALIGN_REQUIRE_TRAINING") == "1":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"training is required here (INTERALIGN_REQUIRE_TRAINING=1), but: {reason}"

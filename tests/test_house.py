@@ -1,0 +1,219 @@
+"""The house rules that no single room can hold: imports, sizes, names, and the tests' own guard."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("src/interalign", "agents", "graphs", "training", "eval")
+HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "langgraph", "langchain", "matplotlib", "uvicorn")
+SQL = re.compile(r"\b(SELECT\b.+\bFROM|INSERT (OR \w+ )?INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w+)\b")
+SQL_ROOMS = {
+    f"src/interalign/{name}.py" for name in ("store", "ledger", "migrations", "calls", "texts", "writer", "runfile")
+}
+PRINTING = {"src/interalign/cli.py", "eval/report.py"}
+
+
+def sources() -> dict[str, ast.Module]:
+    """Every module of the package by its path from the root; each room once, not again through its symlink."""
+    paths = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+    own = [path for path in paths if path.resolve() == path]
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in own}
+
+
+SOURCES = sources()
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for path, module in SOURCES.items():
+        for node in ast.walk(module):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{path}:{node.lineno} {node.name}", node
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from `def` to the end, the docstring not counted."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function) is not None:
+        lines -= (first.end_lineno or 0) - first.lineno + 1
+    return lines
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level names in sys.modules of a new Python that ran this code."""
+    report = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_every_room_of_the_package_is_looked_at_here() -> None:
+    assert {path.rpartition("/")[0] for path in SOURCES} >= {*ROOMS, "src/interalign/models", "eval/view"}
+
+
+def test_imports_go_one_way() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    assert " 0 broken" in done.stdout
+
+
+def test_importing_interalign_loads_nothing_heavy() -> None:
+    loaded = loaded_after("import interalign")
+    assert "interalign" in loaded
+    assert loaded & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["simulate", "--help"], ["train", "--help"], ["--version"]])
+def test_asking_the_command_line_for_help_loads_nothing_heavy(words: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv[1:] = {words!r}\nfrom interalign.cli import main\ntry: main()\nexcept SystemExit: pass"
+    )
+    loaded = loaded_after(code)
+    assert "typer" in loaded
+    assert loaded & set(HEAVY) == set()
+
+
+def test_a_typical_function_fits_in_one_look() -> None:
+    assert median(length(function) for _, function in functions()) <= 12
+
+
+def test_no_function_is_longer_than_80_lines() -> None:
+    assert [name for name, function in functions() if length(function) > 80] == []
+
+
+# ruff's D1 wants a docstring on every public name, ANN every annotation. `make check` runs it; these two tests hold that
+# neither is switched off for a file of the package.
+def test_ruff_wants_docstrings_and_annotations_of_every_file_of_the_package() -> None:
+    lint = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
+    assert {"D1", "ANN", "T20", "TID"} <= set(lint["select"])
+    excused = {
+        path: rules
+        for path, rules in lint["per-file-ignores"].items()
+        if not path.startswith(("tests/", "bench/", "examples/", "docs/"))
+    }
+    assert excused == {"src/interalign/cli.py": ["T20"]}
+
+
+def test_no_file_opts_out_of_docstrings_and_annotations() -> None:
+    opting_out = re.compile(r"#\s*(ruff|flake8):\s*noqa|#\s*noqa(?!:)|noqa:.*\b(D1|ANN)")
+    assert [path for path in SOURCES if opting_out.search((ROOT / path).read_text(encoding="utf-8"))] == []
+
+
+def test_only_the_command_line_and_the_report_print() -> None:
+    printing = {
+        path
+        for path, module in SOURCES.items()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert printing - PRINTING == set()
+
+
+def test_sql_is_written_only_where_the_run_file_is_kept() -> None:
+    strings = {
+        (path, node.value)
+        for path, module in SOURCES.items()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    speaking_sql = {path for path, text in strings if SQL.search(text)}
+    assert "src/interalign/store.py" in speaking_sql
+    assert speaking_sql - SQL_ROOMS == set()
+
+
+def test_langgraph_is_named_only_by_graphs() -> None:
+    naming = {path for path, module in SOURCES.items() for name in imported(module) if name == "langgraph"}
+    assert "graphs/turn.py" in naming
+    assert {path for path in naming if not path.startswith("graphs/")} == set()
+
+
+def test_torch_is_named_only_by_training_and_the_local_models_and_only_inside_functions() -> None:
+    heavy = {"torch", "transformers", "trl", "peft", "datasets", "accelerate"}
+    naming = {path for path, module in SOURCES.items() if imported(module) & heavy}
+    assert {path for path in naming if not path.startswith("training/")} <= {"src/interalign/models/local.py"}
+    at_import = {path for path, module in SOURCES.items() if imported_on_import(module) & heavy}
+    assert at_import == set()
+
+
+def imported(module: ast.AST) -> set[str]:
+    """Top-level names a module imports anywhere."""
+    plain = {alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names}
+    named = {node.module or "" for node in ast.walk(module) if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in plain | named}
+
+
+def imported_on_import(module: ast.Module) -> set[str]:
+    """Top-level names a module imports when it is itself imported, `if TYPE_CHECKING` blocks left out."""
+    run = [node for node in module.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))]
+    outside = [node for node in run if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    return {name for node in outside for name in imported(node)}
+
+
+@pytest.mark.parametrize("room", ["agents", "graphs", "training", "eval"])
+def test_rooms_are_never_imported_by_their_bare_names(room: str) -> None:
+    assert [path for path, module in SOURCES.items() if room in imported(module)] == []
+
+
+def test_a_test_that_reaches_out_fails_with_the_address(no_network: list[str]) -> None:
+    with socket.socket() as outgoing, pytest.raises(AssertionError, match=r"\('192\.0\.2\.1', 80\)"):
+        outgoing.connect(("192.0.2.1", 80))
+    with pytest.raises(AssertionError, match="example"):
+        socket.getaddrinfo("host.example", 443)
+    assert len(no_network) == 2
+    no_network.clear()
+
+
+def test_a_test_may_talk_to_its_own_machine() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted, _ = server.accept()
+        with accepted:
+            client.sendall(b"hello")
+            assert accepted.recv(5) == b"hello"
+
+
+def test_processes_that_a_test_starts_are_kept_off_the_network_too() -> None:
+    code = "import socket; socket.create_connection(('192.0.2.1', 80))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "AssertionError: a test tried to reach ('192.0.2.1', 80)" in done.stderr
+
+
+def test_no_test_has_a_key_to_a_paid_model() -> None:
+    assert [name for name in os.environ if name.startswith("OPENAI_")] == []
+
+
+@pytest.mark.parametrize(("required", "code", "summary"), [("0", 0, "2 skipped"), ("1", 1, "1 failed, 1 skipped")])
+def test_a_skipped_training_test_fails_where_training_is_required(
+    tmp_path: Path, required: str, code: int, summary: str
+) -> None:
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    shutil.copytree(
+        ROOT / "tests" / "network_guard", tmp_path / "network_guard", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.train\n"
+        "def test_training(): pytest.skip('no torch')\n"
+        "def test_other(): pytest.skip('no browser')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path],
+        env={**os.environ, "INTERALIGN_REQUIRE_TRAINING": required},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, summary in done.stdout) == (code, True), done.stdout
