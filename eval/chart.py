@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from rich.cells import cell_len
+
 from interalign.eval.intervals import Interval
 from interalign.eval.metrics import Curve
 
@@ -18,7 +20,8 @@ SERIES_COLOURS = 7
 # Colours that nothing else draws with, each replaced by a variable of the page: matplotlib itself knows hex only.
 INK, SOFT, GRID, SERIES = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0c0{}"
 MARKERS = "osD^vPX"
-LABEL_LENGTH = 22
+LABEL_CELLS = 17
+"""Room for a label, in character cells (some characters are two wide)."""
 LABEL_GAP = 0.055
 """Least distance of two labels, as a share of the height of the plot."""
 
@@ -57,7 +60,7 @@ def curves_svg(lines: Sequence[Line], axis: Axis) -> str:
         # The browser draws the text: glyphs that matplotlib's own font lacks do not matter.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")
         figure = Figure(figsize=(8.6, 4.4))
-        axes = figure.add_axes((0.065, 0.125, 0.735, 0.84))
+        axes = figure.add_axes((0.085, 0.125, 0.695, 0.84))
         _draw(axes, lines, axis)
         out = io.StringIO()
         figure.savefig(
@@ -78,7 +81,13 @@ def _draw(axes: "Axes", lines: Sequence[Line], axis: Axis) -> None:
         colour = _colour(number)
         axes.plot([turn, edge], [value, height], color=colour, linewidth=0.8, alpha=0.6, clip_on=False)
         axes.text(
-            edge, height, " " + _short(lines[number].name), color=colour, va="center", weight="bold", parse_math=False
+            edge + 0.01 * max(turns - 1, 1),
+            height,
+            _short(lines[number].name),
+            color=colour,
+            va="center",
+            weight="bold",
+            parse_math=False,
         )
 
 
@@ -94,6 +103,7 @@ def _frame(axes: "Axes", axis: Axis, turns: int) -> None:
     axes.tick_params(colors=SOFT, length=0, labelcolor=SOFT)
     axes.xaxis.label.set_color(SOFT)
     axes.yaxis.label.set_color(SOFT)
+    axes.yaxis.set_label_coords(-0.085, 0.5)
     for side, spine in axes.spines.items():
         spine.set(visible=side == "bottom", color=SOFT)
     if axis.line is not None:
@@ -152,7 +162,12 @@ def _colour(number: int) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LABEL_LENGTH else name[: LABEL_LENGTH - 1] + "…"
+    """The name without its middle where it is too long: names in one report often begin alike."""
+    kept, short = len(name), name
+    while cell_len(short) > LABEL_CELLS:
+        kept -= 1
+        short = f"{name[: kept - kept // 2]}…{name[len(name) - kept // 2 :]}"
+    return short
 
 
 def _for_the_page(svg: str) -> str:

@@ -111,7 +111,7 @@ def bootstrap_interval(resampled: Floats, units: int, level: float = LEVEL) -> I
     """Expanded percentile interval from resampled values, shape (resamples,), of a figure over `units` profiles.
 
     The percentiles are moved outwards by sqrt(units / (units - 1)) and Student's t with units - 1 degrees of freedom,
-    because the plain ones are too narrow for few units (Hesterberg 2015, section 3.3); for many units they agree.
+    because the plain ones are too narrow for few units (Hesterberg 2015); for many units they agree.
     None with fewer than two units (nothing to vary), or if over 5 % of the resamples lack the figure.
     """
     defined = resampled[np.isfinite(resampled)]

@@ -35,7 +35,7 @@ class Whisker(NamedTuple):
 
 def report_json(report: Report) -> str:
     """The report as JSON text in the schema of docs/report.md; never NaN, never a lone surrogate."""
-    return json.dumps(_plain(report.as_dict()), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    return json.dumps(_plain(report.as_dict()), ensure_ascii=False, allow_nan=False, indent=2)
 
 
 def report_html(report: Report) -> str:
@@ -72,7 +72,8 @@ def print_report(report: Report, console: Console) -> None:
 
 def summary(report: Report) -> str:
     """One sentence on what the figures are: how many cases, whose verdict, which intervals."""
-    what = f"{_count(report.n_cases, 'case')} of {_count(report.n_profiles, 'profile')}, {_count(report.turns, 'turn')}"
+    noun = "tree" if report.kind == "simulation" else "case"
+    what = f"{_count(report.n_cases, noun)} of {_count(report.n_profiles, 'profile')}, {_count(report.turns, 'turn')}"
     judge = f"judged by {report.judge.name}" if report.judge.name else "not judged"
     draws = f"bootstrap over profiles, {report.bootstrap.resamples:,} draws"
     return f"{report.kind.capitalize()}: {what}, {judge}. {100 * report.bootstrap.level:.0f} % intervals: {draws}."
@@ -82,7 +83,8 @@ def headline(report: Report) -> str:
     """What the page is about, in the words of its kind."""
     if report.kind == "simulation":
         return f"{_count(report.simulator.conversations, 'conversation tree')}, what the judge preferred"
-    return f"How well {_count(len(report.candidates), 'candidate')} came to suit the user over {report.turns} turns"
+    who = _count(len(report.candidates), "candidate")
+    return f"How well {who} came to suit the user over {_count(report.turns, 'turn')}"
 
 
 def number(value: float | None, digits: int = 2) -> str:
