@@ -4,13 +4,12 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
 from interalign.models.base import Reply
-from interalign.texts import TextWriter, decode_text, encode_json, encode_text, read_text
+from interalign.texts import TextWriter, decode_text, encode_json, encode_text, read_text, tree_prefix
 from interalign.tree import Frozen, Message
 
 _LETTERS = {"system": "s", "user": "u", "assistant": "a"}
@@ -62,12 +61,7 @@ def call_key(place: Place, request: JsonValue) -> bytes:
     """16 bytes for this request at this place. Calls of one tree share the first 5, so that they lie side by side."""
     content = encode_json([place, request])
     digest = hashlib.sha256(content.encode() if isinstance(content, str) else content).digest()
-    return _tree_part(place.tree) + digest[:11]
-
-
-@lru_cache(maxsize=1024)
-def _tree_part(tree: str) -> bytes:
-    return hashlib.sha256(tree.encode("utf-8", "surrogatepass")).digest()[:5]
+    return tree_prefix(place.tree) + digest[:11]
 
 
 class CallWriter:
@@ -92,7 +86,7 @@ class CallWriter:
                 *place,
                 self._seat(encode_text(row.asked), encode_text(reply.model), row.parameters),
                 self._prompt(row),
-                self._texts.id_of(reply.text),
+                self._texts.id_of(place.tree, reply.text),
                 None if reply.finish_reason is None else encode_text(reply.finish_reason),
                 reply.prompt_tokens,
                 reply.completion_tokens,
@@ -102,12 +96,12 @@ class CallWriter:
 
     def _prompt(self, row: CallRow) -> str:
         """`s12u15a16u19`: the messages' roles and text ids. The last one is this role's own, the rest is shared."""
-        series = (row.place.tree, row.place.role)
         last = len(row.messages) - 1
-        return "".join(
-            f"{_LETTERS[message.role]}{self._texts.id_of(message.content, series if number == last else None)}"
-            for number, message in enumerate(row.messages)
-        )
+        parts: list[str] = []
+        for number, message in enumerate(row.messages):
+            series = row.place.role if number == last else None
+            parts.append(f"{_LETTERS[message.role]}{self._texts.id_of(row.place.tree, message.content, series)}")
+        return "".join(parts)
 
     def _seat(self, *seat: str | bytes) -> int:
         """Id of (model asked for, name it answered with, parameters): few in a run, so calls hold a number."""

@@ -34,6 +34,7 @@ class Ledger:
         """Calls really made by this ledger."""
         self.replayed = 0
         """Calls answered from the file."""
+        store.wait_for_more(lambda: self.in_flight > 0)
 
     async def call(
         self, place: Place, model: ChatModel, messages: Sequence[Message], parameters: Parameters, seed: int
@@ -43,8 +44,9 @@ class Ledger:
         Raises what the model raises. A BadContentError is committed too and raised again on replay; StopError when
         the reply cannot be written.
         """
-        settings: JsonValue = [parameters.model_dump(mode="json", exclude_defaults=True), seed]
-        key = call_key(place, [model.name, settings, [[message.role, message.content] for message in messages]])
+        settings = parameters.model_dump(mode="json", exclude_defaults=True)
+        asked: JsonValue = [[message.role, message.content] for message in messages]
+        key = call_key(place, [model.name, settings, seed, asked])
         blank = CallRow(key, place, model.name, encode_json(settings), messages, Reply(text="", model=model.name), None)
         return await self._once(blank, lambda: model(messages, parameters, seed))
 

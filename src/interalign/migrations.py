@@ -31,7 +31,7 @@ CREATE TABLE trees (
     status TEXT NOT NULL DEFAULT 'planned', reason TEXT, attempts INTEGER NOT NULL DEFAULT 0
 );;
 CREATE INDEX trees_by_position ON trees (position, number);;
-CREATE TABLE texts (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, base INTEGER, body NOT NULL);;
+CREATE TABLE texts (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, base INTEGER, body NOT NULL);;
 CREATE TABLE nodes (
     tree INTEGER NOT NULL, id TEXT NOT NULL, parent TEXT, turn INTEGER NOT NULL, role TEXT NOT NULL,
     text INTEGER NOT NULL, by TEXT NOT NULL, call TEXT,
@@ -48,7 +48,7 @@ CREATE TABLE scores (
 ) WITHOUT ROWID;;
 CREATE TABLE annotations (
     id INTEGER PRIMARY KEY, tree INTEGER NOT NULL, node TEXT NOT NULL, name TEXT NOT NULL, by TEXT NOT NULL,
-    value TEXT NOT NULL,
+    value NOT NULL,
     UNIQUE (tree, node, name, by)
 );;
 CREATE TABLE seats (

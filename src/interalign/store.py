@@ -4,11 +4,11 @@ import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, Self
 
 from pydantic import JsonValue
 
@@ -20,8 +20,6 @@ from interalign.personas import Persona
 from interalign.texts import TextWriter, decode_json, decode_text, encode_json, encode_text, read_text
 from interalign.tree import Annotation, Frozen, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
 from interalign.writer import Work, Writer
-
-T = TypeVar("T")
 
 __all__ = ["RunRecord", "Store", "TreeRecord", "Usage"]
 
@@ -170,7 +168,8 @@ class Store:
         """Keep these personas; one whose id is there already is replaced."""
         rows = [(persona.id, encode_json(persona.model_dump())) for persona in personas]
         statement = (
-            "INSERT INTO personas (id, persona) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET persona = excluded.persona"
+            "INSERT INTO personas (id, persona) VALUES (?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET persona = excluded.persona WHERE persona IS NOT excluded.persona"
         )
         self._write(lambda db: db.executemany(statement, rows))
 
@@ -203,40 +202,56 @@ class Store:
     ) -> None:
         """Commit one turn of a planned tree, whole or not at all; saving it twice changes nothing."""
 
-        def work(db: sqlite3.Connection) -> None:
-            number = _number_of(db, tree)
-            self._writes.nodes(number, nodes)
-            self._writes.judgement(number, verdicts, scores)
-            self._writes.annotations(number, annotations)
+        writes = self._writes
 
-        await self._commit(work)
+        def work(db: sqlite3.Connection) -> None:
+            saving = _Saving(db, writes.texts, tree)
+            saving.nodes(nodes)
+            saving.judgement(verdicts, scores)
+            saving.annotations(annotations)
+
+        await writes.writer.submit(work)
 
     async def save_judgement(self, tree: str, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
         """Commit what a judge said about a tree; what the same judge said before about the same nodes is replaced."""
-        await self._commit(lambda db: self._writes.judgement(_number_of(db, tree), verdicts, scores))
+        writes = self._writes
+
+        def work(db: sqlite3.Connection) -> None:
+            _Saving(db, writes.texts, tree).judgement(verdicts, scores)
+            writes.texts.forget(tree)
+
+        await writes.writer.submit(work)
 
     async def finish_tree(self, tree: str, *, failed: str | None = None) -> None:
         """Mark the tree done, or failed with the reason."""
-        if failed is None:
-            await self._commit(lambda db: db.execute("UPDATE trees SET status='done', reason=NULL WHERE id=?", (tree,)))
-            return
-        change = "UPDATE trees SET status = 'failed', reason = ?, attempts = attempts + 1 WHERE id = ?"
-        await self._commit(lambda db: db.execute(change, (encode_text(failed), tree)))
+        writes = self._writes
+        change = (
+            "UPDATE trees SET status = 'done', reason = ? WHERE id = ?"
+            if failed is None
+            else "UPDATE trees SET status = 'failed', reason = ?, attempts = attempts + 1 WHERE id = ?"
+        )
+        reason = None if failed is None else encode_text(failed)
 
-    async def save_call(self, row: CallRow) -> None:
-        """Commit one call. For the ledger."""
-        await self.submit_call(row)
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(change, (reason, tree))
+            writes.texts.forget(tree)
+
+        await writes.writer.submit(work)
 
     def submit_call(self, row: CallRow) -> "asyncio.Future[None]":
         """Queue one call; the future is done once it is committed. For the ledger."""
         writes = self._writes
         return writes.writer.submit(lambda db: writes.calls.insert(row))
 
+    def wait_for_more(self, more_to_come: Callable[[], bool]) -> None:
+        """Commit a few milliseconds later, and so more at once, while this says that replies are on their way."""
+        self._writes.writer.more_to_come = more_to_come
+
     # Looking -------------------------------------------------------------------------------------------------------
 
     def judges(self) -> list[str]:
         """Names of all judges asked in this run, the newest last."""
-        return [name for (name,) in self._rows("SELECT name FROM judges ORDER BY id")]
+        return [decode_text(name) for (name,) in self._rows("SELECT name FROM judges ORDER BY id")]
 
     def newest_judge(self) -> str | None:
         """The judge that was asked last for the first time; None if none was asked yet."""
@@ -244,7 +259,7 @@ class Store:
 
     def judged_tree(self, tree: str) -> JudgedTree | None:
         """The tree with all that was said about it; None while it has no node."""
-        row = self._one(f"SELECT number, {_TREE} FROM trees WHERE id = ?", tree)
+        row = self._one(f"SELECT number, {_TREE} FROM trees WHERE id = ?", encode_text(tree))
         return None if row is None else self._judged(row[0], _tree_record(row[1:]))
 
     def judged_trees(self, status: str | None = "done") -> Iterator[JudgedTree]:
@@ -261,18 +276,25 @@ class Store:
 
     def prompt_of(self, call_key: str) -> list[Message]:
         """The messages of a call; ConfigError if there is no such call."""
+        key = self._key(call_key)
         with runfile.sqlite_errors(self.path):
-            messages = calls.find_prompt(self._reader, bytes.fromhex(call_key))
+            messages = calls.find_prompt(self._reader, key)
         if messages is None:
-            raise ConfigError(f"{self.path} holds no call {call_key}")
+            raise ConfigError(f"{self.path} holds no call {call_key!r}")
         return messages
 
     def reply_of(self, call_key: str) -> Reply:
         """The reply of a call, also one that could not be used; ConfigError if there is no such call."""
-        found = self.find_call(bytes.fromhex(call_key))
+        found = self.find_call(self._key(call_key))
         if found is None:
-            raise ConfigError(f"{self.path} holds no call {call_key}")
+            raise ConfigError(f"{self.path} holds no call {call_key!r}")
         return found[0]
+
+    def _key(self, call_key: str) -> bytes:
+        try:
+            return bytes.fromhex(call_key)
+        except ValueError:
+            raise ConfigError(f"{self.path} holds no call {call_key!r}") from None
 
     def find_call(self, key: bytes) -> tuple[Reply, str | None] | None:
         """The committed reply and why it could not be used, if so; None if the call was not made yet."""
@@ -301,20 +323,19 @@ class Store:
         return self._writing
 
     def _write(self, work: Work[Any]) -> None:
-        self._writes.writer.run(work)
-
-    async def _commit(self, work: Work[Any]) -> None:
-        await self._writes.writer.submit(work)
+        try:
+            self._writes.writer.run(work)
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise ConfigError(f"{self.path}: a name or number cannot be stored ({error}); give another") from None
 
 
 class _Writing:
-    """What only a store opened for writing has: the lock, the writer's thread and what runs in it."""
+    """What only a store opened for writing has: the lock, the writer's thread and what it remembers."""
 
     def __init__(self, lock: runfile.Lock, connection: sqlite3.Connection, path: Path) -> None:
         self._lock = lock
-        self._connection = connection
-        self._texts = TextWriter(connection)
-        self.calls = CallWriter(connection, self._texts)
+        self.texts = TextWriter(connection)
+        self.calls = CallWriter(connection, self.texts)
         self.writer = Writer(connection, path, self._forget)
 
     def close(self) -> None:
@@ -322,44 +343,69 @@ class _Writing:
         self._lock.release()
 
     def _forget(self) -> None:
-        self._texts.forget()
+        self.texts.forget()
         self.calls.forget()
 
-    # The methods below run inside a transaction of the writer.
 
-    def nodes(self, tree: int, nodes: Sequence[Node]) -> None:
-        self._connection.executemany(
+class _Saving:
+    """Saving what belongs to one planned tree, inside a transaction of the writer."""
+
+    def __init__(self, db: sqlite3.Connection, texts: TextWriter, tree: str) -> None:
+        row = db.execute("SELECT number FROM trees WHERE id = ?", (tree,)).fetchone()
+        if row is None:
+            raise KeyError(f"tree {tree!r} was never planned")
+        self._db = db
+        self._texts = texts
+        self._tree = tree
+        self._number: int = row[0]
+
+    def nodes(self, nodes: Sequence[Node]) -> None:
+        self._db.executemany(
             "INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(tree, n.id, n.parent, n.turn, n.role, self._texts.id_of(n.text), n.by, n.call) for n in nodes],
+            [
+                (self._number, n.id, n.parent, n.turn, n.role, self._id(n.text), encode_text(n.by), n.call)
+                for n in nodes
+            ],
         )
 
-    def judgement(self, tree: int, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
-        self._connection.executemany(
+    def judgement(self, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
+        self._db.executemany(
             "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)",
-            [(tree, self._judge(v.judge), v.a, v.b, encode_json([self._order(o) for o in v.orders])) for v in verdicts],
+            [
+                (self._number, self._judge(v.judge), v.a, v.b, encode_json([self._order(o) for o in v.orders]))
+                for v in verdicts
+            ],
         )
-        self._connection.executemany(
+        self._db.executemany(
             "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)",
-            [(tree, self._judge(s.judge), s.node, encode_json(self._ids(s.replies)), s.value) for s in scores],
+            [(self._number, self._judge(s.judge), s.node, encode_json(self._ids(s.replies)), s.value) for s in scores],
         )
 
-    def annotations(self, tree: int, annotations: Sequence[Annotation]) -> None:
-        self._connection.executemany(
+    def annotations(self, annotations: Sequence[Annotation]) -> None:
+        self._db.executemany(
             "INSERT INTO annotations (tree, node, name, by, value) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT (tree, node, name, by) DO UPDATE SET value = excluded.value",
-            [(tree, a.node, a.name, a.by, encode_json(a.value)) for a in annotations],
+            [(self._number, a.node, encode_text(a.name), encode_text(a.by), self._value(a.value)) for a in annotations],
         )
 
     def _judge(self, name: str) -> int:
-        self._connection.execute("INSERT OR IGNORE INTO judges (name) VALUES (?)", (name,))
-        found: int = self._connection.execute("SELECT id FROM judges WHERE name = ?", (name,)).fetchone()[0]
+        stored = encode_text(name)
+        self._db.execute("INSERT OR IGNORE INTO judges (name) VALUES (?)", (stored,))
+        found: int = self._db.execute("SELECT id FROM judges WHERE name = ?", (stored,)).fetchone()[0]
         return found
 
     def _order(self, order: Presentation) -> list[JsonValue]:
         return [order.first, order.second, [*self._ids(order.replies)], order.said]
 
+    def _value(self, value: JsonValue) -> int | str | bytes:
+        """A plain text is most likely a reply, such as the inducer's notes: its id. Anything else: JSON."""
+        return self._id(value) if isinstance(value, str) else encode_json(value)
+
     def _ids(self, texts: Sequence[str]) -> list[int]:
-        return [self._texts.id_of(text) for text in texts]
+        return [self._id(text) for text in texts]
+
+    def _id(self, text: str) -> int:
+        return self._texts.id_of(self._tree, text)
 
 
 _TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'
@@ -384,21 +430,6 @@ def _tree_record(row: Sequence[Any]) -> TreeRecord:
     )
 
 
-def _number_of(db: sqlite3.Connection, tree: str) -> int:
-    row = db.execute("SELECT number FROM trees WHERE id = ?", (tree,)).fetchone()
-    if row is None:
-        raise KeyError(f"tree {tree!r} was never planned")
-    number: int = row[0]
-    return number
-
-
-class _Said(NamedTuple):
-    """Order in which what was said about a tree is listed: by judge, then by node."""
-
-    judge: int
-    place: tuple[Any, ...]
-
-
 def _read_judged(db: sqlite3.Connection, number: int, record: TreeRecord, run: str) -> JudgedTree | None:
     nodes = _read_nodes(db, number)
     if not nodes:
@@ -415,7 +446,7 @@ def _read_judged(db: sqlite3.Connection, number: int, record: TreeRecord, run: s
 def _read_nodes(db: sqlite3.Connection, number: int) -> tuple[Node, ...]:
     rows = db.execute("SELECT id, parent, turn, role, text, by, call FROM nodes WHERE tree = ?", (number,)).fetchall()
     nodes = [
-        Node(id=node, parent=parent, turn=turn, role=role, text=read_text(db, text), by=by, call=call)
+        Node(id=node, parent=parent, turn=turn, role=role, text=read_text(db, text), by=decode_text(by), call=call)
         for node, parent, turn, role, text, by, call in rows
     ]
     return tuple(sorted(nodes, key=_place_in_tree))
@@ -433,7 +464,9 @@ def _read_verdicts(db: sqlite3.Connection, number: int, rank: Mapping[str, int])
     ).fetchall()
     rows.sort(key=lambda row: (row[0], rank[row[2]], rank[row[3]]))
     return tuple(
-        Verdict(judge=judge, a=a, b=b, orders=tuple(_presentation(db, order) for order in decode_json(orders)))
+        Verdict(
+            judge=decode_text(judge), a=a, b=b, orders=tuple(_presentation(db, order) for order in decode_json(orders))
+        )
         for _, judge, a, b, orders in rows
     )
 
@@ -460,7 +493,14 @@ def _read_scores(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -
 def _read_annotations(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Annotation, ...]:
     rows = db.execute("SELECT node, name, by, value FROM annotations WHERE tree = ? ORDER BY id", (number,)).fetchall()
     rows.sort(key=lambda row: rank[row[0]])
-    return tuple(Annotation(node=node, name=name, by=by, value=decode_json(value)) for node, name, by, value in rows)
+    return tuple(
+        Annotation(node=node, name=decode_text(name), by=decode_text(by), value=_read_value(db, value))
+        for node, name, by, value in rows
+    )
+
+
+def _read_value(db: sqlite3.Connection, stored: int | str | bytes) -> JsonValue:
+    return read_text(db, stored) if isinstance(stored, int) else decode_json(stored)
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -5,23 +5,33 @@ import json
 import sqlite3
 import zlib
 from collections import OrderedDict
-from collections.abc import Hashable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-_REMEMBERED = 4_000_000
-"""Characters of text whose ids the writer keeps in memory."""
-_SERIES = 1024
-"""Series whose last text the writer keeps in memory."""
+_TREES = 1024
+"""Trees whose texts the writer remembers at most; a tree that is over is forgotten at once."""
 _LONG = 400
 """Bytes from which a text is stored as its difference to the one before it in its series."""
 _STEPS = 24
 """Differences that may follow each other before a text is stored whole again: what a reader must undo at most."""
 
 
+# One encoder for all: building one costs as much as encoding a prompt.
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+
 class _Latest(NamedTuple):
     id: int
     data: bytes
     steps: int
+
+
+class _Remembered(NamedTuple):
+    """What the writer knows of a tree in progress."""
+
+    ids: dict[str, int]
+    latest: dict[str, _Latest]
+    """The last long text of every series."""
 
 
 def encode_text(text: str) -> str | bytes:
@@ -40,7 +50,7 @@ def decode_text(stored: str | bytes) -> str:
 
 def encode_json(value: Any) -> str | bytes:
     """Canonical JSON: equal values, equal text. Surrogates stay as they are, since escaped pairs would merge."""
-    return encode_text(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
+    return encode_text(_canonical(value))
 
 
 def decode_json(stored: str | bytes) -> Any:
@@ -48,52 +58,59 @@ def decode_json(stored: str | bytes) -> Any:
     return json.loads(decode_text(stored))
 
 
+@lru_cache(maxsize=1024)
+def tree_prefix(tree: str) -> bytes:
+    """First 5 bytes of all keys of this tree, so that what is written together lies together in the index."""
+    return hashlib.sha256(tree.encode("utf-8", "surrogatepass")).digest()[:5]
+
+
 class TextWriter:
-    """Ids of texts, new ones inserted. Lives in the writer's thread."""
+    """Ids of a tree's texts, new ones inserted. Lives in the writer's thread."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self.forget()
+        self._trees: OrderedDict[str, _Remembered] = OrderedDict()
 
-    def forget(self) -> None:
-        """Drop what is remembered (after a rollback the ids may be wrong)."""
-        self._ids: dict[str, int] = {}
-        self._remembered = 0
-        self._series: OrderedDict[Hashable, _Latest] = OrderedDict()
-
-    def id_of(self, text: str, series: Hashable = None) -> int:
-        """The text's id. Long texts of one `series` are expected to be alike and are stored as differences."""
-        known = self._ids.get(text)
-        if known is not None:
-            return known
-        data = text.encode("utf-8", "surrogatepass")
-        digest = hashlib.sha256(data).digest()[:16]
-        row = self._connection.execute("SELECT id FROM texts WHERE hash = ?", (digest,)).fetchone()
-        text_id: int = row[0] if row else self._insert(digest, text, data, series)
-        self._remember(text, text_id)
-        return text_id
-
-    def _remember(self, text: str, text_id: int) -> None:
-        self._remembered += len(text)
-        if self._remembered > _REMEMBERED:
-            self._ids, self._remembered = {}, len(text)
-        self._ids[text] = text_id
-
-    def _insert(self, digest: bytes, text: str, data: bytes, series: Hashable) -> int:
-        if series is None or len(data) < _LONG:
-            return self._insert_row(digest, None, encode_text(text))
-        base = self._series.pop(series, None)
-        if base is None or base.steps == _STEPS:
-            latest = _Latest(self._insert_row(digest, None, encode_text(text)), data, 0)
+    def forget(self, tree: str | None = None) -> None:
+        """Drop what is remembered of one tree (it is over) or of all (after a rollback the ids may be wrong)."""
+        if tree is None:
+            self._trees.clear()
         else:
-            latest = _Latest(self._insert_row(digest, base.id, _shrink(data, base.data)), data, base.steps + 1)
-        self._series[series] = latest
-        if len(self._series) > _SERIES:
-            self._series.popitem(last=False)
+            self._trees.pop(tree, None)
+
+    def id_of(self, tree: str, text: str, series: str | None = None) -> int:
+        """The text's id in this tree. Long texts of one `series` are expected to be alike: stored as differences."""
+        remembered = self._remembered(tree)
+        known = remembered.ids.get(text)
+        if known is None:
+            data = text.encode("utf-8", "surrogatepass")
+            key = tree_prefix(tree) + hashlib.sha256(data).digest()[:11]
+            row = self._connection.execute("SELECT id FROM texts WHERE key = ?", (key,)).fetchone()
+            known = row[0] if row else self._insert(key, text, data, remembered, series)
+            remembered.ids[text] = known
+        return known
+
+    def _remembered(self, tree: str) -> _Remembered:
+        found = self._trees.get(tree)
+        if found is None:
+            found = self._trees[tree] = _Remembered({}, {})
+            if len(self._trees) > _TREES:
+                self._trees.popitem(last=False)
+        return found
+
+    def _insert(self, key: bytes, text: str, data: bytes, remembered: _Remembered, series: str | None) -> int:
+        if series is None or len(data) < _LONG:
+            return self._insert_row(key, None, encode_text(text))
+        base = remembered.latest.get(series)
+        if base is None or base.steps == _STEPS:
+            latest = _Latest(self._insert_row(key, None, encode_text(text)), data, 0)
+        else:
+            latest = _Latest(self._insert_row(key, base.id, _shrink(data, base.data)), data, base.steps + 1)
+        remembered.latest[series] = latest
         return latest.id
 
-    def _insert_row(self, digest: bytes, base: int | None, body: str | bytes) -> int:
-        cursor = self._connection.execute("INSERT INTO texts (hash, base, body) VALUES (?, ?, ?)", (digest, base, body))
+    def _insert_row(self, key: bytes, base: int | None, body: str | bytes) -> int:
+        cursor = self._connection.execute("INSERT INTO texts (key, base, body) VALUES (?, ?, ?)", (key, base, body))
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 

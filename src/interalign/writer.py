@@ -5,7 +5,8 @@ import concurrent.futures
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from interalign.runfile import as_ours
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 """SQL to run inside the writer's transaction; its value goes to the waiter after the commit."""
+
+_APART = 0.005
+"""Seconds between two commits while more replies are on their way: 200 fsyncs a second are enough."""
 
 
 @dataclass(slots=True)
@@ -36,77 +40,83 @@ class Writer:
         self._path = path
         self._forget = forget
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._refusal: str | None = None
+        self._failure: str | None = None
+        self._closed = False
+        self._last_commit = 0.0
         self.commits = 0
         """Transactions committed so far."""
+        self.more_to_come: Callable[[], bool] = lambda: False
+        """Says whether other replies are on their way; then it pays to wait a moment for them."""
         self._thread = threading.Thread(target=self._serve, name=f"interalign writer of {path.name}", daemon=True)
         self._thread.start()
 
     def submit(self, work: Work[T]) -> "asyncio.Future[T]":
         """Queue work from a coroutine; the future is done once it is committed. StopError once writing has failed."""
-        self._refuse_if_stopped()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Job(work, future))
+        self._put(_Job(work, future))
         return future
 
     def run(self, work: Work[T]) -> T:
         """Do work now and wait for its commit. StopError once writing has failed."""
-        self._refuse_if_stopped()
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._queue.put(_Job(work, future))
+        self._put(_Job(work, future))
         return future.result()
 
     def close(self) -> None:
         """Commit what is queued, fold the log into the file, end the thread; a second time does nothing."""
-        if self._thread.is_alive():
+        if not self._closed:
+            self._closed = True
             self._queue.put(None)
-            self._thread.join()
+        self._thread.join()
 
-    def _refuse_if_stopped(self) -> None:
-        if self._refusal is not None:
-            raise StopError(self._refusal)
+    def _put(self, job: _Job) -> None:
+        if self._closed or self._failure is not None:
+            raise StopError(self._failure or f"{self._path} was closed; open it again to go on")
+        self._queue.put(job)
 
     def _serve(self) -> None:
-        batch: list[_Job | None] = [self._queue.get()]
-        while batch[-1] is not None:
-            batch += self._waiting()
-            jobs = [job for job in batch if job is not None]
+        ended = False
+        while not ended:
+            taken = list(self._take())
+            jobs = [job for job in taken if job is not None]
             self._commit(jobs)
             _tell(jobs)
-            if None in batch:
-                break
-            batch = [self._queue.get()]
-        self._refusal = self._refusal or f"{self._path} was closed"
+            ended = None in taken
         self._finish()
 
-    def _waiting(self) -> list[_Job | None]:
-        """Everything queued by now, up to and with the end mark."""
-        jobs: list[_Job | None] = []
-        with suppress(queue.Empty):
-            while not jobs or jobs[-1] is not None:
-                jobs.append(self._queue.get_nowait())
-        return jobs
+    def _take(self) -> Iterator[_Job | None]:
+        """All that is queued by now, at least one; None is the end mark and the last of all."""
+        job = self._queue.get()
+        self._linger()
+        yield job
+        while not self._queue.empty():
+            yield self._queue.get()
+
+    def _linger(self) -> None:
+        pause = self._last_commit + _APART - time.monotonic()
+        if pause > 0 and self.more_to_come():
+            time.sleep(pause)
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         """One transaction for all jobs. If one of them is at fault, each gets its own and only that one fails."""
+        if self._failure is not None:
+            self._refuse(jobs)
+            return
         try:
-            self._refuse_if_stopped()
             self._transaction(jobs)
         except sqlite3.Error as error:
-            self._refusal = str(as_ours(self._path, error))
-            self._refuse(jobs)
-        except StopError:
+            self._failure = str(as_ours(self._path, error))
             self._refuse(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the one who queued the job
             if len(jobs) == 1:
                 jobs[0].error = error
-            else:
-                for job in jobs:
-                    self._commit([job])
+                return
+            for job in jobs:
+                self._commit([job])
 
     def _refuse(self, jobs: Sequence[_Job]) -> None:
         for job in jobs:
-            job.error = StopError(self._refusal)
+            job.error = StopError(self._failure)
 
     def _transaction(self, jobs: Sequence[_Job]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -120,6 +130,7 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             raise
         self.commits += 1
+        self._last_commit = time.monotonic()
 
     def _finish(self) -> None:
         # A reader may hold the file, or the disk be full: then the log stays beside the file and nothing is lost.
