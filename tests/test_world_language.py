@@ -1,6 +1,7 @@
 """The world's English: a closed vocabulary, talks for pre-training, personas."""
 
 import asyncio
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -17,10 +18,11 @@ from interalign.models.world import (
     world_model,
     world_personas,
 )
+from interalign.models.world.candidate import POLICIES
 from interalign.models.world.people import person_of
 from interalign.models.world.reading import read_reply, read_talk, read_user
 from interalign.models.world.sentences import all_facts, candidate_sentences, user_sentences
-from interalign.models.world.values import SLOTS, TOPICS, split_of
+from interalign.models.world.values import SLOTS, TOPICS, split_of, values_of
 from interalign.tree import Message
 
 
@@ -153,3 +155,13 @@ def test_more_personas_than_there_are_is_refused() -> None:
         world_personas("heldout", 730, 0)
     with pytest.raises(ConfigError, match="per_profile is 9"):
         world_personas("heldout", 9, 0, per_profile=9)
+
+
+def test_the_page_about_the_world_lists_its_values_and_policies() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "world.md").read_text(encoding="utf-8")
+    for index in range(len(SLOTS)):
+        train, heldout = (" ".join(values_of(index, split)) for split in ("train", "heldout"))
+        topics = ", ".join(topic.phrase for topic in TOPICS if topic.slot == index)
+        assert f"| {topics} | {train} | {heldout} |" in page
+    for name, policy in POLICIES.items():
+        assert f"| `world:{name}` | {' | '.join(f'{number:g}' for number in policy[:5])} |" in page
