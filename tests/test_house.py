@@ -94,8 +94,8 @@ def test_no_function_is_longer_than_80_lines() -> None:
     assert [name for name, function in functions() if length(function) > 80] == []
 
 
-# ruff's D1 wants a docstring on every public name, ANN every annotation. `make check` runs it; these two tests hold that
-# neither is switched off for a file of the package.
+# ruff's D1 wants a docstring on every public name, ANN every annotation, and `make check` runs it; these two tests hold
+# that neither is switched off for a file of the package.
 def test_ruff_wants_docstrings_and_annotations_of_every_file_of_the_package() -> None:
     lint = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["lint"]
     assert {"D1", "ANN", "T20", "TID"} <= set(lint["select"])
