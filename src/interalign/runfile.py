@@ -130,7 +130,7 @@ def as_ours(path: Path, error: sqlite3.Error) -> InteralignError:
     """ConfigError for a file that cannot be used as it is, StopError for what the same command may get over."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-        return ConfigError(f"{path} is damaged ({error}); restore a copy, or start another run file")
+        return ConfigError(_damaged(path, str(error)))
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return ConfigError(f"{path} cannot be opened ({error}); check the rights of the file and its folder")
     return StopError(
@@ -175,7 +175,7 @@ def _checked(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
         if path.stat().st_size <= _CHECKED_WHOLE:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise ConfigError(f"{path} is damaged ({found}); restore a copy, or start another run file")
+                raise ConfigError(_damaged(path, found))
     except BaseException:
         connection.close()
         raise
@@ -213,10 +213,11 @@ def _refuse_cut_off(path: Path, header: bytes) -> None:
     waiting = path.with_name(path.name + "-wal")
     # With a write-ahead log beside it the file may rightly lag behind: SQLite completes it from there.
     if pages_known and path.stat().st_size < expected and not waiting.exists():
-        raise ConfigError(
-            f"{path} is damaged (cut off at {path.stat().st_size} of {expected} bytes); restore a copy, "
-            "or start another run file"
-        )
+        raise ConfigError(_damaged(path, f"cut off at {path.stat().st_size} of {expected} bytes"))
+
+
+def _damaged(path: Path, how: str) -> str:
+    return f"{path} is damaged ({' '.join(how.split())}); restore a copy, or start another run file"
 
 
 def _number(header: bytes, offset: int) -> int:

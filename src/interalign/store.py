@@ -110,7 +110,7 @@ class Store:
     ) -> None:
         self.close()
 
-    # The run -------------------------------------------------------------------------------------------------------
+    # The run --------------------------------------------------------------------------------------
 
     @property
     def run(self) -> RunRecord | None:
@@ -162,7 +162,7 @@ class Store:
         files = (self.path, self.path.with_name(self.path.name + "-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
 
-    # Personas and plan ---------------------------------------------------------------------------------------------
+    # Personas and plan ----------------------------------------------------------------------------
 
     def add_personas(self, personas: Iterable[Persona]) -> None:
         """Keep these personas; one whose id is there already is replaced."""
@@ -190,7 +190,7 @@ class Store:
         """All planned trees, by index."""
         return [_tree_record(row) for row in self._rows(f"SELECT {_TREE} FROM trees ORDER BY position, number")]
 
-    # Growing -------------------------------------------------------------------------------------------------------
+    # Growing --------------------------------------------------------------------------------------
 
     async def save_turn(
         self,
@@ -247,7 +247,7 @@ class Store:
         """Commit a few milliseconds later, and so more at once, while this says that replies are on their way."""
         self._writes.writer.more_to_come = more_to_come
 
-    # Looking -------------------------------------------------------------------------------------------------------
+    # Looking --------------------------------------------------------------------------------------
 
     def judges(self) -> list[str]:
         """Names of all judges asked in this run, the newest last."""
@@ -301,7 +301,7 @@ class Store:
         with runfile.sqlite_errors(self.path):
             return calls.find_reply(self._reader, key)
 
-    # Within --------------------------------------------------------------------------------------------------------
+    # Within ---------------------------------------------------------------------------------------
 
     def _judged(self, number: int, record: TreeRecord) -> JudgedTree | None:
         run = self.run
@@ -484,7 +484,10 @@ def _read_scores(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -
     rows.sort(key=lambda row: (row[0], rank[row[2]]))
     return tuple(
         Score(
-            judge=judge, node=node, replies=tuple(read_text(db, reply) for reply in decode_json(replies)), value=value
+            judge=decode_text(judge),
+            node=node,
+            replies=tuple(read_text(db, reply) for reply in decode_json(replies)),
+            value=value,
         )
         for _, judge, node, replies, value in rows
     )
