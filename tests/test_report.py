@@ -522,12 +522,12 @@ def test_the_page_of_a_simulation_shows_the_hint_by_turn() -> None:
 
 
 def test_the_chart_is_well_formed_follows_the_page_and_escapes_names() -> None:
-    lines = [Line("a<b&c", (1.0, None, 3.0), (None, None, (2.0, 4.0))), Line("two", (2.0, 2.5, 5.0), (None,) * 3)]
+    lines = [Line("a<b&c", (1.0, None, 3.0), (None, None, (2.0, 4.0))), Line("$x_{1}$", (2.0, 2.5, 5.0), (None,) * 3)]
     svg = curves_svg(lines, Axis("level", 1, 5, (1, 2, 3, 4, 5)))
     root = ElementTree.fromstring(svg.replace("<svg", '<svg xmlns:xlink="x"', 1))
     words = [element.text for element in root.iter("text")]
     assert "a<b&c" in words
-    assert "two" in words
+    assert "$x_{1}$" in words  # not set as mathematics
     assert "var(--series-0)" in svg
     assert "var(--series-1)" in svg
     assert "#0a0" not in svg
