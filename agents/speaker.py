@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from interalign.ledger import Ledger, Place
-
 from interalign.agents.protocols import At
 from interalign.errors import BadContentError
+from interalign.ledger import Ledger, Place
 from interalign.models.base import ChatModel, Parameters
 from interalign.seeds import addressed_seed
 from interalign.tree import Message

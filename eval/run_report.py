@@ -30,13 +30,16 @@ def _evaluation(store: Store, run: RunRecord) -> Report:
         if record.status != "planned"
     ]
     judged = [case.judged for case in cases if case.judged is not None]
-    return evaluation_report(_facts(run), candidate_scores(cases, _turns(run)), judged, _usage(store))
+    judge = store.newest_judge()
+    scores = candidate_scores(cases, _turns(run), judge)
+    return evaluation_report(_facts(run), scores, judged, _usage(store), judge=judge)
 
 
 def _simulation(store: Store, run: RunRecord) -> Report:
     judged = list(store.judged_trees())
     personas = list(store.personas().values())
-    return simulation_report(_facts(run), judged, personas, _usage(store), turns=_turns(run))
+    judge = store.newest_judge()
+    return simulation_report(_facts(run), judged, personas, _usage(store), turns=_turns(run), judge=judge)
 
 
 def _facts(run: RunRecord) -> dict[str, JsonValue]:

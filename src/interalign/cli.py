@@ -456,7 +456,7 @@ def _progress(what: str) -> Iterator[Callable[["RunSummary"], None] | None]:
 
 @contextmanager
 def _step(title: str) -> Iterator[Callable[[float], None]]:
-    """A titled bar on standard error that goes away when the step is done; only the title where there is no terminal."""
+    """A titled bar on standard error, gone when the step is done; only the title where there is no terminal."""
     _say(title)
     if not sys.stderr.isatty():
         yield lambda share: None

@@ -99,7 +99,8 @@ class Demo:
         card = read_card(self.out / "base", seed=self.seed) or make_base(
             self.out / "base", seed=self.seed, progress=lambda done, total, loss: advance(done / total)
         )
-        return f"{card.parameters:,} parameters in base/, {card.tokens:,} tokens read; reads {card.probe:.0%} of the facts"
+        size = f"{card.parameters:,} parameters in base/, {card.tokens:,} tokens read"
+        return f"{size}; predicts {card.probe:.0%} of the fact words in good replies"
 
     def sft(self, advance: Advance) -> str:
         """TRL's SFTTrainer."""
