@@ -1,10 +1,13 @@
 """Roles that are not prompted models: somebody's function, object, Runnable or graph, kept on record like any call."""
 
+import asyncio
+import inspect
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import copy_context
 from typing import Any, TypeVar
+from uuid import uuid4
 
-from interalign.ledger import Ledger, Place
 from pydantic import BaseModel, JsonValue, RootModel, ValidationError
 
 from interalign.agents.protocols import (
@@ -20,6 +23,7 @@ from interalign.agents.protocols import (
 )
 from interalign.config import Parameters
 from interalign.errors import BadContentError, FailedTreeError, InteralignError
+from interalign.ledger import Ledger, Place
 from interalign.models.base import Reply
 from interalign.tree import Message
 
@@ -70,7 +74,15 @@ class RecordedHook:
 
     async def __call__(self, view: HookView) -> dict[str, dict[str, JsonValue]]:
         """The annotations by node and name; FailedTreeError if it raises or answers anything else."""
-        return (await self._call(view, self._hook, _Notes)).root
+        return (await self._call(view, self._noted, _Notes)).root
+
+    async def _noted(self, view: HookView) -> Any:
+        notes = await _awaited(self._call.label, self._hook, view)
+        nodes = {view.user.id, *(reply.id for reply in view.replies)}
+        strangers = set(notes) - nodes if isinstance(notes, Mapping) else set()
+        if strangers:
+            raise FailedTreeError(f"{self._call.label} noted something about {strangers.pop()!r}, no node of this turn")
+        return notes
 
 
 class _Notes(RootModel[dict[str, dict[str, JsonValue]]]):
@@ -104,26 +116,57 @@ class _Recorder:
 
     async def _guarded(self, role: Callable[[Any], Awaitable[Any]], ask: BaseModel) -> Any:
         try:
-            return await role(ask)
+            return await _outside_our_graphs(lambda: _awaited(self.label, role, ask))
         except InteralignError:
             raise
         except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{frame.filename}:{frame.lineno}"
-            raise FailedTreeError(f"{self.label} raised {type(error).__name__}: {error} ({where})") from error
+            raise _raised(self.label, error) from error
 
     def _checked(self, said: object, kind: type[Answer]) -> Answer:
         try:
             return kind.model_validate(said)
-        except ValidationError:
-            raise FailedTreeError(f"{self.label} answered {type(said).__name__}, expected {kind.__name__}") from None
+        except ValidationError as error:
+            expected = kind.__name__ if kind is not _Notes else "node id -> name -> value"
+            why = error.errors()[0]["msg"]
+            raise FailedTreeError(f"{self.label} answered {type(said).__name__}, expected {expected} ({why})") from None
+
+
+def _raised(label: str, error: Exception) -> FailedTreeError:
+    """What somebody's code raised, with the line it was raised in."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    reason = " ".join(str(error).split())
+    return FailedTreeError(f"{label} raised {type(error).__name__}: {reason} ({frame.filename}:{frame.lineno})")
+
+
+async def _awaited(label: str, role: Callable[[Any], Awaitable[Any]], ask: BaseModel) -> Any:
+    answer = role(ask)
+    if not inspect.isawaitable(answer):
+        raise FailedTreeError(f"{label} is not async: write it with `async def`")
+    return await answer
+
+
+async def _outside_our_graphs(work: Callable[[], Awaitable[Any]]) -> Any:
+    """Do the work where LangGraph does not see it as part of our graphs.
+
+    A graph of the plug-in's would be their subgraph otherwise: it would get our seats as its context, our checkpointer
+    and what is left of our step limit.
+    """
+    from langchain_core.runnables.config import var_child_runnable_config
+
+    async def alone() -> Any:
+        return await work()
+
+    context = copy_context()
+    context.run(var_child_runnable_config.set, None)
+    return await asyncio.create_task(alone(), context=context)
 
 
 class RunnableModel:
     """A LangChain Runnable or compiled LangGraph graph seen as a chat model, so that it can sit in any seat.
 
     A graph (its input has `messages`) gets `{"messages": [...]}` and answers with the last of its messages; any other
-    Runnable gets the list of messages and answers with a message or a string.
+    Runnable gets the list of messages and answers with a message or a string. Each call is a thread of its own: all
+    that was said before is in the messages. What draws at random should draw from `config["configurable"]["seed"]`.
     """
 
     def __init__(self, name: str, runnable: Any) -> None:
@@ -136,15 +179,25 @@ class RunnableModel:
         from langchain_core.messages import convert_to_messages
 
         chat = convert_to_messages([message.model_dump() for message in messages])
+        given = {"messages": chat} if self._is_graph else chat
+        config = {"configurable": {"seed": seed, "thread_id": uuid4().hex}}
         try:
-            answer = await self._runnable.ainvoke({"messages": chat} if self._is_graph else chat)
+            answer = await _outside_our_graphs(lambda: self._runnable.ainvoke(given, config))
         except InteralignError:
             raise
         except Exception as error:
-            raise FailedTreeError(f"{self.name} raised {type(error).__name__}: {error}") from error
+            raise _raised(self.name, error) from error
+        return Reply(text=self._text(answer), model=self.name)
+
+    def _text(self, answer: Any) -> str:
         if self._is_graph:
-            answer = answer["messages"][-1]
+            said = answer.get("messages") if isinstance(answer, Mapping) else None
+            if not said:
+                raise FailedTreeError(f"{self.name} answered without `messages`; a graph in a seat keeps its chat there")
+            answer = said[-1]
+        if getattr(answer, "type", "ai") != "ai":
+            raise BadContentError(f"{self.name} added no message of an assistant")
         text = answer if isinstance(answer, str) else getattr(answer, "text", None)
         if not isinstance(text, str):
             raise BadContentError(f"{self.name} answered {type(answer).__name__}, expected a message or a string")
-        return Reply(text=str(text), model=self.name)
+        return str(text)  # a message's text is a str of LangChain's own kind

@@ -16,11 +16,11 @@ from interalign.agents.plugin import RecordedJudge, RecordedRole, RunnableModel
 from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRole
 from interalign.agents.speaker import Speaker
 from interalign.agents.user import PromptedUser
-from interalign.config import Parameters
+from interalign.config import Parameters, Runtime
 from interalign.errors import ConfigError
 from interalign.ledger import Ledger
 from interalign.models.base import ChatModel
-from interalign.models.resolve import is_model_name
+from interalign.models.resolve import is_model_name, resolve_model
 
 GROUP = "interalign.roles"
 Kind = Literal["user", "inducer", "candidate", "judge"]
@@ -41,17 +41,21 @@ def registered_roles() -> dict[str, EntryPoint]:
 def load_plugin(spec: str) -> Any:
     """The object a plug-in name stands for; ConfigError if there is none or it cannot be imported."""
     entry = registered_roles().get(spec)
-    module, colon, attribute = (entry.value if entry else spec).partition(":")
-    if not colon:
-        raise ConfigError(f"no role or model is called {spec!r}; `interalign roles list` shows the installed ones")
+    module, _, attribute = (entry.value if entry else spec).partition(":")
+    if not module or not attribute:
+        raise ConfigError(
+            f"no role or model is called {spec!r}; give PROVIDER:MODEL, MODULE:ATTRIBUTE or a name that "
+            "`interalign roles list` shows"
+        )
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"role {spec!r} cannot be loaded: {error}") from error
-    # A class is a role's blueprint: it is built once, without arguments.
-    return found() if isinstance(found, type) else found
+        # A class is a role's blueprint: it is built once, without arguments.
+        return found() if isinstance(found, type) else found
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"role {spec!r} cannot be loaded ({reason})") from error
 
 
 def is_plugin_name(spec: str) -> bool:
@@ -89,6 +93,7 @@ def load_hook(spec: str) -> Hook:
 def describe_role(spec: str) -> str:
     """One line: what a name stands for and which seats it can take; ConfigError if it cannot be loaded."""
     if not is_plugin_name(spec):
+        resolve_model(spec, Runtime())
         return f"{spec}: a chat model; can sit in every seat: user, inducer, candidate, judge"
     plugin = load_plugin(spec)
     kind = type(plugin).__name__

@@ -45,7 +45,7 @@ def beam(conversation: Conversation, level: Sequence[Turn], width: int) -> list[
 
 
 def standing(turn: Turn) -> dict[str, float]:
-    """Reply id -> its score, or its wins minus losses; minus infinity where the judge's word is missing."""
+    """Reply id -> its score (minus infinity where it is missing), or its comparisons won minus those lost."""
     ids = [reply.id for reply in turn.replies]
     if turn.scores:
         said = {score.node: score.value for score in turn.scores}

@@ -11,6 +11,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
+from interalign.errors import ConfigError
 from interalign.graphs.policy import Policy
 from interalign.graphs.turn import Conversation, Seats, Turn, run_turn
 from interalign.tree import Message, Node
@@ -56,6 +57,8 @@ async def grow_turn(state: Tip, runtime: Runtime[Growth]) -> dict[str, Any]:
 # they do.
 async def branch(state: TreeState, runtime: Runtime[Growth]) -> dict[str, Any]:
     """The tips of the next level: the root at first, then what the policy continues; none after the last turn."""
+    if runtime.context is None:
+        raise ConfigError("the tree graph has no seats and no policy; run it with context=Growth(...)")
     conversation, turn = state["conversation"], state.get("turn", 0)
     if turn == conversation.turns:
         return {"tips": ()}

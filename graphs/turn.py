@@ -29,6 +29,7 @@ from interalign.agents.protocols import (
     UserRole,
 )
 from interalign.config import HookPoint, Judging
+from interalign.errors import ConfigError
 from interalign.personas import Persona
 from interalign.seeds import addressed_seed
 from interalign.tree import Annotation, Frozen, Message, Node, Score, Verdict
@@ -97,6 +98,8 @@ class TurnState(TypedDict, total=False):
 
 async def user(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     """The persona speaks."""
+    if runtime.context is None:  # LangGraph's own answer would be an AttributeError about None
+        raise ConfigError("nobody sits in the seats of the turn graph; run it with context=Seats(...)")
     conversation, parent = state["conversation"], state["parent"]
     turn = 1 if parent is None else parent.turn + 1
     node_id = "u" if parent is None else f"{parent.id}/u"

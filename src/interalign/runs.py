@@ -1,5 +1,6 @@
 """Carrying out a run: plan its trees, grow the unfinished ones, say what came of it."""
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -185,8 +186,9 @@ async def _desk(path: Path, runtime: Runtime) -> AsyncIterator[_Desk]:
         finally:
             for model in desk.models.values():
                 close = getattr(model, "close", None)
-                if close is not None:
-                    close()
+                closing = close() if close else None
+                if inspect.isawaitable(closing):
+                    await closing
 
 
 def _saver(store: Store) -> Callable[[str, Turn], Awaitable[None]]:

@@ -10,6 +10,8 @@ from interalign.tree import Message
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+_PLUGIN = "a plug-in is MODULE:ATTRIBUTE, and its module one that Python can import here"
+
 
 class LangChainModel:
     """A `BaseChatModel` as our ChatModel. Its own retries should be off: retrying is not its business."""
@@ -23,14 +25,17 @@ class LangChainModel:
         from langchain_core.messages import convert_to_messages
 
         chat = convert_to_messages([message.model_dump() for message in messages])
-        settings = {**parameters.model_dump(exclude={"extra"}, exclude_none=True), **parameters.extra}
         try:
-            answer = await self.chat.ainvoke(chat, **settings)
+            answer = await self.chat.ainvoke(chat, **self.request(parameters))
         except InteralignError:
             raise
         except Exception as error:
             raise self.translate(error) from error
         return self._reply(answer)
+
+    def request(self, parameters: Parameters) -> dict[str, Any]:
+        """Sampling settings as this chat model takes them."""
+        return {**parameters.model_dump(exclude={"extra"}, exclude_none=True), **parameters.extra}
 
     def translate(self, error: Exception) -> InteralignError:
         """What a foreign error means here: by default, that this conversation cannot go on."""
@@ -62,9 +67,10 @@ def langchain_model(spec: str) -> LangChainModel:
     except ImportError:
         provider = spec.partition(":")[0]
         raise ConfigError(
-            f"model {spec!r} needs LangChain's integration; pip install langchain langchain-{provider}"
+            f"model {spec!r} needs LangChain's integration; pip install langchain langchain-{provider} ({_PLUGIN})"
         ) from None
     try:
         return LangChainModel(spec, init_chat_model(spec))
     except Exception as error:
-        raise ConfigError(f"model {spec!r}: {' '.join(str(error).split())[:300]}") from error
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise ConfigError(f"model {spec!r}: {reason} ({_PLUGIN})") from error
