@@ -193,7 +193,9 @@ class RunnableModel:
         if self._is_graph:
             said = answer.get("messages") if isinstance(answer, Mapping) else None
             if not said:
-                raise FailedTreeError(f"{self.name} answered without `messages`; a graph in a seat keeps its chat there")
+                raise FailedTreeError(
+                    f"{self.name} answered without `messages`; a graph in a seat keeps its chat there"
+                )
             answer = said[-1]
         if getattr(answer, "type", "ai") != "ai":
             raise BadContentError(f"{self.name} added no message of an assistant")
