@@ -406,9 +406,9 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _runtime(base_url: str | None, concurrency: int, deadline: float) -> Any:
-    from interalign.config import Runtime
+    from interalign.config import Runtime, build
 
-    return Runtime(base_url=base_url, concurrency=concurrency, deadline=deadline)
+    return build(Runtime, {"base_url": base_url, "concurrency": concurrency, "deadline": deadline})
 
 
 def _say(line: str) -> None:

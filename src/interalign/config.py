@@ -13,7 +13,7 @@ from interalign.tree import Frozen
 
 Judging = Literal["compare", "score"]
 HookPoint = Literal["after_user", "before_candidates", "after_candidates", "after_judge"]
-S = TypeVar("S", bound="RunSettings")
+S = TypeVar("S", bound=Frozen)
 
 
 class Parameters(Frozen):
