@@ -1,0 +1,76 @@
+"""The viewer as a web application: two pages, read only, no scripts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
+
+from interalign.errors import InteralignError
+from interalign.eval.view.desk import NotThereError, look_at_run, look_at_tree
+from interalign.eval.view.render import page, policy
+from interalign.store import Store
+
+
+def create_app(path: Path, hosts: Sequence[str] | None = None) -> Starlette:
+    """The application for this run file, which is opened anew for every request: a run still going on is seen grow.
+
+    `hosts`: the names under which it answers (None: any), so that no page elsewhere can read it by renaming its host.
+    """
+
+    def trees(request: Request) -> HTMLResponse:
+        query = request.query_params
+        with Store.open(path) as store:
+            found = look_at_run(store, page=query.get("page"), status=query.get("status"), judge=query.get("judge"))
+            return _html(page("run", view=found))
+
+    def tree(request: Request) -> HTMLResponse:
+        query = request.query_params
+        with Store.open(path) as store:
+            found = look_at_tree(store, request.path_params["id"], node=query.get("node"), judge=query.get("judge"))
+            return _html(page("tree", look=found, file=path.name))
+
+    return Starlette(
+        routes=[Route("/", trees, methods=["GET"]), Route("/tree/{id:path}", tree, methods=["GET"])],
+        exception_handlers={
+            HTTPException: _refused,
+            NotThereError: _not_there,
+            InteralignError: _unreadable,
+        },
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts or ["*"]), www_redirect=False)],
+    )
+
+
+def _html(content: str, status: int = 200, headers: dict[str, str] | None = None) -> HTMLResponse:
+    return HTMLResponse(content, status, {**(headers or {}), **_headers()})
+
+
+def _headers() -> dict[str, str]:
+    return {
+        "Content-Security-Policy": policy() + "; frame-ancestors 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cache-Control": "no-store",
+    }
+
+
+def _refused(request: Request, error: Exception) -> HTMLResponse:
+    assert isinstance(error, HTTPException)
+    said = {404: "There is no such page.", 405: "These pages can only be read."}.get(error.status_code, error.detail)
+    return _html(page("sorry", said=said), error.status_code, dict(error.headers or {}))
+
+
+def _not_there(request: Request, error: Exception) -> HTMLResponse:
+    return _html(page("sorry", said=str(error)), 404)
+
+
+def _unreadable(request: Request, error: Exception) -> HTMLResponse:
+    return _html(page("sorry", said=str(error)), 503)

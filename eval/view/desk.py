@@ -1,0 +1,147 @@
+"""What to look up in a run file for what was asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from interalign.errors import ConfigError, InteralignError
+from interalign.eval.view.links import Links, ServedLinks
+from interalign.eval.view.overview import Row, RunPage, list_row, run_facts, status_links
+from interalign.eval.view.pages import Link, Looking, PromptOf, TreePage, tree_page
+from interalign.eval.view.summary import summarize
+from interalign.store import Store, TreeRecord
+from interalign.tree import JudgedTree, Message, Node
+
+PAGE = 100
+"""Trees on one page of the list."""
+
+
+class NotThereError(InteralignError):
+    """What was asked for is not in this run file."""
+
+
+@dataclass(frozen=True)
+class TreeLook:
+    """A tree's page with its ways out."""
+
+    page: TreePage
+    back: str
+    before: Link | None
+    """The tree planned before this one."""
+    after: Link | None
+    same_case: tuple[Link, ...]
+    """Evaluation: the same case with each candidate; empty if there is only one."""
+
+
+def look_at_run(
+    store: Store, *, page: str | None = None, status: str | None = None, judge: str | None = None
+) -> RunPage:
+    """One page of the list. NotThereError for a page, status or judge that does not exist."""
+    links = ServedLinks(_known_judge(store, judge))
+    seen_by = judge or store.newest_judge()
+    records = store.trees()
+    judges = tuple(Link(name, links.runs(judge=name), name == seen_by) for name in store.judges())
+    facts = run_facts(store.run, store.path.name, records, store.usage(), judges)
+    statuses = status_links(facts, links, status)
+    if not any(link.current for link in statuses):
+        raise NotThereError(f"No tree of this run has the status {status!r}.")
+    listed = [record for record in records if status in (None, record.status)]
+    number = _page_number(page, len(listed))
+    first = (number - 1) * PAGE
+    return RunPage(
+        facts=facts,
+        rows=rows(store, listed[first : first + PAGE], seen_by, links),
+        first=min(first + 1, len(listed)),
+        last=min(first + PAGE, len(listed)),
+        total=len(listed),
+        statuses=statuses,
+        before=links.runs(page=number - 1, status=status) if number > 1 else None,
+        after=links.runs(page=number + 1, status=status) if first + PAGE < len(listed) else None,
+    )
+
+
+def rows(store: Store, records: Sequence[TreeRecord], judge: str | None, links: Links) -> list[Row]:
+    """Rows of the list of trees, as one judge sees them."""
+    personas = store.personas()
+    found: list[Row] = []
+    for record in records:
+        judged = store.judged_tree(record.id)
+        summary = None if judged is None else summarize(judged.by_judge(judge or ""))
+        found.append(list_row(record, personas.get(record.persona), summary, links))
+    return found
+
+
+def look_at_tree(store: Store, tree: str, *, node: str | None = None, judge: str | None = None) -> TreeLook:
+    """One tree. NotThereError for a tree, message or judge that does not exist, and for a tree without any message."""
+    links = ServedLinks(_known_judge(store, judge))
+    records = store.trees()
+    place = next((place for place, record in enumerate(records) if record.id == tree), None)
+    if place is None:
+        raise NotThereError(f"There is no tree {tree!r} in this run.")
+    judged = store.judged_tree(tree)
+    if judged is None:
+        raise NotThereError(_nothing_said(records[place]))
+    if node is not None and node not in {known.id for known in judged.tree.nodes}:
+        raise NotThereError(f"Tree {tree!r} has no message {node!r}.")
+    look = Looking(links, judge or newest_judge(store, judged), store.judges(), node=node, prompt_of=prompts_of(store))
+    return TreeLook(
+        page=tree_page(judged, records[place], store.personas().get(judged.tree.persona), look),
+        back=links.runs(),
+        before=_link(records[place - 1], links) if place > 0 else None,
+        after=_link(records[place + 1], links) if place + 1 < len(records) else None,
+        same_case=_same_case(records, records[place], links),
+    )
+
+
+def newest_judge(store: Store, judged: JudgedTree) -> str | None:
+    """Of the judges asked about this tree, the one that came last into the run; None if none was asked."""
+    asked = judged.judges()
+    return next((name for name in reversed(store.judges()) if name in asked), None)
+
+
+def prompts_of(store: Store) -> PromptOf:
+    """Looks up what a node was asked for with; None where nobody was asked, or the call is not on record."""
+
+    def prompt_of(node: Node) -> Sequence[Message] | None:
+        if node.call is None:
+            return None
+        try:
+            return store.prompt_of(node.call)
+        except (ConfigError, ValueError):  # an imported tree may name calls of its own kind
+            return None
+
+    return prompt_of
+
+
+def _known_judge(store: Store, judge: str | None) -> str | None:
+    if judge is not None and judge not in store.judges():
+        raise NotThereError(f"No judge {judge!r} was asked in this run.")
+    return judge
+
+
+def _page_number(text: str | None, total: int) -> int:
+    """The page asked for, from 1."""
+    pages = max(1, -(-total // PAGE))
+    if text is None:
+        return 1
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= pages):
+        raise NotThereError(f"There is no page {text!r}; the list has {pages}.")
+    return int(text)
+
+
+def _nothing_said(record: TreeRecord) -> str:
+    if record.status == "failed":
+        return f"Tree {record.id!r} failed before its first turn was finished: {record.reason or 'no reason is known'}"
+    return f"Tree {record.id!r} is planned; nothing has been said in it yet."
+
+
+def _same_case(records: Sequence[TreeRecord], record: TreeRecord, links: Links) -> tuple[Link, ...]:
+    if record.case is None:
+        return ()
+    same = [other for other in records if other.case == record.case]
+    if len(same) < 2:
+        return ()
+    return tuple(Link(other.candidate or other.id, links.tree(other.id), other.id == record.id) for other in same)
+
+
+def _link(record: TreeRecord, links: Links) -> Link:
+    return Link(record.id, links.tree(record.id))

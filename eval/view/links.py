@@ -1,0 +1,92 @@
+"""How the pages point at each other: by addresses when they are served, by anchors when they are one file."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+from urllib.parse import quote, urlencode
+
+
+class Links(Protocol):
+    """Addresses of everything that can be looked at."""
+
+    def runs(self, *, page: int = 1, status: str | None = None, judge: str | None = None) -> str:
+        """The list of trees: one page of it, those with one status, seen through one judge (None: as now)."""
+        ...
+
+    def tree(self, tree: str) -> str:
+        """One tree."""
+        ...
+
+    def node(self, tree: str, node: str, number: int) -> str:
+        """One message of a tree; `number` is its place in the tree's stored order."""
+        ...
+
+    def anchor(self, tree: str, number: int | None = None) -> str:
+        """The id of the element that holds a message, or the whole tree."""
+        ...
+
+    def judged(self, tree: str, node: str | None, judge: str) -> str:
+        """One tree seen through another judge."""
+        ...
+
+
+class ServedLinks(NamedTuple):
+    """Addresses on the server."""
+
+    judge: str | None = None
+    """The judge that was asked for by name; links keep to it."""
+
+    def runs(self, *, page: int = 1, status: str | None = None, judge: str | None = None) -> str:
+        """`/`, with what is not the default as a query."""
+        return _address("/", page=str(page) if page > 1 else None, status=status, judge=judge or self.judge)
+
+    def tree(self, tree: str) -> str:
+        """`/tree/ID`; slashes and dots of the id are escaped, so that no browser takes them for folders."""
+        return _address(_tree(tree), judge=self.judge)
+
+    def node(self, tree: str, node: str, number: int) -> str:
+        """`/tree/ID?node=NODE`, scrolled to the message."""
+        return _address(_tree(tree), node=node, judge=self.judge) + f"#{self.anchor(tree, number)}"
+
+    def anchor(self, tree: str, number: int | None = None) -> str:
+        """`n7` or `tree`: a page holds one tree."""
+        return "tree" if number is None else f"n{number}"
+
+    def judged(self, tree: str, node: str | None, judge: str) -> str:
+        """`/tree/ID?judge=NAME`, the selected message kept."""
+        return _address(_tree(tree), node=node, judge=judge)
+
+
+class AnchorLinks(NamedTuple):
+    """Anchors in a file that holds everything."""
+
+    numbers: Mapping[str, int]
+    """Tree id -> its place in the run."""
+
+    def runs(self, *, page: int = 1, status: str | None = None, judge: str | None = None) -> str:
+        """The top of the file, which lists all trees."""
+        return "#trees"
+
+    def tree(self, tree: str) -> str:
+        """`#t3`."""
+        return f"#{self.anchor(tree)}"
+
+    def node(self, tree: str, node: str, number: int) -> str:
+        """`#t3-n7`."""
+        return f"#{self.anchor(tree, number)}"
+
+    def anchor(self, tree: str, number: int | None = None) -> str:
+        """`t3-n7` or `t3`."""
+        return f"t{self.numbers[tree]}" + ("" if number is None else f"-n{number}")
+
+    def judged(self, tree: str, node: str | None, judge: str) -> str:
+        """A file shows one judge."""
+        return self.tree(tree)
+
+
+def _tree(tree: str) -> str:
+    return f"/tree/{quote(tree, safe='', errors='surrogatepass')}"
+
+
+def _address(path: str, **query: str | None) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given, errors='surrogatepass')}" if given else path

@@ -1,0 +1,144 @@
+"""A tree as a picture: who stands where, how it is marked, what it links to. The template draws it as SVG."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from interalign.eval.view.layout import rows
+from interalign.eval.view.links import Links
+from interalign.eval.view.marks import Kind, Mark
+from interalign.tree import Node, Tree
+
+WHOLE = 60
+"""Leaves up to which a tree is drawn whole; of a larger one, the selected path and its siblings."""
+COLUMN, TO_REPLY, ROW = 92, 46, 34
+"""Pixels from turn to turn, from a user message to its replies, from row to row."""
+LEFT, TOP, RIGHT, BOTTOM = 26, 46, 60, 22
+"""Pixels around the nodes; the numbers of the turns stand in the upper margin."""
+_TITLE = 140
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One node of the picture, in pixels."""
+
+    x: float
+    y: float
+    role: Literal["user", "assistant"]
+    kind: Kind | None
+    """How the judge saw it; None for a user message."""
+    figure: str
+    """Score or net wins; empty where a sign says enough."""
+    hinted: bool
+    on_path: bool
+    selected: bool
+    href: str
+    title: str
+    hidden: int
+    """Replies below it that are not drawn."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A line from a message to an answer, in pixels."""
+
+    x: float
+    y: float
+    to_x: float
+    to_y: float
+    on_path: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Everything the template draws."""
+
+    width: int
+    height: int
+    columns: tuple[tuple[int, float], ...]
+    """Number and left edge of every turn."""
+    edges: tuple[Edge, ...]
+    dots: tuple[Dot, ...]
+    hidden: int
+    """Nodes of the tree that are not drawn."""
+
+    @property
+    def kinds(self) -> set[str]:
+        """What the key must explain: the marks that occur, `user`, and `hinted` if a reply saw the notes."""
+        hinted = {"hinted" for dot in self.dots if dot.hinted}
+        return hinted | {dot.kind or "user" for dot in self.dots}
+
+
+def draw(
+    tree: Tree,
+    path: Sequence[Node],
+    selected: str | None,
+    marks: Mapping[str, Mark],
+    links: Links,
+    *,
+    whole: int = WHOLE,
+) -> Picture:
+    """The picture of a tree with this path through it highlighted; drawn whole up to `whole` leaves."""
+    ordered = in_order(tree.nodes)
+    kept = ordered if len(tree.leaves()) <= whole else _near(tree, ordered, path)
+    row_of = rows(kept)
+    on_path = {node.id for node in path}
+    at = {node.id: (_x(node), TOP + ROW * row_of[node.id]) for node in kept}
+    hidden = _hidden(ordered, {node.id for node in kept})
+    numbers = {node.id: number for number, node in enumerate(tree.nodes)}
+    turns = max(node.turn for node in kept)
+    return Picture(
+        width=LEFT + COLUMN * (turns - 1) + TO_REPLY + RIGHT,
+        height=round(TOP + ROW * max(row_of.values()) + BOTTOM),
+        columns=tuple((turn, LEFT / 2 + COLUMN * (turn - 1)) for turn in range(1, turns + 1)),
+        edges=tuple(
+            Edge(*at[node.parent], *at[node.id], on_path=node.id in on_path) for node in kept if node.parent is not None
+        ),
+        dots=tuple(
+            Dot(
+                *at[node.id],
+                role=node.role,
+                kind=None if node.role == "user" else marks[node.id].kind,
+                figure="" if node.role == "user" else marks[node.id].figure,
+                hinted=node.by.endswith("+hint"),
+                on_path=node.id in on_path,
+                selected=node.id == selected,
+                href=links.node(tree.id, node.id, numbers[node.id]),
+                title=_title(node, marks.get(node.id)),
+                hidden=hidden[node.id],
+            )
+            for node in kept
+        ),
+        hidden=len(tree.nodes) - len(kept),
+    )
+
+
+def in_order(nodes: Sequence[Node]) -> list[Node]:
+    """Every message before its answers; siblings in stored order."""
+    return sorted(nodes, key=lambda node: (node.turn, node.role == "assistant"))
+
+
+def _x(node: Node) -> float:
+    return LEFT + COLUMN * (node.turn - 1) + (TO_REPLY if node.role == "assistant" else 0)
+
+
+def _near(tree: Tree, ordered: Sequence[Node], path: Sequence[Node]) -> list[Node]:
+    """The path and the siblings of its nodes."""
+    near = {sibling.id for node in path for sibling in tree.siblings(node.id)}
+    return [node for node in ordered if node.id in near]
+
+
+def _hidden(ordered: Sequence[Node], kept: set[str]) -> dict[str, int]:
+    """Node id -> replies below it, if none of them is drawn."""
+    below: dict[str | None, int] = dict.fromkeys((node.id for node in ordered), 0)
+    drawn_below = {node.parent for node in ordered if node.id in kept}
+    for node in reversed(ordered):
+        below[node.parent] = below.get(node.parent, 0) + below[node.id] + (node.role == "assistant")
+    return {node.id: 0 if node.id in drawn_below else below[node.id] for node in ordered}
+
+
+def _title(node: Node, mark: Mark | None) -> str:
+    said = [] if mark is None else [mark.label, "" if mark.score is None else f"score {mark.score}"]
+    head = ", ".join(part for part in (f"Turn {node.turn}", node.by, *said) if part)
+    text = node.text if len(node.text) <= _TITLE else node.text[: _TITLE - 1] + "\u2026"
+    return f"{head}: {text}"

@@ -1,0 +1,50 @@
+"""Serving the viewer until it is interrupted."""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+
+from interalign.errors import ConfigError
+from interalign.eval.view.app import create_app
+from interalign.store import Store
+
+_OWN_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
+def serve(path: Path, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve the pages of a run file until interrupted; `announce` is told the address once it answers.
+
+    `port` 0 takes a free one. Raises ConfigError if `path` is no run file or nobody may listen there.
+    """
+    Store.open(path).close()
+    with _listening(host, port) as listener:
+        private = _is_loopback(listener)
+        announce(_announcement(path, listener, private))
+        app = create_app(path, hosts=[*_OWN_NAMES, host] if private else None)
+        config = uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, server_header=False)
+        with suppress(KeyboardInterrupt):  # the way to end it, and nothing is lost
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        advice = "give another --port, or --port 0 for a free one" if port else "give another --host"
+        raise ConfigError(f"cannot listen on {host} port {port} ({error.strerror}); {advice}") from None
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def _announcement(path: Path, listener: socket.socket, private: bool) -> str:
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    warning = "" if private else " (anybody who can reach this machine can read the run)"
+    return f"{path} is shown at {url}{warning}; Ctrl-C ends it"
