@@ -1,0 +1,76 @@
+"""The model card: what a trained folder was made from, in words."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from interalign.training.settings import Method
+
+WORLD_NOTE = (
+    "If the rows come from interalign's embedded world (`world:` models), every figure of this model validates the "
+    "pipeline only and says nothing about how good a language model is."
+)
+LOSS_NOTE = (
+    "Training loss and TRL's own accuracies do not show whether the model suits its users better: measure that with "
+    "`interalign evaluate`."
+)
+_PACKAGES = ("interalign", "trl", "transformers", "peft", "torch", "datasets", "accelerate")
+_TITLES: Mapping[Method, str] = {"sft": "supervised fine-tuning (SFT)", "dpo": "direct preference optimisation (DPO)"}
+
+
+class CardFacts(NamedTuple):
+    """What a model card states."""
+
+    method: Method
+    base_model: str
+    data_name: str
+    data_sha256: str
+    rows: int
+    steps: int
+    losses: tuple[float | None, float | None]
+    """First and last logged training loss."""
+    hyperparameters: Mapping[str, str]
+    lora: Mapping[str, Any] | None
+    run_name: str | None
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown, with the header that model hubs read."""
+    return "\n".join([*_header(facts), "", *_origin(facts), "", *_settings(facts), "", *_limits(), ""])
+
+
+def _header(facts: CardFacts) -> list[str]:
+    tags = ["- interalign", "- trl", f"- {facts.method}"]
+    return ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags:", *tags, "---"]
+
+
+def _origin(facts: CardFacts) -> list[str]:
+    kind = "LoRA, merged into the weights; the adapter alone is in `adapter/`" if facts.lora else "all weights"
+    first, last = (_number(loss) for loss in facts.losses)
+    return [
+        "# A model trained with interalign",
+        "",
+        f"- Method: {_TITLES[facts.method]}, {kind}",
+        f"- Base model: `{facts.base_model}`",
+        f"- Run: {f'`{facts.run_name}`' if facts.run_name else 'not stated'}",
+        f"- Data: `{facts.data_name}`, {facts.rows} rows, sha256 `{facts.data_sha256}`",
+        f"- Steps: {facts.steps}; training loss {first} (first) to {last} (last)",
+        f"- Versions: {', '.join(_versions())}",
+    ]
+
+
+def _number(loss: float | None) -> str:
+    return "not logged" if loss is None else f"{loss:.4f}"
+
+
+def _versions() -> list[str]:
+    return [f"{package} {version(package)}" for package in _PACKAGES]
+
+
+def _settings(facts: CardFacts) -> list[str]:
+    rows = {**facts.hyperparameters, **{f"lora {key}": str(value) for key, value in (facts.lora or {}).items()}}
+    return ["## Hyperparameters", "", "| setting | value |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items())]
+
+
+def _limits() -> list[str]:
+    return ["## Limits", "", WORLD_NOTE, LOSS_NOTE]

@@ -1,0 +1,288 @@
+"""One training run from a file of rows to a finished folder, the same way for every method.
+
+The folder holds the model, `interalign_training.json` (what it is trained on, and whether it is finished),
+`training_log.jsonl`, a model card, and `checkpoints/` while the run is under way.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
+
+from interalign.errors import ConfigError, DataError
+from interalign.files import write_atomically
+from interalign.training.card import CardFacts, model_card
+from interalign.training.data import TokenRow, TrainingRow, read_rows, sha256, tokenize
+from interalign.training.export import write_jsonl
+from interalign.training.quiet import quiet_libraries
+from interalign.training.result import TrainResult
+from interalign.training.settings import TrainSettings, config_class
+from interalign.training.weights import (
+    RECORD,
+    ModelFacts,
+    load_model,
+    load_tokenizer,
+    model_facts,
+    model_path,
+    save_model,
+)
+
+_KEPT_TO_GO_ON = 1
+"""With this `save_total_limit` (ours) checkpoints only serve to go on, and go when the run is finished."""
+_SHOWN = (
+    "learning_rate", "lr_scheduler_type", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "optim", "weight_decay", "max_grad_norm", "max_length", "loss_type", "beta", "seed",
+    "bf16", "fp16",
+)  # fmt: skip
+"""The hyperparameters a model card shows."""
+
+Progress = Callable[[int, int, float | None], None]
+"""Called after every optimisation step: steps done, steps in all, the last logged loss (None before the first)."""
+
+
+class Job(NamedTuple):
+    """What a training run was asked to do."""
+
+    settings: TrainSettings
+    model: str
+    """Folder or hub id of the model to start from, as the user named it."""
+    data: Path
+    out: Path
+    run_name: str | None = None
+    """The run the rows come from, for the model card."""
+    progress: Progress | None = None
+
+
+class Prepared(NamedTuple):
+    """Everything a trainer is built from."""
+
+    model: Any
+    tokenizer: Any
+    dataset: Any
+    """A `datasets.Dataset` of what the recipe's `columns` returned."""
+    args: Any
+    """TRL's SFTConfig or DPOConfig."""
+    peft_config: Any
+    """A `peft.LoraConfig`, or None to train all weights."""
+
+
+class Recipe(NamedTuple):
+    """What one method does its own way."""
+
+    columns: Callable[[Sequence[TrainingRow], Sequence[TokenRow], TrainSettings], list[dict[str, Any]]]
+    """Rows in the columns the trainer takes, and their `length` in tokens. None may be left out."""
+    trainer: Callable[[Prepared], Any]
+    """The TRL trainer."""
+
+
+def fit(job: Job, recipe: Recipe) -> TrainResult:
+    """Train as asked, or go on from the last checkpoint, or do nothing if the folder is finished.
+
+    Raises DataError for rows that cannot be learnt (named by line), ConfigError for
+    settings or a folder that do not fit.
+    """
+    began = time.monotonic()
+    with quiet_libraries():
+        rows = read_rows(job.data, job.settings.method)
+        tokenizer = load_tokenizer(model_path(job.model))
+        facts = model_facts(model_path(job.model), tokenizer)
+        identity = _identity(job, facts.identity)
+        finished = _finished(job.out, identity)
+        if finished is not None:
+            return TrainResult.model_validate({**finished, "out": job.out, "status": "finished before", "seconds": 0.0})
+        trainer = make_trainer(job, recipe, rows, tokenizer, facts)
+        resumed = _train(trainer, job, identity)
+        result = _result(job, trainer, len(rows), resumed, time.monotonic() - began)
+        _finish(job, trainer, tokenizer, identity, result)
+    return result
+
+
+def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenizer: Any, facts: ModelFacts) -> Any:
+    """Check the rows, load the model, build the TRL trainer; DataError if rows cannot be learnt or TRL drops some."""
+    from datasets import Dataset
+
+    max_length = job.settings.trl.get("max_length", facts.positions)
+    tokens = tokenize(rows, str(job.data), tokenizer, facts.stops, max_length)
+    with _as_config_error("TRL refuses the settings"):
+        args = config_class(job.settings.method)(**_arguments(job, max_length))
+    dataset = Dataset.from_list(recipe.columns(rows, tokens, job.settings))
+    model = load_model(model_path(job.model), job.settings)
+    with _as_config_error("TRL refuses the run"):
+        trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job.settings)))
+    if len(trainer.train_dataset) != len(dataset):
+        raise DataError(
+            f"{job.data}: TRL kept {len(trainer.train_dataset)} of {len(dataset)} rows; nothing was trained"
+        )
+    return trainer
+
+
+def _arguments(job: Job, max_length: int | None) -> dict[str, Any]:
+    names = config_class(job.settings.method).__dataclass_fields__
+    # The model is loaded here, so that it can be frozen, and compared with itself; TRL gets it ready made.
+    chosen = {key: value for key, value in job.settings.trl.items() if key != "model_init_kwargs"}
+    fixed = {
+        "output_dir": str(job.out / "checkpoints"),
+        "max_length": max_length,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }
+    # Rows of a tree differ in length as turn 1 from turn 10; shuffled, nearly half of a batch would be padding.
+    by_length = {"train_sampling_strategy": "group_by_length", "group_by_length": True}
+    offered = {"report_to": "none", **_first_of(by_length, names), **_device_defaults(job.settings, names)}
+    return {**offered, **chosen, **fixed}
+
+
+def _device_defaults(settings: TrainSettings, names: Collection[str]) -> dict[str, Any]:
+    """TRL's defaults are made for a GPU: on a CPU, no mixed precision and no second forward pass to save memory."""
+    import torch
+
+    if torch.accelerator.is_available() and not settings.trl.get("use_cpu"):
+        return {}
+    checkpointing = _first_of({"activation_checkpointing": False, "gradient_checkpointing": False}, names)
+    return {"use_cpu": True, "bf16": False, "dataloader_pin_memory": False, **checkpointing}
+
+
+def _first_of(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The first of several names of one setting that this version of transformers knows."""
+    return dict([next(item for item in settings.items() if item[0] in names)])
+
+
+def _lora_config(settings: TrainSettings) -> Any:
+    if settings.lora is None:
+        return None
+    from peft import LoraConfig
+
+    lora = settings.lora
+    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _identity(job: Job, model: str) -> dict[str, JsonValue]:
+    """What makes two runs the same run: where the model and the data lie does not matter, what is in them does."""
+    return {
+        "method": job.settings.method,
+        "model": model,
+        "data": sha256(job.data),
+        "settings": json.loads(job.settings.model_dump_json()),
+    }
+
+
+def _finished(out: Path, identity: Mapping[str, JsonValue]) -> Mapping[str, Any] | None:
+    """The result in a folder that this very run has finished, None if there is work to do.
+
+    Raises ConfigError for a folder that belongs to another run, or to nobody we know.
+    """
+    record = out / RECORD
+    if not record.is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ConfigError(f"{out} holds something else; name a new folder to train into")
+        return None
+    known = json.loads(record.read_text(encoding="utf-8"))
+    changed = [key for key, value in identity.items() if known["identity"].get(key) != value]
+    if changed:
+        raise ConfigError(
+            f"{out} was trained with other {' and '.join(changed)}; use the same again to go on with it, "
+            "or name a new folder"
+        )
+    return known["result"]  # type: ignore[no-any-return]
+
+
+def _write_record(out: Path, identity: Mapping[str, JsonValue], result: Mapping[str, JsonValue] | None) -> None:
+    record = {"schema": 1, "identity": identity, "result": result}
+    write_atomically(out / RECORD, [json.dumps(record, indent=2), "\n"])
+
+
+def _train(trainer: Any, job: Job, identity: Mapping[str, JsonValue]) -> bool:
+    """Claim the folder and run the trainer to its end; True if it went on from a checkpoint."""
+    from transformers import PrinterCallback
+
+    job.out.mkdir(parents=True, exist_ok=True)
+    _write_record(job.out, identity, None)
+    trainer.remove_callback(PrinterCallback)
+    if job.progress is not None:
+        trainer.add_callback(_progress_callback(job.progress))
+    checkpoint = _last_checkpoint(job.out / "checkpoints")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return checkpoint is not None
+
+
+def _progress_callback(progress: Progress) -> Any:
+    from transformers import TrainerCallback
+
+    class Report(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            losses = _losses(state.log_history)
+            progress(state.global_step, state.max_steps, losses[-1] if losses else None)
+
+    return Report()
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is complete: its trainer_state.json is what transformers writes last."""
+    complete = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _losses(log: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [float(entry["loss"]) for entry in log if "loss" in entry]
+
+
+def _result(job: Job, trainer: Any, rows: int, resumed: bool, seconds: float) -> TrainResult:
+    losses = _losses(trainer.state.log_history)
+    return TrainResult(
+        out=job.out,
+        method=job.settings.method,
+        status="resumed" if resumed else "trained",
+        rows=rows,
+        steps=trainer.state.global_step,
+        first_loss=losses[0] if losses else None,
+        last_loss=losses[-1] if losses else None,
+        seconds=seconds,
+    )
+
+
+def _finish(job: Job, trainer: Any, tokenizer: Any, identity: Mapping[str, JsonValue], result: TrainResult) -> None:
+    """Save everything, and last the record that says so: a run killed before that goes on from its checkpoint."""
+    save_model(trainer.model, tokenizer, job.out)
+    write_jsonl(trainer.state.log_history, job.out / "training_log.jsonl")
+    write_atomically(job.out / "README.md", [model_card(_card_facts(job, trainer, identity, result))])
+    _write_record(job.out, identity, result.model_dump(mode="json", exclude={"out", "seconds", "status"}))
+    if job.settings.trl["save_total_limit"] == _KEPT_TO_GO_ON:
+        shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
+
+
+def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], result: TrainResult) -> CardFacts:
+    args = trainer.args
+    shown = {key: str(getattr(args, key)) for key in _SHOWN if hasattr(args, key)}
+    return CardFacts(
+        method=result.method,
+        base_model=job.model,
+        data_name=job.data.name,
+        data_sha256=str(identity["data"]),
+        rows=result.rows,
+        steps=result.steps,
+        losses=(result.first_loss, result.last_loss),
+        hyperparameters={**shown, "freeze_embeddings": str(job.settings.freeze_embeddings)},
+        lora=None if job.settings.lora is None else job.settings.lora.model_dump(),
+        run_name=job.run_name,
+    )
+
+
+@contextmanager
+def _as_config_error(what: str) -> Iterator[None]:
+    """A refusal of the libraries becomes one line of ours."""
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError, ImportError, RuntimeError) as error:
+        raise ConfigError(f"{what}: {' '.join(str(error).split())}") from error

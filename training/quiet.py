@@ -1,0 +1,45 @@
+"""Keeps the training libraries from drawing bars, printing, or calling home while ours is the only voice."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Inside, transformers, TRL and datasets draw no bars, log errors only and report nothing to anyone.
+
+    Bars, log level and warning filters are put back at the end; the switched-off reporting stays off.
+    """
+    _no_telemetry()
+    import datasets
+    from transformers.utils import logging
+
+    level, bars, data_bars = (
+        logging.get_verbosity(),
+        logging.is_progress_bar_enabled(),
+        not datasets.are_progress_bars_disabled(),
+    )
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            # Settings that TRL's own defaults use and a coming transformers renames: nothing a user could act on.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+        if data_bars:
+            datasets.enable_progress_bars()
+
+
+def _no_telemetry() -> None:
+    """TRL reports every trainer to its makers unless told not to, before huggingface_hub is first imported or after."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    from huggingface_hub import constants
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True

@@ -1,0 +1,36 @@
+"""What a training run came to."""
+
+from pathlib import Path
+from typing import Literal
+
+from interalign.training.settings import Method
+from interalign.tree import Frozen
+
+
+class TrainResult(Frozen):
+    """What a training run came to; as text, one line for the reader."""
+
+    out: Path
+    """Folder of the trained model; `hf:` before it makes it a model name."""
+    method: Method
+    status: Literal["trained", "resumed", "finished before"]
+    rows: int
+    """Rows of the data file, every one of them trained on."""
+    steps: int
+    """Optimisation steps, over all calls."""
+    first_loss: float | None
+    """First logged loss, a mean over some steps; None if nothing was logged."""
+    last_loss: float | None
+    seconds: float
+    """Wall time of this call."""
+
+    def __str__(self) -> str:
+        done = f"{self.method} on {self.rows} rows, {self.steps} steps{self._losses()}: {self.out}"
+        if self.status == "finished before":
+            return f"{done} was finished before; nothing to do"
+        return f"{done} ({self.status} in {self.seconds:.0f} s)"
+
+    def _losses(self) -> str:
+        if self.first_loss is None or self.last_loss is None:
+            return ""
+        return f", loss {self.first_loss:.3f} to {self.last_loss:.3f}"

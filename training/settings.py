@@ -1,0 +1,152 @@
+"""Training settings: YAML whose keys are TRL's own, and the few that are ours."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from interalign.errors import ConfigError
+from interalign.tree import Frozen
+
+Method = Literal["sft", "dpo"]
+
+# The paper's values (arXiv 2410.03642) and, after them, what suits a run of any length: some fifty log lines, and one
+# checkpoint kept to go on from.
+_DEFAULTS: Mapping[Method, Mapping[str, Any]] = {
+    "sft": {"learning_rate": 1e-5, "num_train_epochs": 1.0},
+    "dpo": {"learning_rate": 1e-5, "num_train_epochs": 1.0, "beta": 0.9},
+}
+_RUNNING: Mapping[str, Any] = {
+    "logging_steps": 0.02,
+    "save_strategy": "steps",
+    "save_steps": 500,
+    "save_total_limit": 1,
+}
+
+# Keys of TRL's that would break what interalign promises, and the promise.
+_FIXED: Mapping[str, str] = {
+    "output_dir": "the folder is given with --out",
+    "resume_from_checkpoint": "run the same command again to go on from the last checkpoint",
+    "push_to_hub": "interalign uploads nothing",
+    "trust_remote_code": "interalign runs no code from a model's folder",
+    "disable_tqdm": "interalign shows its own progress",
+    "remove_unused_columns": "interalign chooses the columns",
+    "length_column_name": "interalign chooses the columns",
+    "completion_only_loss": "the loss always falls on the last reply only",
+    "assistant_only_loss": "the loss always falls on the last reply only",
+    "packing": "every row is trained on its own",
+    "padding_free": "every row is trained on its own",
+    "truncation_mode": "rows that are too long are refused, never cut",
+    "dataset_kwargs": "interalign prepares the data",
+    "dataset_text_field": "interalign prepares the data",
+    "chat_template_path": "the chat template is the one in the model's folder",
+    "eos_token": "the end-of-turn token is the one in the model's folder",
+    "eval_strategy": "there is no second data file to evaluate on; use `interalign evaluate`",
+    "load_best_model_at_end": "there is no second data file to evaluate on; use `interalign evaluate`",
+}
+
+
+_OURS: Mapping[Method, Sequence[str]] = {
+    "sft": ("freeze_embeddings", "share_prefixes"),
+    "dpo": ("freeze_embeddings",),
+}
+"""Keys of ours, besides `lora`."""
+
+
+class LoraSettings(Frozen):
+    """The adapter that LoRA trains instead of the weights (peft.LoraConfig has the same under longer names)."""
+
+    r: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class TrainSettings(Frozen):
+    """Everything about a training run but its model, data and folder."""
+
+    method: Method
+    trl: dict[str, Any]
+    """Keyword arguments for TRL's SFTConfig or DPOConfig, before what the device decides."""
+    lora: LoraSettings | None = None
+    """None trains all weights."""
+    share_prefixes: bool = False
+    """SFT only: read what rows have in common once, see `interalign.training.sft.share_prefixes`."""
+    freeze_embeddings: bool = False
+    """Keep the token embeddings (and, where they are tied, the output layer) as they are."""
+
+
+def read_settings(
+    method: Method, config: Path | Mapping[str, Any] | None = None, *, lora: bool = False
+) -> TrainSettings:
+    """Settings from a YAML file or a mapping, over the paper's defaults. `lora` turns LoRA on if the file does not.
+
+    Raises ConfigError naming the key: an unknown one (with the nearest known), a value of the wrong kind, or one that
+    interalign does not let go of.
+    """
+    where = str(config) if isinstance(config, Path) else "the training settings"
+    given = dict(_load(config) if isinstance(config, Path) else config or {})
+    ours = {key: given.pop(key) for key in _OURS[method] if key in given}
+    if lora or "lora" in given:
+        ours["lora"] = given.pop("lora", None) or {}
+    trl = {**_DEFAULTS[method], **_RUNNING, **_checked(given, method, where)}
+    try:
+        return TrainSettings(method=method, trl=trl, **ours)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_first(error)}") from None
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    if loaded is not None and not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, got a {type(loaded).__name__}")
+    return loaded or {}
+
+
+def config_class(method: Method) -> Any:
+    """TRL's configuration class of a method."""
+    import trl
+
+    return trl.SFTConfig if method == "sft" else trl.DPOConfig
+
+
+def _checked(given: Mapping[str, Any], method: Method, where: str) -> dict[str, Any]:
+    """The same keys with values of the kinds TRL's dataclass declares."""
+    if not given:
+        return {}
+    kinds = typing.get_type_hints(config_class(method))
+    known = {field.name for field in dataclasses.fields(config_class(method)) if field.init}
+    for key in given:
+        if key in _FIXED or str(key).startswith("hub_"):
+            raise ConfigError(f"{where}: {key} cannot be set: {_FIXED.get(key, _FIXED['push_to_hub'])}")
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key {key!r}{_nearest(str(key), [*known, *_OURS[method], 'lora'])}")
+    return {key: _as_kind(value, kinds[key], f"{where}: {key}") for key, value in given.items()}
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else "; see docs/data-format.md for the keys"
+
+
+def _as_kind(value: Any, kind: Any, where: str) -> Any:
+    # YAML 1.1 reads `1e-5` as text; pydantic turns it into the number that was meant, as TRL's own parser does.
+    if typing.get_origin(kind) is list and isinstance(value, str):
+        value = [value]
+    try:
+        return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {error.errors()[0]['msg']}, got {value!r}") from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -1,0 +1,148 @@
+"""Models in folders: which one is meant, what it is made for, loading it, saving it."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from interalign.errors import ConfigError
+from interalign.training.base import freeze_embeddings
+from interalign.training.data import sha256
+from interalign.training.settings import TrainSettings
+
+
+class ModelFacts(NamedTuple):
+    """What has to be known of a model before its weights are loaded."""
+
+    identity: str
+    """Hash of everything in the folder that counts, or the hub id with its commit."""
+    positions: int | None
+    """Longest sequence it was made for, in tokens; None if it does not say."""
+    stops: frozenset[int]
+    """Tokens at which it stops speaking."""
+
+
+def model_path(name: str) -> str:
+    """The folder or hub id behind a model name, with or without `hf:`; ConfigError for a model without weights."""
+    kind, sign, rest = name.partition(":")
+    path = rest if sign and kind == "hf" else name
+    if not path or (sign and kind != "hf" and not Path(name).exists()):
+        raise ConfigError(f"{name!r} cannot be trained; name a folder or a Hugging Face id (`hf:...`)")
+    return path
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer of a model; ConfigError if it has none, or one that no conversation can be learnt with."""
+    from transformers import AutoTokenizer
+
+    with _one_line(f"the tokenizer of {path}"):
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    if not tokenizer.chat_template:
+        raise ConfigError(f"{path}: its tokenizer has no chat template; save one with it (tokenizer.chat_template)")
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(f"{path}: its tokenizer has no eos_token, so the model could not learn to stop; set one")
+    return tokenizer
+
+
+def model_facts(path: str, tokenizer: Any) -> ModelFacts:
+    """Identity, length and stop tokens of a model, read without loading its weights into memory."""
+    from transformers import AutoConfig
+
+    with _one_line(f"the model {path}"):
+        config = AutoConfig.from_pretrained(_base_of(path))
+    folder = Path(path)
+    identity = _folder_hash(folder) if folder.is_dir() else f"{path}@{config._commit_hash}"
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    stops = {tokenizer.eos_token_id} | _as_set(config.get_text_config().eos_token_id) | _generation_stops(path)
+    return ModelFacts(identity, positions, frozenset(stops))
+
+
+def _folder_hash(folder: Path) -> str:
+    """Hash of weights, configuration, tokenizer and chat template: the same model in another place hashes the same."""
+    kinds = {".safetensors", ".json", ".jinja", ".model", ".txt"}
+    files = sorted(path for path in folder.iterdir() if path.suffix in kinds and path.name != RECORD)
+    listing = "\n".join(f"{path.name} {sha256(path)}" for path in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+RECORD = "interalign_training.json"
+"""File in a trained model's folder that says what it was trained on and whether that is finished."""
+
+
+def _generation_stops(path: str) -> set[int]:
+    from transformers import GenerationConfig
+
+    try:
+        stops = GenerationConfig.from_pretrained(path).eos_token_id
+    except OSError:  # a model without a generation configuration stops at the tokenizer's eos_token
+        return set()
+    return _as_set(stops)
+
+
+def _as_set(tokens: int | list[int] | None) -> set[int]:
+    if tokens is None:
+        return set()
+    return set(tokens) if isinstance(tokens, list) else {tokens}
+
+
+def load_model(path: str, settings: TrainSettings) -> Any:
+    """A causal language model, float32 unless `model_init_kwargs: {dtype: ...}` says otherwise, from safetensors only.
+
+    A LoRA adapter gives its base model with the adapter merged in, so that a DPO run that starts from an adapter is
+    held against that adapter's own replies, not against the base model's (PAPER.md, trap 7).
+    """
+    from transformers import AutoModelForCausalLM
+
+    options = {"dtype": "float32", "use_safetensors": True, **(settings.trl.get("model_init_kwargs") or {})}
+    if options.get("trust_remote_code"):
+        raise ConfigError("trust_remote_code cannot be set: interalign runs no code from a model's folder")
+    with _one_line(f"the model {path}"):
+        model = AutoModelForCausalLM.from_pretrained(_base_of(path), **options)
+        if _base_of(path) != path:
+            from peft import PeftModel
+
+            # Merging leaves the weights frozen, as they were under the adapter.
+            model = PeftModel.from_pretrained(model, path).merge_and_unload().requires_grad_(True)
+    if settings.freeze_embeddings:
+        freeze_embeddings(model)
+    return model
+
+
+def _base_of(path: str) -> str:
+    """The model an adapter belongs to; any other model itself."""
+    from transformers.utils import find_adapter_config_file
+
+    if find_adapter_config_file(path) is None:
+        return path
+    from peft import PeftConfig
+
+    return str(PeftConfig.from_pretrained(path).base_model_name_or_path)
+
+
+def save_model(trained: Any, tokenizer: Any, out: Path) -> None:
+    """Save weights (safetensors), configuration, tokenizer and chat template in `out`.
+
+    Of a LoRA run, `out` gets the merged weights, so that it serves as a model like any other, and `out/adapter` the
+    adapter alone. Raises ConfigError if a weight is no number: the run has diverged.
+    """
+    import torch
+    from peft import PeftModel
+
+    if not all(bool(torch.isfinite(weight).all()) for weight in trained.parameters()):
+        raise ConfigError("training diverged: some weights are not numbers; train again with a lower learning_rate")
+    if isinstance(trained, PeftModel):
+        trained.save_pretrained(out / "adapter")
+        tokenizer.save_pretrained(out / "adapter")
+        trained = trained.merge_and_unload()
+    trained.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """An error of the libraries while loading becomes one ConfigError line."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ConfigError(f"cannot load {what}: {' '.join(str(error).split())}") from error
