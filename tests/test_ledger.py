@@ -456,8 +456,11 @@ async def fill(store: Store, limit: int) -> tuple[list[Call], str]:
 
     ends = await asyncio.gather(*(talk(lane) for lane in range(4)), return_exceptions=True)
     assert [type(end) for end in ends] == [StopError] * 4
-    with pytest.raises(StopError, match="cannot be written") as refusal:
-        await ledger.call(Place("t0", "later", "user", 0), Model(), HELLO, WARM, 1)
+    later = Model()
+    for number in range(9):
+        with pytest.raises(StopError, match="cannot be written") as refusal:
+            await ledger.call(Place("t0", f"later {number}", "user", 0), later, HELLO, WARM, 1)
+    assert later.asked == []  # nothing is paid for that could not be kept
     return calls, str(refusal.value)
 
 

@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from interalign.models.base import Reply
-from interalign.texts import TextWriter, decode_text, encode_json, encode_text, read_text, tree_prefix
+from interalign.texts import (
+    TextWriter,
+    TreeTexts,
+    decode_text,
+    encode_json,
+    encode_text,
+    read_text,
+    text_digest,
+    tree_prefix,
+)
 from interalign.tree import Frozen, Message
 
 _LETTERS = {"system": "s", "user": "u", "assistant": "a"}
@@ -57,11 +66,12 @@ class CallRow(NamedTuple):
     error: str | None
 
 
-def call_key(place: Place, request: JsonValue) -> bytes:
+def call_key(place: Place, request: JsonValue, messages: Sequence[Message] = ()) -> bytes:
     """16 bytes for this request at this place. Calls of one tree share the first 5, so that they lie side by side."""
-    content = encode_json([place, request])
-    digest = hashlib.sha256(content.encode() if isinstance(content, str) else content).digest()
-    return tree_prefix(place.tree) + digest[:11]
+    head = encode_json([place, request, [message.role for message in messages]])
+    digest = hashlib.sha256(head.encode() if isinstance(head, str) else head)
+    digest.update(b"".join([text_digest(message.content) for message in messages]))
+    return tree_prefix(place.tree) + digest.digest()[:11]
 
 
 class CallWriter:
@@ -79,29 +89,21 @@ class CallWriter:
     def insert(self, row: CallRow) -> None:
         """Insert the call; one that is there already stays as it is."""
         place, reply = row.place, row.reply
+        texts = self._texts.of(place.tree)
         self._connection.execute(
             "INSERT OR IGNORE INTO calls VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.key,
                 *place,
                 self._seat(encode_text(row.asked), encode_text(reply.model), row.parameters),
-                self._prompt(row),
-                self._texts.id_of(place.tree, reply.text),
+                _prompt(row, texts),
+                texts.id_of(reply.text),
                 None if reply.finish_reason is None else encode_text(reply.finish_reason),
                 reply.prompt_tokens,
                 reply.completion_tokens,
                 None if row.error is None else encode_text(row.error),
             ),
         )
-
-    def _prompt(self, row: CallRow) -> str:
-        """`s12u15a16u19`: the messages' roles and text ids. The last one is this role's own, the rest is shared."""
-        last = len(row.messages) - 1
-        parts: list[str] = []
-        for number, message in enumerate(row.messages):
-            series = row.place.role if number == last else None
-            parts.append(f"{_LETTERS[message.role]}{self._texts.id_of(row.place.tree, message.content, series)}")
-        return "".join(parts)
 
     def _seat(self, *seat: str | bytes) -> int:
         """Id of (model asked for, name it answered with, parameters): few in a run, so calls hold a number."""
@@ -110,6 +112,15 @@ class CallWriter:
             find = "SELECT id FROM seats WHERE asked = ? AND answered = ? AND parameters = ?"
             self._seats[seat] = self._connection.execute(find, seat).fetchone()[0]
         return self._seats[seat]
+
+
+def _prompt(row: CallRow, texts: TreeTexts) -> str:
+    """`s12u15a16u19`: the messages' roles and text ids. The last one is this role's own, the rest is shared."""
+    if not row.messages:
+        return ""
+    *history, last = row.messages
+    parts = [f"{_LETTERS[message.role]}{texts.id_of(message.content)}" for message in history]
+    return "".join(parts) + f"{_LETTERS[last.role]}{texts.id_of(last.content, row.place.role)}"
 
 
 def find_reply(connection: sqlite3.Connection, key: bytes) -> tuple[Reply, str | None] | None:

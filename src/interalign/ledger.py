@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pydantic import JsonValue
 
 from interalign.calls import Call, CallRow, Place, call_key
-from interalign.errors import BadContentError
+from interalign.errors import BadContentError, StopError
 from interalign.models.base import ChatModel, Parameters, Reply
 from interalign.store import Store
 from interalign.texts import encode_json
@@ -45,8 +45,7 @@ class Ledger:
         the reply cannot be written.
         """
         settings = parameters.model_dump(mode="json", exclude_defaults=True)
-        asked: JsonValue = [[message.role, message.content] for message in messages]
-        key = call_key(place, [model.name, settings, seed, asked])
+        key = call_key(place, [model.name, settings, seed], messages)
         blank = CallRow(key, place, model.name, encode_json(settings), messages, Reply(text="", model=model.name), None)
         return await self._once(blank, lambda: model(messages, parameters, seed))
 
@@ -81,6 +80,7 @@ class Ledger:
     async def _ask(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> CallRow:
         """Make the call in a slot, then commit the reply. The slot is free while the commit is under way."""
         async with self._slots:
+            self._store.refuse_if_stopped()  # before paying for a reply that could not be kept
             self.in_flight += 1
             try:
                 row = await _answered(blank, ask)
@@ -92,15 +92,14 @@ class Ledger:
             except asyncio.CancelledError:
                 self._store.submit_call(row)  # the reply is paid for: keep it, whoever has lost interest
                 raise
-        saved = self._store.submit_call(row)
-        saved.add_done_callback(self._committed)
-        await asyncio.shield(saved)  # cancelling the waiter must not look like a commit
+        try:
+            # Cancelling the waiter must not look like a commit, so the permit goes back when the writer says so.
+            saved = self._store.submit_call(row, self._uncommitted.release)
+        except StopError:
+            self._uncommitted.release()
+            raise
+        await saved
         return row
-
-    def _committed(self, saved: "asyncio.Future[None]") -> None:
-        self._uncommitted.release()
-        if not saved.cancelled():
-            saved.exception()  # looked at, also when the waiter is gone: asyncio would complain otherwise
 
 
 async def _answered(blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> CallRow:

@@ -238,10 +238,14 @@ class Store:
 
         await writes.writer.submit(work)
 
-    def submit_call(self, row: CallRow) -> "asyncio.Future[None]":
-        """Queue one call; the future is done once it is committed. For the ledger."""
+    def submit_call(self, row: CallRow, settled: Callable[[], object] | None = None) -> "asyncio.Future[None]":
+        """Queue one call; the future is done once it is committed. For the ledger, as is `settled`: see Writer."""
         writes = self._writes
-        return writes.writer.submit(lambda db: writes.calls.insert(row))
+        return writes.writer.submit(lambda db: writes.calls.insert(row), settled)
+
+    def refuse_if_stopped(self) -> None:
+        """StopError once writing has failed: nothing more can be kept."""
+        self._writes.writer.refuse_if_stopped()
 
     def wait_for_more(self, more_to_come: Callable[[], bool]) -> None:
         """Commit a few milliseconds later, and so more at once, while this says that replies are on their way."""
@@ -355,8 +359,7 @@ class _Saving:
         if row is None:
             raise KeyError(f"tree {tree!r} was never planned")
         self._db = db
-        self._texts = texts
-        self._tree = tree
+        self._texts = texts.of(tree)
         self._number: int = row[0]
 
     def nodes(self, nodes: Sequence[Node]) -> None:
@@ -405,7 +408,7 @@ class _Saving:
         return [self._id(text) for text in texts]
 
     def _id(self, text: str) -> int:
-        return self._texts.id_of(self._tree, text)
+        return self._texts.id_of(text)
 
 
 _TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'

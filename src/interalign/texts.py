@@ -10,28 +10,27 @@ from typing import Any, NamedTuple
 
 _TREES = 1024
 """Trees whose texts the writer remembers at most; a tree that is over is forgotten at once."""
+_REMEMBERED = 20_000
+"""Characters up to which a text is remembered; longer ones are found again by their key."""
 _LONG = 400
 """Bytes from which a text is stored as its difference to the one before it in its series."""
 _STEPS = 24
 """Differences that may follow each other before a text is stored whole again: what a reader must undo at most."""
-
+_WINDOW = 32_768
+"""Bytes back that deflate can refer to."""
 
 # One encoder for all: building one costs as much as encoding a prompt.
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 class _Latest(NamedTuple):
+    """The last long text of a series."""
+
     id: int
     data: bytes
+    """Its end, as much as a difference can refer to."""
     steps: int
-
-
-class _Remembered(NamedTuple):
-    """What the writer knows of a tree in progress."""
-
-    ids: dict[str, int]
-    latest: dict[str, _Latest]
-    """The last long text of every series."""
+    """Differences between it and a text stored whole."""
 
 
 def encode_text(text: str) -> str | bytes:
@@ -58,18 +57,82 @@ def decode_json(stored: str | bytes) -> Any:
     return json.loads(decode_text(stored))
 
 
-@lru_cache(maxsize=1024)
+def text_digest(text: str) -> bytes:
+    """32 bytes that stand for this text. Prompts repeat their history, so digests are kept for a while."""
+    return _cached_digest(text) if len(text) <= 4096 else _digest(text)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+_cached_digest = lru_cache(maxsize=4096)(_digest)
+
+
 def tree_prefix(tree: str) -> bytes:
     """First 5 bytes of all keys of this tree, so that what is written together lies together in the index."""
-    return hashlib.sha256(tree.encode("utf-8", "surrogatepass")).digest()[:5]
+    return text_digest(tree)[:5]
+
+
+class TreeTexts:
+    """The texts of one tree: ids of known ones, new ones inserted. Lives in the writer's thread."""
+
+    def __init__(self, connection: sqlite3.Connection, tree: str) -> None:
+        self._connection = connection
+        self._prefix = tree_prefix(tree)
+        self._ids: dict[str, int] = {}
+        self._latest: dict[str, _Latest] = {}
+
+    def id_of(self, text: str, series: str | None = None) -> int:
+        """The text's id in this tree. Long texts of one `series` are expected to be alike: stored as differences."""
+        known = self._ids.get(text)
+        if known is None:
+            known = self._find(text, series)
+            if len(text) <= _REMEMBERED:
+                self._ids[text] = known
+        return known
+
+    def _find(self, text: str, series: str | None) -> int:
+        key = self._prefix + text_digest(text)[:11]
+        row = self._connection.execute("SELECT id FROM texts WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            return int(row[0])
+        if series is None or len(text) < _LONG:
+            return self._insert(key, None, encode_text(text))
+        return self._insert_in_series(key, text, series)
+
+    def _insert_in_series(self, key: bytes, text: str, series: str) -> int:
+        data = text.encode("utf-8", "surrogatepass")
+        base = self._latest.get(series)
+        if base is None or base.steps == _STEPS:
+            latest = _Latest(self._insert(key, None, encode_text(text)), data[-_WINDOW:], 0)
+        else:
+            text_id = self._insert(key, base.id, _shrink(data, base.data))
+            latest = _Latest(text_id, data[-_WINDOW:], base.steps + 1)
+        self._latest[series] = latest
+        return latest.id
+
+    def _insert(self, key: bytes, base: int | None, body: str | bytes) -> int:
+        cursor = self._connection.execute("INSERT INTO texts (key, base, body) VALUES (?, ?, ?)", (key, base, body))
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
 
 
 class TextWriter:
-    """Ids of a tree's texts, new ones inserted. Lives in the writer's thread."""
+    """The texts of the trees being written. Lives in the writer's thread."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._trees: OrderedDict[str, _Remembered] = OrderedDict()
+        self._trees: OrderedDict[str, TreeTexts] = OrderedDict()
+
+    def of(self, tree: str) -> TreeTexts:
+        """The texts of this tree."""
+        found = self._trees.get(tree)
+        if found is None:
+            found = self._trees[tree] = TreeTexts(self._connection, tree)
+            if len(self._trees) > _TREES:
+                self._trees.popitem(last=False)
+        return found
 
     def forget(self, tree: str | None = None) -> None:
         """Drop what is remembered of one tree (it is over) or of all (after a rollback the ids may be wrong)."""
@@ -77,42 +140,6 @@ class TextWriter:
             self._trees.clear()
         else:
             self._trees.pop(tree, None)
-
-    def id_of(self, tree: str, text: str, series: str | None = None) -> int:
-        """The text's id in this tree. Long texts of one `series` are expected to be alike: stored as differences."""
-        remembered = self._remembered(tree)
-        known = remembered.ids.get(text)
-        if known is None:
-            data = text.encode("utf-8", "surrogatepass")
-            key = tree_prefix(tree) + hashlib.sha256(data).digest()[:11]
-            row = self._connection.execute("SELECT id FROM texts WHERE key = ?", (key,)).fetchone()
-            known = row[0] if row else self._insert(key, text, data, remembered, series)
-            remembered.ids[text] = known
-        return known
-
-    def _remembered(self, tree: str) -> _Remembered:
-        found = self._trees.get(tree)
-        if found is None:
-            found = self._trees[tree] = _Remembered({}, {})
-            if len(self._trees) > _TREES:
-                self._trees.popitem(last=False)
-        return found
-
-    def _insert(self, key: bytes, text: str, data: bytes, remembered: _Remembered, series: str | None) -> int:
-        if series is None or len(data) < _LONG:
-            return self._insert_row(key, None, encode_text(text))
-        base = remembered.latest.get(series)
-        if base is None or base.steps == _STEPS:
-            latest = _Latest(self._insert_row(key, None, encode_text(text)), data, 0)
-        else:
-            latest = _Latest(self._insert_row(key, base.id, _shrink(data, base.data)), data, base.steps + 1)
-        remembered.latest[series] = latest
-        return latest.id
-
-    def _insert_row(self, key: bytes, base: int | None, body: str | bytes) -> int:
-        cursor = self._connection.execute("INSERT INTO texts (key, base, body) VALUES (?, ?, ?)", (key, base, body))
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
 
 
 def read_text(connection: sqlite3.Connection, text_id: int) -> str:

@@ -27,6 +27,7 @@ _APART = 0.005
 class _Job:
     work: Work[Any]
     future: "asyncio.Future[Any] | concurrent.futures.Future[Any]"
+    settled: Callable[[], object] | None = None
     result: Any = None
     error: Exception | None = None
 
@@ -50,10 +51,13 @@ class Writer:
         self._thread = threading.Thread(target=self._serve, name=f"interalign writer of {path.name}", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work[T]) -> "asyncio.Future[T]":
-        """Queue work from a coroutine; the future is done once it is committed. StopError once writing has failed."""
+    def submit(self, work: Work[T], settled: Callable[[], object] | None = None) -> "asyncio.Future[T]":
+        """Queue work from a coroutine; the future is done once it is committed. StopError once writing has failed.
+
+        `settled` is called in the loop when the work was committed or has failed, also if the future was cancelled.
+        """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._put(_Job(work, future))
+        self._put(_Job(work, future, settled))
         return future
 
     def run(self, work: Work[T]) -> T:
@@ -69,9 +73,13 @@ class Writer:
             self._queue.put(None)
         self._thread.join()
 
-    def _put(self, job: _Job) -> None:
+    def refuse_if_stopped(self) -> None:
+        """StopError once writing has failed or the file was closed."""
         if self._closed or self._failure is not None:
             raise StopError(self._failure or f"{self._path} was closed; open it again to go on")
+
+    def _put(self, job: _Job) -> None:
+        self.refuse_if_stopped()
         self._queue.put(job)
 
     def _serve(self) -> None:
@@ -157,6 +165,8 @@ def _tell(jobs: Sequence[_Job]) -> None:
 
 def _resolve(jobs: Sequence[_Job]) -> None:
     for job in jobs:
+        if job.settled is not None:
+            job.settled()
         if job.future.done():  # the waiter was cancelled
             continue
         if job.error is None:
