@@ -167,6 +167,14 @@ def test_rooms_are_never_imported_by_their_bare_names(room: str) -> None:
     assert [path for path, module in SOURCES.items() if room in imported(module)] == []
 
 
+def test_every_module_of_the_glue_and_every_room_has_its_line_in_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = "".join(line.partition("|")[2].partition("|")[0] for line in page.splitlines() if line.startswith("| `"))
+    glue = {path.rpartition("/")[2] for path in SOURCES if path.count("/") == 2} - {"__init__.py"}
+    assert "ledger.py" in glue
+    assert {name for name in (*glue, *(f"{room}/" for room in ROOMS[1:])) if f"`{name}`" not in rows} == set()
+
+
 def test_a_test_that_reaches_out_fails_with_the_address(no_network: list[str]) -> None:
     with socket.socket() as outgoing, pytest.raises(AssertionError, match=r"\('192\.0\.2\.1', 80\)"):
         outgoing.connect(("192.0.2.1", 80))
