@@ -319,6 +319,12 @@ def another_sqlite_file(path: Path) -> None:
         db.execute("CREATE TABLE runs (id INTEGER)")
 
 
+def another_program_at_work(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE runs (id INTEGER)")
+
+
 def a_run(path: Path) -> None:
     with Store.create_or_open(path) as store:
         store.begin_run("run", "simulation", {"seed": 0}, "0.1.0")
@@ -349,11 +355,12 @@ def a_folder(path: Path) -> None:
 
 REFUSED: tuple[tuple[Callable[[Path], None], str], ...] = (
     (a_text_file, "not a run file"),
-    (another_sqlite_file, "another program's SQLite file"),
-    (a_cut_off_run, "cut off at"),
+    (another_sqlite_file, "another program's file"),
+    (another_program_at_work, "another program's file"),
+    (a_cut_off_run, "is damaged"),
     (a_run_with_garbage_in_it, "is damaged"),
     (a_run_of_a_newer_version, "newer interalign .*file version 99.* upgrade"),
-    (a_folder, "directory"),
+    (a_folder, "is a folder"),
 )
 
 
@@ -479,6 +486,39 @@ def test_the_lock_of_a_killed_process_is_free_and_its_run_whole(
     with Store.create_or_open(tmp_path / "run.db") as store:
         assert store.run is not None
     assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
+
+
+WRITER_THAT_LOOKS = """
+import sys
+from pathlib import Path
+from interalign.store import Store, TreeRecord
+path = Path(sys.argv[1])
+with Store.create_or_open(path) as store:
+    store.begin_run("run", "simulation", {"seed": 0}, "0.1.0")
+    Store.open(path).close()
+    for number, line in enumerate(sys.stdin):
+        store.plan_trees([TreeRecord(id=f"t{number}", index=number, persona="anna", seed=0)])
+        print("planned", flush=True)
+"""
+
+
+def test_nothing_is_lost_when_the_file_was_looked_at_from_within_and_from_outside(tmp_path: Path) -> None:
+    # The trap: closing any descriptor of a file drops this process's POSIX locks on it, SQLite's included. Another
+    # program then takes itself for the last one, removes the log, and what is written after that is lost.
+    path = tmp_path / "run.db"
+    command = [sys.executable, "-c", WRITER_THAT_LOOKS, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdin.write("next\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "planned\n"
+            with closing(sqlite3.connect(path)) as db:
+                db.execute("SELECT count(*) FROM trees").fetchone()
+        process.kill()
+    with Store.open(path) as store:
+        assert [tree.id for tree in store.trees()] == ["t0", "t1", "t2"]
 
 
 def test_the_same_process_is_refused_a_second_time_too(store: Store) -> None:

@@ -1,14 +1,13 @@
-"""The file of a run on the disk: is it one of ours, may we write it, does another process hold it?"""
+"""The file of a run on the disk: is it one of ours, may we write it, is it whole?"""
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from interalign.errors import ConfigError, InteralignError, LockedError, StopError
+from interalign.errors import ConfigError, InteralignError, StopError
 from interalign.migrations import APPLICATION_ID, VERSION, migrate
 
 _CHECKED_WHOLE = 16 * 2**20
@@ -57,14 +56,11 @@ def copy(source: Path, target: Path, changes: Sequence[str]) -> None:
 
     ConfigError if the source is no run file or there is something at the target, which is never overwritten.
     """
-    reader = open_for_reading(source)
-    try:
+    with closing(open_for_reading(source)) as reader:
         if target.exists():
             raise ConfigError(f"{target} exists already; give the copy another name")
         refuse_unusable(target)
         _make(target, lambda connection: _copy_into(connection, reader, changes))
-    finally:
-        reader.close()
 
 
 def _copy_into(connection: sqlite3.Connection, reader: sqlite3.Connection, changes: Sequence[str]) -> None:
@@ -74,47 +70,6 @@ def _copy_into(connection: sqlite3.Connection, reader: sqlite3.Connection, chang
     for change in changes:
         connection.execute(change)
     connection.execute("COMMIT")
-
-
-class Lock:
-    """The right to write a run file: `RUN.db.lock`, held with flock, so that the kernel frees it at any death."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the lock; LockedError names the process that has it, ConfigError if no lock can be made there."""
-        self._path = path.with_name(path.name + ".lock")
-        try:
-            while not self._take(path):
-                pass
-        except BlockingIOError:
-            raise LockedError(self._held(path)) from None
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot lock it ({error.strerror}); put the run on a local disk") from None
-
-    def _take(self, path: Path) -> bool:
-        """True when locked; False if the file locked was removed by its last holder in the meantime."""
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(handle, 0)
-            os.write(handle, f"{os.getpid()}\n".encode())
-            self._handle = handle
-            return self._path.exists() and os.path.samestat(os.fstat(handle), self._path.stat())
-        except OSError:
-            os.close(handle)
-            raise
-
-    def _held(self, path: Path) -> str:
-        with suppress(OSError):
-            owner = self._path.read_text().strip()
-            return f"{path} is being written by process {owner}; wait until it ends, or stop it (kill -INT {owner})"
-        return f"{path} is being written by another process; wait until it ends"
-
-    def release(self) -> None:
-        """Give the lock back and remove its file; a second time does nothing."""
-        if self._handle >= 0:
-            self._path.unlink(missing_ok=True)
-            os.close(self._handle)
-            self._handle = -1
 
 
 @contextmanager
@@ -129,7 +84,9 @@ def sqlite_errors(path: Path) -> Iterator[None]:
 def as_ours(path: Path, error: sqlite3.Error) -> InteralignError:
     """ConfigError for a file that cannot be used as it is, StopError for what the same command may get over."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+    if code == sqlite3.SQLITE_NOTADB:
+        return ConfigError(f"{path} is not a run file (not SQLite); give another path, it was left as it is")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
         return ConfigError(_damaged(path, str(error)))
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return ConfigError(f"{path} cannot be opened ({error}); check the rights of the file and its folder")
@@ -149,12 +106,8 @@ def _make(path: Path, fill: Callable[[sqlite3.Connection], None]) -> None:
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     try:
-        with sqlite_errors(path):
-            connection = _connect(new, "rwc")
-            try:
-                fill(connection)
-            finally:
-                connection.close()
+        with sqlite_errors(path), closing(_connect(new, "rwc")) as connection:
+            fill(connection)
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
@@ -183,20 +136,21 @@ def _checked(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """ConfigError unless the first 100 bytes say: SQLite, ours, not newer, not cut off. Reads only."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; `interalign simulate {path}` starts a run there") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror})") from None
-    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
-        raise ConfigError(f"{path} is not a run file (not SQLite); give another path, it was left as it is")
-    if _number(header, 68) != APPLICATION_ID:
-        raise ConfigError(f"{path} is another program's SQLite file; give another path, it was left as it is")
-    _refuse_version(path, _number(header, 60))
-    _refuse_cut_off(path, header)
+    """ConfigError unless the file says that it is ours and not newer. Nothing is touched, no lock taken.
+
+    SQLite does the reading, never a plain `open`: closing any descriptor of the file would drop the locks that another
+    connection of this process holds on it, and with them the log of whoever is writing.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist; `interalign simulate {path}` starts a run there")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give the path of a file")
+    # Immutable: a file of another program gets no log of ours beside it. Not where a log exists: it may hold page one.
+    logged = path.with_name(path.name + "-wal").exists()
+    with sqlite_errors(path), closing(_connect(path, "ro" if logged else "ro&immutable=1")) as connection:
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise ConfigError(f"{path} is another program's file; give another path, it was left as it is")
+        _refuse_version(path, connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _refuse_version(path: Path, version: int) -> None:
@@ -206,19 +160,5 @@ def _refuse_version(path: Path, version: int) -> None:
         )
 
 
-def _refuse_cut_off(path: Path, header: bytes) -> None:
-    page_size = int.from_bytes(header[16:18], "big")
-    pages_known = header[24:28] == header[92:96]
-    expected = _number(header, 28) * (65536 if page_size == 1 else page_size)
-    waiting = path.with_name(path.name + "-wal")
-    # With a write-ahead log beside it the file may rightly lag behind: SQLite completes it from there.
-    if pages_known and path.stat().st_size < expected and not waiting.exists():
-        raise ConfigError(_damaged(path, f"cut off at {path.stat().st_size} of {expected} bytes"))
-
-
 def _damaged(path: Path, how: str) -> str:
     return f"{path} is damaged ({' '.join(how.split())}); restore a copy, or start another run file"
-
-
-def _number(header: bytes, offset: int) -> int:
-    return int.from_bytes(header[offset : offset + 4], "big")

@@ -4,7 +4,9 @@ import asyncio
 import json
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +17,7 @@ from pydantic import JsonValue
 from interalign import calls, runfile
 from interalign.calls import CallRow, CallWriter, Usage
 from interalign.errors import ConfigError
+from interalign.lock import Lock
 from interalign.models.base import Reply
 from interalign.personas import Persona
 from interalign.texts import TextWriter, decode_json, decode_text, encode_json, encode_text, read_text
@@ -67,6 +70,7 @@ class Store:
         """Use `create_or_open` or `open`."""
         self.path = path
         self._reader = reader
+        self._snapshots = threading.Lock()
         self._writing = writing
 
     @classmethod
@@ -74,7 +78,7 @@ class Store:
         """For writing; made if missing. LockedError if another process has it, ConfigError if it is no run file."""
         path = path.absolute().resolve()
         runfile.refuse_unusable(path)
-        lock = runfile.Lock(path)
+        lock = Lock(path)
         try:
             connection = runfile.open_for_writing(path)
             return cls(path, runfile.open_for_reading(path), _Writing(lock, connection, path))
@@ -309,7 +313,7 @@ class Store:
 
     def _judged(self, number: int, record: TreeRecord) -> JudgedTree | None:
         run = self.run
-        with runfile.sqlite_errors(self.path):
+        with runfile.sqlite_errors(self.path), self._snapshots, _one_moment(self._reader):
             return _read_judged(self._reader, number, record, "" if run is None else run.name)
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
@@ -336,7 +340,7 @@ class Store:
 class _Writing:
     """What only a store opened for writing has: the lock, the writer's thread and what it remembers."""
 
-    def __init__(self, lock: runfile.Lock, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, lock: Lock, connection: sqlite3.Connection, path: Path) -> None:
         self._lock = lock
         self.texts = TextWriter(connection)
         self.calls = CallWriter(connection, self.texts)
@@ -431,6 +435,16 @@ def _tree_record(row: Sequence[Any]) -> TreeRecord:
         reason=None if reason is None else decode_text(reason),
         attempts=attempts,
     )
+
+
+@contextmanager
+def _one_moment(db: sqlite3.Connection) -> Iterator[None]:
+    """All that is read within is of one moment: a turn that is committed meanwhile is there whole or not at all."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("COMMIT")
 
 
 def _read_judged(db: sqlite3.Connection, number: int, record: TreeRecord, run: str) -> JudgedTree | None:

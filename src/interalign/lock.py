@@ -1,0 +1,49 @@
+"""One process writes a run file: the lock beside it."""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from interalign.errors import ConfigError, LockedError
+
+
+class Lock:
+    """The right to write a run file: `RUN.db.lock`, held with flock, so that the kernel frees it at any death."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock; LockedError names the process that has it, ConfigError if no lock can be made there."""
+        self._path = path.with_name(path.name + ".lock")
+        try:
+            while not self._take(path):
+                pass
+        except BlockingIOError:
+            raise LockedError(self._held(path)) from None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot lock it ({error.strerror}); put the run on a local disk") from None
+
+    def _take(self, path: Path) -> bool:
+        """True when locked; False if the file locked was removed by its last holder in the meantime."""
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()}\n".encode())
+            self._handle = handle
+            return self._path.exists() and os.path.samestat(os.fstat(handle), self._path.stat())
+        except OSError:
+            os.close(handle)
+            raise
+
+    def _held(self, path: Path) -> str:
+        with suppress(OSError):
+            owner = self._path.read_text().strip()
+            return f"{path} is being written by process {owner}; wait until it ends, or stop it (kill -INT {owner})"
+        return f"{path} is being written by another process; wait until it ends"
+
+    def release(self) -> None:
+        """Give the lock back and remove its file; a second time does nothing."""
+        if self._handle >= 0:
+            self._path.unlink(missing_ok=True)
+            os.close(self._handle)
+            self._handle = -1
