@@ -1,0 +1,1 @@
+"""A judge, a LangGraph agent and a hook for interalign."""

@@ -1,0 +1,173 @@
+"""Plug-ins for tests, named `scripted_roles:NAME` on the command line. Each one does one thing wrong, or keeps count."""
+
+import asyncio
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.runtime import Runtime
+
+import interalign as ia
+from interalign.models.base import Reply
+from interalign.models.world import world_model
+
+
+def request_hash(messages: Sequence[ia.Message]) -> str:
+    """Short name for what a role was asked."""
+    return hashlib.sha256(json.dumps([m.model_dump() for m in messages]).encode()).hexdigest()[:16]
+
+
+class Counted:
+    """A model of the world that writes down every call, before it answers, in the file named by CALL_LOG."""
+
+    def __init__(self, role: str, model: str) -> None:
+        self.name = f"counted-{role}"
+        self._role = role
+        self._model = world_model(model)
+
+    async def __call__(self, messages: Sequence[ia.Message], parameters: ia.Parameters, seed: int) -> Reply:
+        with Path(os.environ["CALL_LOG"]).open("a") as log:  # one short write: lines of one process never mix
+            log.write(f"{self._role} {request_hash(messages)}\n")
+        await asyncio.sleep(0.001)
+        return await self._model(messages, parameters, seed)
+
+
+user, inducer = Counted("user", "user"), Counted("inducer", "inducer")
+candidate, judge = Counted("candidate", "average"), Counted("judge", "judge")
+
+
+class Scripted:
+    """A chat model with a list of replies: the first one when asked something, the next when asked it again."""
+
+    def __init__(self, *replies: str) -> None:
+        self.name = "scripted"
+        self._replies = replies
+        self._asked: Counter[str] = Counter()
+
+    async def __call__(self, messages: Sequence[ia.Message], parameters: ia.Parameters, seed: int) -> Reply:
+        request = request_hash(messages)
+        self._asked[request] += 1
+        return Reply(text=self._replies[(self._asked[request] - 1) % len(self._replies)], model=self.name)
+
+
+capital_first = Scripted("First.", "verdict: a", "**Verdict: A**")
+"""A judge that never answers in the contract's form."""
+first_is_better = Scripted("Verdict: A")
+"""A judge that likes whatever it is shown first."""
+talking_scorer = Scripted("Score: 4 - because it asks.", "4", "Score: 6")
+third_time = Scripted("I like the first.", "Verdict: first", "The first one asks.\nVerdict: A")
+"""A judge that answers in the contract's form when asked for the third time."""
+
+
+class Broken(Exception):
+    """What `fails_for_one` raises."""
+
+
+async def fails_for_one(ask: ia.CandidateAsk) -> ia.Said:
+    """A candidate that cannot cope with tree t00001 while the file named by BREAKS is there."""
+    if ask.at.tree == "t00001" and Path(os.environ["BREAKS"]).exists():
+        raise Broken("no idea what to say")
+    return ia.Said(text=f"Fine, number {ask.at.seed % 1000}.")
+
+
+async def says_a_number(ask: Any) -> Any:
+    """A role of the wrong type."""
+    return 7
+
+
+def not_async(ask: Any) -> ia.Said:
+    """A role that forgot `async`."""
+    return ia.Said(text="hello")
+
+
+class OnlyScores:
+    """A judge without `compare`."""
+
+    async def score(self, ask: ia.Scoring) -> ia.ScoreOpinion:
+        return ia.ScoreOpinion(value=1 + len(ask.reply) % 5, replies=("by length",))
+
+
+class CannotBeBuilt:
+    """A class that wants an argument."""
+
+    def __init__(self, needed: str) -> None:
+        self.needed = needed
+
+
+longer = RunnableLambda(lambda messages: f"reply to {len(messages)} messages: {len(messages[-1].content)} characters")
+"""A plain Runnable: list of messages in, text out."""
+
+
+def _reply(state: MessagesState) -> dict[str, list[AIMessage]]:
+    return {"messages": [AIMessage(f"graph reply to {len(state['messages'])} messages\nVerdict: B")]}
+
+
+def _graph(node: Any) -> Any:
+    graph = StateGraph(MessagesState)
+    graph.add_node("reply", node)
+    graph.add_edge(START, "reply")
+    graph.add_edge("reply", END)
+    return graph.compile()
+
+
+graph = _graph(_reply)
+"""A compiled graph over `messages`."""
+silent_graph = _graph(lambda state: {"messages": []})
+"""A graph that adds nothing to the chat."""
+
+
+def _raise(state: MessagesState) -> dict[str, Any]:
+    raise ValueError("out of ideas")
+
+
+raising_graph = _graph(_raise)
+
+
+class _Walk(MessagesState):
+    steps: int
+
+
+def _step(state: _Walk) -> dict[str, int]:
+    return {"steps": state.get("steps", 0) + 1}
+
+
+def _tell(state: _Walk, config: RunnableConfig, runtime: Runtime[Any]) -> dict[str, list[AIMessage]]:
+    seed = config["configurable"]["seed"]
+    return {"messages": [AIMessage(f"context {runtime.context}, {state['steps']} steps, seed {seed}")]}
+
+
+def _curious() -> Any:
+    graph = StateGraph(_Walk)
+    graph.add_node("step", _step)
+    graph.add_node("tell", _tell)
+    graph.add_edge(START, "step")
+    graph.add_conditional_edges("step", lambda state: "step" if state["steps"] < 20 else "tell", ["step", "tell"])
+    graph.add_edge("tell", END)
+    return graph.compile(checkpointer=InMemorySaver())
+
+
+curious = _curious()
+"""A graph of 20 steps with a memory of its own that tells what it can see."""
+
+
+class _Count(TypedDict):
+    count: int
+
+
+def _without_messages() -> Any:
+    graph = StateGraph(_Count)
+    graph.add_node("count", lambda state: {"count": 1})
+    graph.add_edge(START, "count")
+    graph.add_edge("count", END)
+    return graph.compile()
+
+
+graph_without_messages = _without_messages()

@@ -1,0 +1,107 @@
+"""Branching policies: which replies are continued."""
+
+from collections import Counter
+
+import pytest
+
+import interalign as ia
+from interalign.config import SimulationSettings, build
+from interalign.graphs.policy import beam, branching_policy, caterpillar, full, standing
+from interalign.graphs.turn import Conversation, Turn
+
+PERSONA = ia.Persona(id="p", profile=("I keep bees.",), personality="Dry.")
+
+
+def talk(seed: int = 0, case: str = "t0") -> Conversation:
+    return Conversation(tree="t0", case=case, seed=seed, persona=PERSONA, turns=3)
+
+
+def turn(at: str = "", replies: int = 3, scores: dict[str, int | None] | None = None, verdicts=()) -> Turn:
+    """A turn below reply `at` with so many replies, numbered from 1."""
+    prefix = f"{at}/" if at else ""
+    number = prefix.count("/") + 1
+    asked = ia.Node(id=f"{prefix}u", parent=at or None, turn=number, role="user", text="?", by="user")
+    nodes = tuple(
+        ia.Node(id=f"{prefix}{n}", parent=asked.id, turn=number, role="assistant", text="!", by="c")
+        for n in range(1, replies + 1)
+    )
+    said = tuple(ia.Score(judge="j", node=node, replies=(), value=value) for node, value in (scores or {}).items())
+    return Turn(user=asked, replies=nodes, verdicts=tuple(verdicts), scores=said, annotations=())
+
+
+def verdict(a: str, b: str, forward: str | None, backward: str | None) -> ia.Verdict:
+    orders = (
+        ia.Presentation(first=a, second=b, replies=("",), said=forward),
+        ia.Presentation(first=b, second=a, replies=("",), said=backward),
+    )
+    return ia.Verdict(judge="j", a=a, b=b, orders=orders)
+
+
+def ids(nodes) -> list[str]:
+    return [node.id for node in nodes]
+
+
+def test_full_continues_every_reply_of_the_level() -> None:
+    assert ids(full(talk(), [turn("1", 2), turn("2", 2)])) == ["1/1", "1/2", "2/1", "2/2"]
+
+
+def test_caterpillar_continues_one_reply_whatever_the_judge_said() -> None:
+    scored = turn(scores={"1": 5, "2": 1, "3": 1})
+    taken = Counter(ids(caterpillar(talk(seed), [scored]))[0] for seed in range(300))
+    assert set(taken) == {"1", "2", "3"}
+    # Fair: 100 each are expected, with a standard deviation of 8.
+    assert all(70 <= count <= 130 for count in taken.values())
+
+
+def test_what_caterpillar_takes_depends_on_seed_case_and_place_alone() -> None:
+    assert caterpillar(talk(3), [turn()]) == caterpillar(talk(3), [turn(scores={"2": 5})])
+    places = {tuple(ids(caterpillar(talk(3, case), [turn()]))) for case in ("t0", "t1", "t2", "t3", "t4", "t5")}
+    assert len(places) > 1
+    deeper = {ids(caterpillar(talk(3), [turn(at)]))[0].rpartition("/")[2] for at in ("1", "2", "3", "1/1", "1/2")}
+    assert len(deeper) > 1
+
+
+def test_beam_continues_the_best_of_the_whole_level_in_stored_order() -> None:
+    level = [turn("1", scores={"1/1": 2, "1/2": 5, "1/3": 1}), turn("2", scores={"2/1": 4, "2/2": 3, "2/3": None})]
+    assert ids(beam(talk(), level, width=1)) == ["1/2"]
+    assert ids(beam(talk(), level, width=3)) == ["1/2", "2/1", "2/2"]
+    assert ids(beam(talk(), level, width=99)) == ["1/1", "1/2", "1/3", "2/1", "2/2", "2/3"]
+
+
+def test_a_reply_whose_score_is_missing_comes_last_and_is_no_three() -> None:
+    scored = turn(scores={"1": 2, "2": None, "3": 1})
+    assert standing(scored) == {"1": 2.0, "2": float("-inf"), "3": 1.0}
+    assert ids(beam(talk(), [scored], width=2)) == ["1", "3"]
+
+
+def test_comparisons_count_as_wins_minus_losses_and_ties_and_missing_verdicts_for_nobody() -> None:
+    compared = turn(
+        verdicts=[verdict("1", "2", "A", "B"), verdict("1", "3", "A", "A"), verdict("2", "3", None, "A")]
+    )
+    assert standing(compared) == {"1": 1.0, "2": -1.0, "3": 0.0}
+    assert ids(beam(talk(), [compared], width=1)) == ["1"]
+
+
+def test_ties_in_a_beam_fall_at_random_but_always_the_same_way() -> None:
+    level = [turn(scores={"1": 4, "2": 4, "3": 4})]
+    taken = [ids(beam(talk(seed), level, width=1))[0] for seed in range(200)]
+    assert set(taken) == {"1", "2", "3"}
+    assert taken == [ids(beam(talk(seed), level, width=1))[0] for seed in range(200)]
+
+
+def test_policies_are_known_by_name() -> None:
+    assert branching_policy("caterpillar") is caterpillar
+    assert branching_policy("full") is full
+    assert ids(branching_policy("beam:2")(talk(), [turn(scores={"1": 1, "2": 2, "3": 3})])) == ["2", "3"]
+
+
+@pytest.mark.parametrize("name", ["beam", "beam:0", "beam:-1", "beam:2.5", "greedy", "Full", ""])
+def test_a_policy_that_does_not_exist_is_refused_with_the_names_there_are(name: str) -> None:
+    with pytest.raises(ia.ConfigError, match="policy: .* is none of caterpillar, full, beam:K"):
+        build(SimulationSettings, {"policy": name})
+
+
+def test_a_full_tree_that_cannot_be_grown_is_refused_with_its_size() -> None:
+    assert build(SimulationSettings, {"policy": "full", "branch": 2, "turns": 16}).turns == 16
+    with pytest.raises(ia.ConfigError, match=r"131,072 leaves a tree; use fewer turns or beam:K"):
+        build(SimulationSettings, {"policy": "full", "branch": 2, "turns": 17})

@@ -1,0 +1,225 @@
+"""Roles by name, and plug-ins in every seat."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import scripted_roles
+from calls_seen import calls_of, trees_of
+
+from interalign.agents.registry import describe_role, is_plugin_name, load_hook, load_plugin, registered_roles
+from interalign.errors import ConfigError
+from interalign.models.resolve import is_model_name, resolve_model
+
+SMALL = ("--trees", "2", "--turns", "2")
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a role registered by an installed package, whose module must not be imported unasked."""
+    info = tmp_path / "site" / "someones_roles-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: someones-roles\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[interalign.roles]\nkind-judge = someones_roles:box.judge\n")
+    (info.parent / "someones_roles.py").write_text(
+        "import scripted_roles\n\nclass box:\n    judge = scripted_roles.OnlyScores\n"
+    )
+    monkeypatch.syspath_prepend(info.parent)
+    monkeypatch.delitem(sys.modules, "someones_roles", raising=False)
+    return "kind-judge"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "world:user", "world:judge?noise=0.2&position_bias=0.3", "openai:gpt-4o-mini", "openai:vendor/model-7b@main",
+        "hf:some/folder", "hf:/tmp/model?history=1", "anthropic:claude-3-5-sonnet", "azure_openai:gpt-4o",
+        "nowhere_to_be_found:Judge",
+    ],
+)  # fmt: skip
+def test_provider_colon_name_is_a_model(spec: str) -> None:
+    assert is_model_name(spec)
+    assert not is_plugin_name(spec)
+
+
+@pytest.mark.parametrize("spec", ["scripted_roles:judge", "scripted_roles:OnlyScores.score", "os.path:join", "judge"])
+def test_an_importable_module_with_an_attribute_is_a_plug_in_and_so_is_a_bare_name(spec: str) -> None:
+    assert is_plugin_name(spec)
+    assert not is_model_name(spec)
+
+
+def test_an_installed_role_is_found_by_its_name_and_imported_only_when_it_is_named(installed: str) -> None:
+    assert "kind-judge" in registered_roles()
+    assert is_plugin_name(installed)
+    assert "someones_roles" not in sys.modules
+    assert isinstance(load_plugin(installed), scripted_roles.OnlyScores)
+    assert "someones_roles" in sys.modules
+
+
+def test_listing_the_roles_names_installed_ones_without_importing_them(installed: str, cli) -> None:
+    ended = cli("roles", "list")
+    assert ended.code == 0
+    assert "kind-judge\tplug-in someones_roles:box.judge\n" in ended.out
+    assert "world:oracle\t" in ended.out
+    assert "someones_roles" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("world:oracle", "world:oracle: a chat model; can sit in every seat: user, inducer, candidate, judge"),
+        ("scripted_roles:graph", "CompiledStateGraph; can sit in every seat: user, inducer, candidate, judge"),
+        ("scripted_roles:longer", "RunnableLambda; can sit in every seat: user, inducer, candidate, judge"),
+        ("scripted_roles:candidate", "Counted; can sit in every seat: user, inducer, candidate, judge"),
+        ("scripted_roles:OnlyScores", "OnlyScores with score; can sit as judge"),
+        ("scripted_roles:fails_for_one", "function; can sit as user, inducer or candidate, or be a hook"),
+    ],
+)
+def test_checking_a_role_says_where_it_can_sit(spec: str, said: str, cli) -> None:
+    ended = cli("roles", "check", spec)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.rstrip("\n").endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("judge-of-nobody", "no role or model is called 'judge-of-nobody'"),
+        ("", "no role or model is called ''"),
+        ("scripted_roles:", "no role or model is called 'scripted_roles:'"),
+        ("scripted_roles:nobody", "has no attribute 'nobody'"),
+        ("scripted_roles:CannotBeBuilt", "missing 1 required positional argument: 'needed'"),
+        ("scripted_roles:os.sep", "is str; a role is an async callable, a judge, a Runnable or a graph"),
+        ("nowhere_to_be_found:Judge", "a plug-in is MODULE:ATTRIBUTE, and its module one that Python can import here"),
+        ("world:nobody", "there is no 'nobody' in the world"),
+        ("openai:gpt-4o-mini", "set OPENAI_API_KEY"),
+    ],
+)
+def test_a_role_that_cannot_be_had_is_refused_in_one_line(spec: str, said: str, cli) -> None:
+    ended = cli("roles", "check", spec)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert said in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_a_module_that_fails_while_it_is_imported_is_refused_with_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_written_role.py").write_text("judge = [\n")
+    (tmp_path / "unlucky_role.py").write_text("raise OSError('no licence file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="SyntaxError"):
+        load_plugin("half_written_role:judge")
+    with pytest.raises(ConfigError, match="OSError: no licence file"):
+        load_plugin("unlucky_role:judge")
+
+
+def test_a_hook_must_be_callable() -> None:
+    with pytest.raises(ConfigError, match="is str; expected an async callable"):
+        load_hook("os:sep")
+
+
+def test_no_role_is_a_model_of_a_provider_without_name() -> None:
+    from interalign.config import Runtime
+
+    for spec in ("world", "openai:", ":gpt"):
+        with pytest.raises(ConfigError):
+            resolve_model(spec, Runtime())
+    with pytest.raises(ConfigError):
+        describe_role("openai:")
+
+
+@pytest.mark.parametrize(
+    ("option", "spec", "needs"),
+    [
+        ("--judge", "scripted_roles:fails_for_one", "an object with `compare` or `score`"),
+        ("--candidate", "os:sep", "an async callable"),
+        ("--user", "scripted_roles:OnlyScores", "an async callable"),
+    ],
+)
+def test_a_role_of_the_wrong_shape_is_refused_before_anything_starts(option, spec, needs, cli) -> None:
+    ended = cli("simulate", "run.db", *SMALL, option, spec)
+    assert ended.code == 2
+    assert f"expected {needs}, a Runnable or a graph" in ended.err
+
+
+# Runnables and graphs, in each of the four seats
+
+
+@pytest.mark.parametrize(("name", "reply"), [("longer", "reply to 1 messages: "), ("graph", "graph reply to 1 messages")])
+def test_a_runnable_and_a_graph_can_be_the_candidate(name: str, reply: str, cli) -> None:
+    assert cli("simulate", "run.db", *SMALL, "--candidate", f"own=scripted_roles:{name}").code == 0
+    for judged in trees_of("run.db"):
+        first, _ = judged.tree.children(judged.tree.root.id)
+        assert first.by == "own+hint"
+        assert first.text.startswith(reply)
+
+
+@pytest.mark.parametrize(("name", "reply"), [("longer", "reply to 1 messages: "), ("graph", "graph reply to 1 messages")])
+def test_a_runnable_and_a_graph_can_be_the_inducer(name: str, reply: str, cli) -> None:
+    assert cli("simulate", "run.db", *SMALL, "--inducer", f"scripted_roles:{name}").code == 0
+    for judged in trees_of("run.db"):
+        notes = [note for note in judged.annotations if note.node == judged.tree.root.id]
+        assert [note.value.startswith(reply) for note in notes] == [True]
+        hinted = next(call for call in calls_of("run.db", "candidate") if call.node == "1")
+        assert f"| {reply}" in hinted.last
+
+
+@pytest.mark.parametrize(("name", "reply"), [("longer", "reply to 2 messages: "), ("graph", "graph reply to 2 messages")])
+def test_a_runnable_and_a_graph_can_be_the_user(name: str, reply: str, cli) -> None:
+    assert cli("simulate", "run.db", *SMALL, "--user", f"scripted_roles:{name}").code == 0
+    for judged in trees_of("run.db"):
+        assert judged.tree.root.text.startswith(reply)
+        assert judged.tree.turns()[1].text.startswith(reply.replace("2", "4"))
+
+
+def test_a_graph_can_be_the_judge_and_a_runnable_that_says_no_verdict_is_a_judge_whose_word_is_missing(cli) -> None:
+    assert cli("simulate", "run.db", *SMALL, "--judge", "scripted_roles:graph").code == 0
+    said = [order.said for judged in trees_of("run.db") for verdict in judged.verdicts for order in verdict.orders]
+    assert said == ["B"] * 8
+    assert cli("simulate", "other.db", *SMALL, "--judge", "scripted_roles:longer").code == 0
+    missing = [verdict for judged in trees_of("other.db") for verdict in judged.verdicts]
+    assert [verdict.outcome for verdict in missing] == ["missing"] * 4
+    assert {len(order.replies) for verdict in missing for order in verdict.orders} == {3}
+
+
+def test_a_graph_of_a_plug_in_sees_nothing_of_ours_but_the_chat_and_its_seed(cli) -> None:
+    assert cli("simulate", "run.db", "--trees", "1", "--turns", "1", "--candidate", "scripted_roles:curious").code == 0
+    (judged,) = trees_of("run.db")
+    for reply in judged.tree.leaves():
+        # LangGraph would make it a subgraph of ours: with our seats as its context and our few steps as its limit.
+        assert reply.text.startswith("context None, 20 steps, seed ")
+    assert len({reply.text for reply in judged.tree.leaves()}) == 2
+
+
+def test_a_graph_that_adds_no_message_fails_its_tree_and_names_itself(cli) -> None:
+    ended = cli("simulate", "run.db", "--trees", "1", "--candidate", "scripted_roles:silent_graph")
+    assert ended.code == 1
+    assert "failed: t00000: the candidate replied nothing usable, asked 3 times" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("says_a_number", "candidate 'scripted_roles:says_a_number' answered int, expected Said"),
+        ("not_async", "candidate 'scripted_roles:not_async' is not async: write it with `async def`"),
+        ("graph_without_messages", "scripted_roles:graph_without_messages answered without `messages`"),
+        ("raising_graph", "scripted_roles:raising_graph raised ValueError: out of ideas ("),
+    ],
+)
+def test_a_plug_in_that_breaks_its_contract_fails_the_tree_with_its_name(spec: str, said: str, cli) -> None:
+    ended = cli("simulate", "run.db", "--trees", "1", "--candidate", f"scripted_roles:{spec}")
+    assert ended.code == 1
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_judge_without_the_method_that_is_asked_for_says_which_option_it_can_do(cli) -> None:
+    ended = cli("simulate", "run.db", "--trees", "1", "--judge", "scripted_roles:OnlyScores")
+    assert ended.code == 1
+    assert "judge 'scripted_roles:OnlyScores' has no `compare`; add it, or use --judging score" in ended.err
+    judge = ("--judging", "score", "--judge", "scripted_roles:OnlyScores")
+    assert cli("simulate", "other.db", "--trees", "1", *judge).code == 0
+    (judged,) = trees_of("other.db")
+    assert [score.value for score in judged.scores] == [1 + len(judged.tree.node(s.node).text) % 5 for s in judged.scores]
