@@ -135,20 +135,6 @@ def _without_lone_surrogates(value: Any) -> Any:
     return value
 
 
-def why_no_rows(judged_trees: Iterable[JudgedTree], fmt: Format) -> str:
-    """One line on why these trees gave no rows, for the reader of an empty file."""
-    trees = list(judged_trees)
-    if not trees:
-        return "there are no trees in the run yet"
-    if not any(tree.verdicts or tree.scores for tree in trees):
-        return f"no judge has been asked about the replies of the {len(trees)} trees; see `interalign judge`"
-    if not any(True for tree in trees for _ in rankings(tree)):
-        return f"the judge's answers about the {len(trees)} trees are all missing or about single replies"
-    return (
-        f"the judge preferred no reply in the {len(trees)} trees: all ties, unclear first or last places, or same texts"
-    )
-
-
 def write_jsonl(found: Iterable[Mapping[str, Any]], path: Path) -> int:
     """Write one JSON object a line, UTF-8, and return their number; the file appears whole or not at all.
 

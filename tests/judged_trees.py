@@ -1,0 +1,60 @@
+"""Small conversation trees with what a judge said about them, written by hand."""
+
+from interalign.tree import JudgedTree, Node, Presentation, Score, Tree, Verdict
+
+
+def user(node_id: str, text: str, *, parent: str | None = None, turn: int = 1) -> Node:
+    return Node(id=node_id, parent=parent, turn=turn, role="user", text=text, by="user")
+
+
+def reply(node_id: str, text: str, *, parent: str, turn: int = 1, by: str = "a") -> Node:
+    return Node(id=node_id, parent=parent, turn=turn, role="assistant", text=text, by=by)
+
+
+def one_turn(*texts: str) -> Tree:
+    """One user message `u` and the replies `1`, `2`, ... to it."""
+    replies = [reply(str(number), text, parent="u") for number, text in enumerate(texts, start=1)]
+    return tree(user("u", "What shall I cook?"), *replies)
+
+
+def tree(*nodes: Node, tree_id: str = "t0", persona: str = "p0") -> Tree:
+    return Tree(id=tree_id, run="run", persona=persona, seed=0, nodes=nodes)
+
+
+def said(about: Tree, *sayings: Verdict | Score) -> JudgedTree:
+    """The tree with these verdicts and scores."""
+    return JudgedTree(
+        tree=about,
+        verdicts=tuple(saying for saying in sayings if isinstance(saying, Verdict)),
+        scores=tuple(saying for saying in sayings if isinstance(saying, Score)),
+    )
+
+
+def prefers(better: str, worse: str) -> Verdict:
+    """Both orders agree; the ids' own order decides which of the two is called `a`."""
+    a, b = sorted((better, worse))
+    return _verdict(a, b, better, better)
+
+
+def ties(a: str, b: str) -> Verdict:
+    """Each reply wins when it is shown first: a judge with a bias for the first place."""
+    return _verdict(a, b, a, b)
+
+
+def half_missing(a: str, b: str) -> Verdict:
+    """The first order prefers `a`; of the second no reply could be read."""
+    return _verdict(a, b, a, None)
+
+
+def score(node: str, value: int | None) -> Score:
+    return Score(judge="j", node=node, replies=(f"Score: {value}",), value=value)
+
+
+def _verdict(a: str, b: str, first_winner: str, second_winner: str | None) -> Verdict:
+    return Verdict(judge="j", a=a, b=b, orders=(_shown(a, b, first_winner), _shown(b, a, second_winner)))
+
+
+def _shown(first: str, second: str, winner: str | None) -> Presentation:
+    choice = None if winner is None else "A" if winner == first else "B"
+    answer = "I cannot say." if choice is None else f"Verdict: {choice}"
+    return Presentation(first=first, second=second, replies=(answer,), said=choice)
