@@ -1,6 +1,7 @@
 """The ledger: a reply is committed before it is seen, never asked for twice, and never lost."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 import random
@@ -485,6 +486,25 @@ def test_a_full_disk_stops_the_run_and_loses_nothing_acknowledged(small_disk: Pa
         place = Place("t0", "0.0", "user", 0)
         assert asyncio.run(ledger.call(place, Model("unused"), HELLO, WARM, 1)).reply.text != "unused"
         assert asyncio.run(ledger.call(Place("t0", "new", "user", 0), Model(), HELLO, WARM, 1)).reply.text == "Hi."
+
+
+def test_a_run_that_is_opened_on_a_full_disk_stops_and_can_go_on_later(small_disk: Path) -> None:
+    path = small_disk / "run.db"
+    with Store.create_or_open(path) as store:
+        asyncio.run(Ledger(store, concurrency=1).call(AT, Model(), HELLO, WARM, 1))
+    before = path.read_bytes()
+    with contextlib.suppress(OSError), (small_disk / "rest").open("wb", buffering=0) as rest:
+        while rest.write(b"x" * 4096):
+            pass
+    for name in ("run.db", "new.db"):
+        with pytest.raises(StopError, match="disk is full"):
+            Store.create_or_open(small_disk / name)
+    assert path.read_bytes() == before
+    assert {file.name for file in small_disk.iterdir()} == {"rest", "run.db"}
+    (small_disk / "rest").unlink()
+    with Store.create_or_open(path) as store:
+        asyncio.run(Ledger(store, concurrency=1).call(AT, Model("unused"), HELLO, WARM, 1))
+        assert store.usage()["user"].calls == 1
 
 
 def test_a_file_that_may_not_grow_stops_the_run_and_loses_nothing_acknowledged(store: Store) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -544,6 +545,39 @@ def test_a_reader_follows_a_run_while_it_is_written(store: Store) -> None:
         assert [tree.status for tree in reader.trees()] == ["planned", "done", "planned"]
 
 
+def test_a_turn_saved_while_its_tree_is_read_is_seen_whole_or_not_at_all(store: Store) -> None:
+    store.plan_trees(plan("t0"))
+    saved = threading.Event()
+    seen: set[int] = set()
+
+    def watch() -> None:
+        with Store.open(store.path) as reader:
+            while not saved.is_set():
+                judged = reader.judged_tree("t0")
+                if judged is not None:
+                    assert len(judged.verdicts) == len(judged.tree.turns())
+                    seen.add(len(judged.verdicts))
+
+    def verdict_on(a: str, b: str) -> Verdict:
+        orders = tuple(Presentation(first=x, second=y, replies=(), said="tie") for x, y in ((a, b), (b, a)))
+        return Verdict(judge="strict", a=a, b=b, orders=orders)
+
+    async def talk() -> None:
+        parent = None
+        for turn in range(1, 81):
+            asked = user(f"{turn}.u", "Go on.", parent, turn)
+            a, b = (reply(f"{turn}.{n}", f"Reply {n}.", asked.id, turn) for n in (1, 2))
+            await store.save_turn("t0", [asked, a, b], [verdict_on(a.id, b.id)], (), ())
+            parent = a.id
+
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(watch)
+        asyncio.run(talk())
+        saved.set()
+        watching.result()
+    assert len(seen) > 5
+
+
 def test_a_reader_stays_valid_when_the_writer_ends(store: Store) -> None:
     store.plan_trees(plan("t0"))
     with Store.open(store.path) as reader:
@@ -585,6 +619,14 @@ def test_a_closed_run_is_one_plain_file_that_says_what_it_is(store: Store, tmp_p
         assert reader.size_bytes() == store.path.stat().st_size
         assert reader.usage() == {}
     assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
+
+
+def test_every_commit_is_made_to_reach_the_disk(store: Store) -> None:
+    pragmas = {name: store._writes.writer.run(lambda db, n=name: db.execute(f"PRAGMA {n}").fetchone()) for name in SAFE}
+    assert pragmas == SAFE
+
+
+SAFE = {"journal_mode": ("wal",), "synchronous": (2,)}
 
 
 # The writer ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from pydantic import JsonValue
 
@@ -9,7 +10,7 @@ from interalign.calls import Call, CallRow, Place, call_key
 from interalign.errors import BadContentError, StopError
 from interalign.models.base import ChatModel, Parameters, Reply
 from interalign.store import Store
-from interalign.texts import encode_json
+from interalign.texts import decode_text, encode_json
 from interalign.tree import Message
 
 __all__ = ["Call", "Ledger", "Place"]
@@ -54,7 +55,7 @@ class Ledger:
 
         `answer` must not call the ledger itself: it holds one of the slots.
         """
-        asked = Message(role="user", content=_as_text(request))
+        asked = Message(role="user", content=decode_text(encode_json(request)))
         blank = CallRow(call_key(place, [name, request]), place, name, "", [asked], Reply(text="", model=name), None)
 
         async def ask() -> Reply:
@@ -90,7 +91,8 @@ class Ledger:
             try:
                 await self._uncommitted.acquire()
             except asyncio.CancelledError:
-                self._store.submit_call(row)  # the reply is paid for: keep it, whoever has lost interest
+                with suppress(StopError):
+                    self._store.submit_call(row).cancel()  # nobody waits, but the reply is paid for: it is kept
                 raise
         try:
             # Cancelling the waiter must not look like a commit, so the permit goes back when the writer says so.
@@ -114,8 +116,3 @@ def _usable(row: CallRow) -> Call:
     if row.error is not None:
         raise BadContentError(row.error, row.reply.text)
     return Call(key=row.key.hex(), reply=row.reply)
-
-
-def _as_text(request: JsonValue) -> str:
-    stored = encode_json(request)
-    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")

@@ -24,22 +24,30 @@ class Lock:
 
     def _take(self, path: Path) -> bool:
         """True when locked; False if the file locked was removed by its last holder in the meantime."""
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(handle, 0)
-            os.write(handle, f"{os.getpid()}\n".encode())
-            self._handle = handle
-            return self._path.exists() and os.path.samestat(os.fstat(handle), self._path.stat())
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._path.exists() and os.path.samestat(os.fstat(self._handle), self._path.stat()):
+                self._sign()
+                return True
         except OSError:
-            os.close(handle)
+            os.close(self._handle)
             raise
+        os.close(self._handle)
+        return False
+
+    def _sign(self) -> None:
+        with suppress(OSError):  # on a full disk the lock holds without a name in it
+            os.ftruncate(self._handle, 0)
+            os.write(self._handle, f"{os.getpid()}\n".encode())
 
     def _held(self, path: Path) -> str:
+        owner = ""
         with suppress(OSError):
             owner = self._path.read_text().strip()
-            return f"{path} is being written by process {owner}; wait until it ends, or stop it (kill -INT {owner})"
-        return f"{path} is being written by another process; wait until it ends"
+        if not owner:
+            return f"{path} is being written by another process; wait until it ends"
+        return f"{path} is being written by process {owner}; wait until it ends, or stop it (kill -INT {owner})"
 
     def release(self) -> None:
         """Give the lock back and remove its file; a second time does nothing."""

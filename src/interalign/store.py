@@ -70,7 +70,7 @@ class Store:
         """Use `create_or_open` or `open`."""
         self.path = path
         self._reader = reader
-        self._snapshots = threading.Lock()
+        self._one_at_a_time = threading.Lock()
         self._writing = writing
 
     @classmethod
@@ -285,8 +285,8 @@ class Store:
     def prompt_of(self, call_key: str) -> list[Message]:
         """The messages of a call; ConfigError if there is no such call."""
         key = self._key(call_key)
-        with runfile.sqlite_errors(self.path):
-            messages = calls.find_prompt(self._reader, key)
+        with self._reading() as db:
+            messages = calls.find_prompt(db, key)
         if messages is None:
             raise ConfigError(f"{self.path} holds no call {call_key!r}")
         return messages
@@ -306,23 +306,29 @@ class Store:
 
     def find_call(self, key: bytes) -> tuple[Reply, str | None] | None:
         """The committed reply and why it could not be used, if so; None if the call was not made yet."""
-        with runfile.sqlite_errors(self.path):
-            return calls.find_reply(self._reader, key)
+        with self._reading() as db:
+            return calls.find_reply(db, key)
 
     # Within ---------------------------------------------------------------------------------------
 
     def _judged(self, number: int, record: TreeRecord) -> JudgedTree | None:
         run = self.run
-        with runfile.sqlite_errors(self.path), self._snapshots, _one_moment(self._reader):
-            return _read_judged(self._reader, number, record, "" if run is None else run.name)
+        with self._reading() as db, _one_moment(db):
+            return _read_judged(db, number, record, "" if run is None else run.name)
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
-        with runfile.sqlite_errors(self.path):
-            return self._reader.execute(statement, values).fetchall()
+        with self._reading() as db:
+            return db.execute(statement, values).fetchall()
 
     def _one(self, statement: str, *values: Any) -> Any | None:
-        with runfile.sqlite_errors(self.path):
-            return self._reader.execute(statement, values).fetchone()
+        with self._reading() as db:
+            return db.execute(statement, values).fetchone()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """The reader, for one thread at a time: one must not look through the moment that another has frozen."""
+        with self._one_at_a_time, runfile.sqlite_errors(self.path):
+            yield self._reader
 
     @property
     def _writes(self) -> "_Writing":
