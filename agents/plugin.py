@@ -23,8 +23,9 @@ from interalign.agents.protocols import (
 )
 from interalign.config import Parameters
 from interalign.errors import BadContentError, FailedTreeError, InteralignError
-from interalign.ledger import Ledger, Place
+from interalign.ledger import Call, Ledger, Place
 from interalign.models.base import Reply
+from interalign.seeds import addressed_seed
 from interalign.tree import Message
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -99,20 +100,24 @@ class _Recorder:
         self._ledger = ledger
 
     async def __call__(self, ask: Any, role: Callable[[Any], Awaitable[Any]], kind: type[Answer]) -> Answer:
-        async def answer() -> str:
-            return self._checked(await self._guarded(role, ask), kind).model_dump_json()
-
-        request = ask.model_dump(mode="json", exclude={"at": {"samples"}})
         for sample in range(ask.at.samples):
-            place = Place(ask.at.tree, ask.at.node, self._kind, sample)
             try:
-                call = await self._ledger.record(place, self._spec, request, answer)
+                call = await self._sample(sample, _sampled(ask, sample), role, kind)
             except BadContentError:
                 continue
             parsed = kind.model_validate_json(call.reply.text)
             # The ledger's key is ours to give: a plug-in does not know it.
             return parsed.model_copy(update={"call": call.key}) if kind is Said else parsed
         raise BadContentError(f"{self.label} gave nothing usable, asked {ask.at.samples} times")
+
+    async def _sample(self, sample: int, ask: Any, role: Callable[[Any], Awaitable[Any]], kind: type[Answer]) -> Call:
+        async def answer() -> str:
+            return self._checked(await self._guarded(role, ask), kind).model_dump_json()
+
+        request = ask.model_dump(mode="json", exclude={"at": {"samples"}})
+        return await self._ledger.record(
+            Place(ask.at.tree, ask.at.node, self._kind, sample), self._spec, request, answer
+        )
 
     async def _guarded(self, role: Callable[[Any], Awaitable[Any]], ask: BaseModel) -> Any:
         try:
@@ -136,6 +141,13 @@ def _raised(label: str, error: Exception) -> FailedTreeError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     reason = " ".join(str(error).split())
     return FailedTreeError(f"{label} raised {type(error).__name__}: {reason} ({frame.filename}:{frame.lineno})")
+
+
+def _sampled(ask: Any, sample: int) -> Any:
+    """The same ask; asked again with another seed, or who draws from it would say the same again."""
+    if sample == 0:
+        return ask
+    return ask.model_copy(update={"at": ask.at.model_copy(update={"seed": addressed_seed(ask.at.seed, sample)})})
 
 
 async def _awaited(label: str, role: Callable[[Any], Awaitable[Any]], ask: BaseModel) -> Any:

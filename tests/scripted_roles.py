@@ -1,4 +1,4 @@
-"""Plug-ins for tests, named `scripted_roles:NAME` on the command line. Each one does one thing wrong, or keeps count."""
+"""Plug-ins for tests, `scripted_roles:NAME` on the command line. Each does one thing wrong, or keeps count."""
 
 import asyncio
 import hashlib
@@ -25,6 +25,15 @@ def request_hash(messages: Sequence[ia.Message]) -> str:
     return hashlib.sha256(json.dumps([m.model_dump() for m in messages]).encode()).hexdigest()[:16]
 
 
+def _log(line: str) -> None:
+    with Path(os.environ["CALL_LOG"]).open("a") as log:
+        log.write(line + "\n")
+
+
+def _broken() -> bool:
+    return Path(os.environ["BREAKS"]).exists()
+
+
 class Counted:
     """A model of the world that writes down every call, before it answers, in the file named by CALL_LOG."""
 
@@ -34,8 +43,7 @@ class Counted:
         self._model = world_model(model)
 
     async def __call__(self, messages: Sequence[ia.Message], parameters: ia.Parameters, seed: int) -> Reply:
-        with Path(os.environ["CALL_LOG"]).open("a") as log:  # one short write: lines of one process never mix
-            log.write(f"{self._role} {request_hash(messages)}\n")
+        _log(f"{self._role} {request_hash(messages)}")
         await asyncio.sleep(0.001)
         return await self._model(messages, parameters, seed)
 
@@ -67,13 +75,20 @@ third_time = Scripted("I like the first.", "Verdict: first", "The first one asks
 """A judge that answers in the contract's form when asked for the third time."""
 
 
+async def moody(ask: ia.CandidateAsk) -> ia.Said:
+    """A candidate that says nothing usable for two seeds in three."""
+    if ask.at.seed % 3:
+        raise ia.BadContentError("not in the mood", "hm")
+    return ia.Said(text=f"seed {ask.at.seed}")
+
+
 class Broken(Exception):
     """What `fails_for_one` raises."""
 
 
 async def fails_for_one(ask: ia.CandidateAsk) -> ia.Said:
     """A candidate that cannot cope with tree t00001 while the file named by BREAKS is there."""
-    if ask.at.tree == "t00001" and Path(os.environ["BREAKS"]).exists():
+    if ask.at.tree == "t00001" and _broken():
         raise Broken("no idea what to say")
     return ia.Said(text=f"Fine, number {ask.at.seed % 1000}.")
 

@@ -54,7 +54,16 @@ def test_whatever_is_not_exactly_a_verdict_line_is_bad_content(reply: str) -> No
 
 @pytest.mark.parametrize(
     "reply",
-    ["4", "Score: 4 - because it asks.", "Score: 6", "Score: 0", "Score: 4.5", "Score: 4/5", "score: 4", "Score: \u0664"],
+    [
+        "4",
+        "Score: 4 - because it asks.",
+        "Score: 6",
+        "Score: 0",
+        "Score: 4.5",
+        "Score: 4/5",
+        "score: 4",
+        "Score: \u0664",
+    ],
 )
 def test_whatever_is_not_exactly_a_score_line_is_bad_content(reply: str) -> None:
     with pytest.raises(BadContentError, match="Score: N, 1 to 5"):
@@ -104,9 +113,7 @@ def test_every_line_of_a_quoted_text_begins_with_the_quote_mark(text: str) -> No
 
 
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=3), st.text(max_size=40), st.text(max_size=80))
-def test_no_text_can_forge_a_line_of_the_prompt_it_stands_in(
-    profile: list[str], personality: str, reply: str
-) -> None:
+def test_no_text_can_forge_a_line_of_the_prompt_it_stands_in(profile: list[str], personality: str, reply: str) -> None:
     own = render("judge_score", message="", persona={"profile": [""], "personality": ""}, reply="").splitlines()
     filled = render("judge_score", message="", persona={"profile": profile, "personality": personality}, reply=reply)
     assert [line for line in filled.splitlines() if not line.startswith("| ")] == [

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,9 @@ def test_replies_go_round_the_candidates_and_all_siblings_are_scored() -> None:
     async def other(ask: ia.CandidateAsk) -> ia.Said:
         return ia.Said(text="other")
 
-    turn = asyncio.run(run_turn(talk(), None, (), seats(candidates={"c": candidate, "d": other}, branch=3, judging="score")))
+    turn = asyncio.run(
+        run_turn(talk(), None, (), seats(candidates={"c": candidate, "d": other}, branch=3, judging="score"))
+    )
     assert [reply.by for reply in turn.replies] == ["c+hint", "d", "c"]
     assert [(score.node, score.value) for score in turn.scores] == [("1", 5), ("2", 1), ("3", 1)]
     assert turn.verdicts == ()
@@ -117,7 +120,7 @@ def test_three_siblings_are_compared_pair_by_pair_in_both_orders() -> None:
 def test_a_caterpillar_has_one_path_with_a_sibling_at_every_turn() -> None:
     turns = grown(talk(turns=30), caterpillar)
     assert [turn.user.turn for turn in turns] == list(range(1, 31))
-    for before, after in zip(turns, turns[1:], strict=False):
+    for before, after in pairwise(turns):
         assert after.user.parent in [reply.id for reply in before.replies]
 
 
@@ -251,7 +254,10 @@ def test_an_evaluation_is_one_scored_path_for_each_candidate_and_case_without_hi
 
 def test_all_candidates_of_an_evaluation_meet_the_same_user(cli) -> None:
     # Who cannot ask and who asks get the same first message; later ones differ only by what the user reacts to.
-    assert cli("evaluate", "eval.db", "--candidate", "world:blind", "--candidate", "world:oracle", "--limit", "5").code == 0
+    assert (
+        cli("evaluate", "eval.db", "--candidate", "world:blind", "--candidate", "world:oracle", "--limit", "5").code
+        == 0
+    )
     first: dict[str, set[str]] = {}
     for judged in trees_of("eval.db"):
         first.setdefault(judged.tree.persona, set()).add(judged.tree.root.text)

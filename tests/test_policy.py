@@ -75,9 +75,7 @@ def test_a_reply_whose_score_is_missing_comes_last_and_is_no_three() -> None:
 
 
 def test_comparisons_count_as_wins_minus_losses_and_ties_and_missing_verdicts_for_nobody() -> None:
-    compared = turn(
-        verdicts=[verdict("1", "2", "A", "B"), verdict("1", "3", "A", "A"), verdict("2", "3", None, "A")]
-    )
+    compared = turn(verdicts=[verdict("1", "2", "A", "B"), verdict("1", "3", "A", "A"), verdict("2", "3", None, "A")])
     assert standing(compared) == {"1": 1.0, "2": -1.0, "3": 0.0}
     assert ids(beam(talk(), [compared], width=1)) == ["1"]
 
@@ -97,7 +95,7 @@ def test_policies_are_known_by_name() -> None:
 
 @pytest.mark.parametrize("name", ["beam", "beam:0", "beam:-1", "beam:2.5", "greedy", "Full", ""])
 def test_a_policy_that_does_not_exist_is_refused_with_the_names_there_are(name: str) -> None:
-    with pytest.raises(ia.ConfigError, match="policy: .* is none of caterpillar, full, beam:K"):
+    with pytest.raises(ia.ConfigError, match=r"policy: .* is none of caterpillar, full, beam:K"):
         build(SimulationSettings, {"policy": name})
 
 

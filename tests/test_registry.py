@@ -147,7 +147,9 @@ def test_a_role_of_the_wrong_shape_is_refused_before_anything_starts(option, spe
 # Runnables and graphs, in each of the four seats
 
 
-@pytest.mark.parametrize(("name", "reply"), [("longer", "reply to 1 messages: "), ("graph", "graph reply to 1 messages")])
+@pytest.mark.parametrize(
+    ("name", "reply"), [("longer", "reply to 1 messages: "), ("graph", "graph reply to 1 messages")]
+)
 def test_a_runnable_and_a_graph_can_be_the_candidate(name: str, reply: str, cli) -> None:
     assert cli("simulate", "run.db", *SMALL, "--candidate", f"own=scripted_roles:{name}").code == 0
     for judged in trees_of("run.db"):
@@ -156,7 +158,9 @@ def test_a_runnable_and_a_graph_can_be_the_candidate(name: str, reply: str, cli)
         assert first.text.startswith(reply)
 
 
-@pytest.mark.parametrize(("name", "reply"), [("longer", "reply to 1 messages: "), ("graph", "graph reply to 1 messages")])
+@pytest.mark.parametrize(
+    ("name", "reply"), [("longer", "reply to 1 messages: "), ("graph", "graph reply to 1 messages")]
+)
 def test_a_runnable_and_a_graph_can_be_the_inducer(name: str, reply: str, cli) -> None:
     assert cli("simulate", "run.db", *SMALL, "--inducer", f"scripted_roles:{name}").code == 0
     for judged in trees_of("run.db"):
@@ -166,7 +170,9 @@ def test_a_runnable_and_a_graph_can_be_the_inducer(name: str, reply: str, cli) -
         assert f"| {reply}" in hinted.last
 
 
-@pytest.mark.parametrize(("name", "reply"), [("longer", "reply to 2 messages: "), ("graph", "graph reply to 2 messages")])
+@pytest.mark.parametrize(
+    ("name", "reply"), [("longer", "reply to 2 messages: "), ("graph", "graph reply to 2 messages")]
+)
 def test_a_runnable_and_a_graph_can_be_the_user(name: str, reply: str, cli) -> None:
     assert cli("simulate", "run.db", *SMALL, "--user", f"scripted_roles:{name}").code == 0
     for judged in trees_of("run.db"):
@@ -215,6 +221,22 @@ def test_a_plug_in_that_breaks_its_contract_fails_the_tree_with_its_name(spec: s
     assert "Traceback" not in ended.err
 
 
+def test_a_plug_in_whose_answer_cannot_be_used_is_asked_again_with_another_seed(cli) -> None:
+    ended = cli("simulate", "run.db", "--trees", "12", "--turns", "1", "--candidate", "scripted_roles:moody")
+    asked: dict[tuple[str, str], list[str]] = {}
+    for call in calls_of("run.db", "candidate"):
+        asked.setdefault((call.tree, call.node), []).append(call.reply)
+    assert {len(replies) for replies in asked.values()} == {1, 2, 3}
+    assert all(reply == "hm" for replies in asked.values() for reply in replies[:-1])
+    # A reply comes with chance 1/3, so three in a row are missing in 8 of 27 places: some trees fail, some do not.
+    lost = [tree for (tree, _), replies in asked.items() if replies == ["hm"] * 3]
+    assert lost
+    assert ended.code == 1
+    assert f"{len(set(lost))} trees failed" in ended.err
+    assert "candidate 'scripted_roles:moody' gave nothing usable, asked 3 times" in ended.err
+    assert 0 < len(trees_of("run.db")) == 12 - len(set(lost))
+
+
 def test_a_judge_without_the_method_that_is_asked_for_says_which_option_it_can_do(cli) -> None:
     ended = cli("simulate", "run.db", "--trees", "1", "--judge", "scripted_roles:OnlyScores")
     assert ended.code == 1
@@ -222,4 +244,6 @@ def test_a_judge_without_the_method_that_is_asked_for_says_which_option_it_can_d
     judge = ("--judging", "score", "--judge", "scripted_roles:OnlyScores")
     assert cli("simulate", "other.db", "--trees", "1", *judge).code == 0
     (judged,) = trees_of("other.db")
-    assert [score.value for score in judged.scores] == [1 + len(judged.tree.node(s.node).text) % 5 for s in judged.scores]
+    assert [score.value for score in judged.scores] == [
+        1 + len(judged.tree.node(s.node).text) % 5 for s in judged.scores
+    ]

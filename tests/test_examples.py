@@ -1,0 +1,124 @@
+"""The example plug-in and the plug-in page do what they say."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from calls_seen import calls_of, trees_of
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "plugin"
+PAGE = (ROOT / "docs" / "plug-in.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example package, installed by pip from a copy, without any network."""
+    folder = tmp_path_factory.mktemp("plugin")
+    shutil.copytree(EXAMPLE, folder / "source", ignore=shutil.ignore_patterns("*.egg-info", "build", "__pycache__"))
+    quiet = ["--quiet", "--disable-pip-version-check"]
+    offline = ["--no-index", "--no-deps", "--no-build-isolation"]
+    words = [sys.executable, "-m", "pip", "install", *quiet, *offline, "--target", "site", "./source"]
+    subprocess.run(words, cwd=folder, check=True, timeout=120)
+    return folder / "site"
+
+
+@pytest.fixture
+def installed(site: Path, command):
+    """The installed `interalign` with the example package beside it."""
+    path = os.pathsep.join([str(site), os.environ["PYTHONPATH"]])
+    return lambda *words: command(*words, env={"PYTHONPATH": path})
+
+
+def test_the_example_roles_are_listed_and_checked_by_their_names(installed) -> None:
+    listed = installed("roles", "list").out.splitlines()
+    assert "profile-words\tplug-in interalign_example_roles.judge:ProfileWords" in listed
+    assert "recalling-agent\tplug-in interalign_example_roles.agent:agent" in listed
+    assert "reply-length\tplug-in interalign_example_roles.hook:reply_length" in listed
+    judge = installed("roles", "check", "profile-words")
+    assert judge.out == "profile-words: ProfileWords with compare and score; can sit as judge\n"
+    agent = installed("roles", "check", "recalling-agent")
+    assert agent.out.endswith("CompiledStateGraph; can sit in every seat: user, inducer, candidate, judge\n")
+
+
+@pytest.mark.slow
+def test_the_example_roles_take_their_seats_in_a_simulation(installed, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLE / "run.yaml", tmp_path)
+    ended = installed("simulate", "run.db", "--config", "run.yaml")
+    assert (ended.code, ended.out) == (0, "")
+    # A turn: user, inducer, two candidates, one comparison in both orders, one hook.
+    assert ended.err == "4 of 4 trees done in run.db; 112 calls made, 0 answered from the ledger\n"
+    trees = trees_of(tmp_path / "run.db")
+    assert len(trees) == 4
+    for judged in trees:
+        replies = [node for node in judged.tree.nodes if node.role == "assistant"]
+        assert [reply.by for reply in replies] == ["recalling-agent+hint", "average"] * 4
+        agents = [reply.text for reply in replies if reply.by == "recalling-agent+hint"]
+        assert all(re.match(r"Since you told me|I remember|You said|Tell me a little", text) for text in agents)
+        assert judged.judges() == ("profile-words",)
+        assert len(judged.verdicts) == 4
+        words = {note.node: note.value for note in judged.annotations if note.name == "words"}
+        assert words == {reply.id: len(reply.text.split()) for reply in replies}
+        assert {note.by for note in judged.annotations if note.name == "words"} == {"reply-length"}
+    check_judge(trees, tmp_path)
+    assert installed("export", "run.db", "--format", "dpo", "--out", "dpo.jsonl").code == 0
+    assert (tmp_path / "dpo.jsonl").read_text().count("\n") > 0
+    again = installed("simulate", "run.db", "--config", "run.yaml")
+    assert "0 calls made" in again.err
+
+
+def check_judge(trees, folder: Path) -> None:
+    """The stored verdicts are the rule's own, worked out here from the stored texts."""
+    import interalign as ia
+
+    with ia.open_run(folder / "run.db") as run:
+        personas = run.personas()
+    words = lambda text: {word for word in re.findall(r"\w+", text.lower()) if len(word) >= 4}  # noqa: E731
+    for judged in trees:
+        profile = words(" ".join(personas[judged.tree.persona].profile))
+        for verdict in judged.verdicts:
+            a, b = (len(profile & words(judged.tree.node(node).text)) for node in (verdict.a, verdict.b))
+            assert verdict.outcome == ("a" if a > b else "b" if b > a else "tie")
+            assert verdict.orders[0].replies == (f"A takes up {a} words of the profile, B {b}.",)
+
+
+def test_everything_on_the_plug_in_page_works_as_written(tmp_path: Path, cli, monkeypatch) -> None:
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_roles.py").write_text("\n".join(text for kind, text in blocks if kind == "python"))
+    (tmp_path / "run.yaml").write_text("".join(text for kind, text in blocks if kind == "yaml"))
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = [line for kind, text in blocks if kind == "sh" for line in text.splitlines()]
+    assert lines.pop(0) == "export PYTHONPATH=."
+    for line in lines:
+        program, *words = line.split()
+        assert program == "interalign"
+        ended = cli(*words)
+        assert ended.code == 0, ended.err
+    first, agent, hooked = (trees_of(tmp_path / f"{name}.db") for name in ("run", "agent", "hooked"))
+    assert all(judged.judges() == ("my_roles:Brevity",) for judged in first)
+    assert all(leaf.text.startswith("Tell me more about ") for judged in first for leaf in judged.tree.leaves())
+    said = [node.text for judged in agent for node in judged.tree.nodes if node.by == "agent+hint"]
+    assert len(said) == 12
+    assert all(text.startswith("You once said: ") for text in said)
+    questions = [note for judged in hooked for note in judged.annotations if note.name == "questions"]
+    assert len(questions) == 24
+    assert {call.role for call in calls_of(tmp_path / "hooked.db")} >= {"after_judge"}
+
+
+def test_the_plug_in_page_names_every_point_and_every_shape_there_is() -> None:
+    from typing import get_args
+
+    import interalign as ia
+    from interalign.agents.registry import GROUP
+    from interalign.config import HookPoint
+
+    for point in get_args(HookPoint):
+        assert f"`{point}`" in PAGE
+    for name in ("UserAsk", "InducerAsk", "CandidateAsk", "Comparison", "Scoring", "HookView", "Said"):
+        assert f"`{name}" in PAGE
+        assert name in ia.__all__
+    assert GROUP in PAGE
