@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -15,6 +16,21 @@ from interalign.errors import InteralignError
 from interalign.eval.view.desk import NotThereError, look_at_run, look_at_tree
 from interalign.eval.view.render import page, policy
 from interalign.store import Store
+
+
+class _TreeId(Convertor[str]):
+    """Any text: a case's id is the user's own, and may hold slashes and even line breaks."""
+
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("tree_id", _TreeId())
 
 
 def create_app(path: Path, hosts: Sequence[str] | None = None) -> Starlette:
@@ -36,7 +52,7 @@ def create_app(path: Path, hosts: Sequence[str] | None = None) -> Starlette:
             return _html(page("tree", look=found, file=path.name))
 
     return Starlette(
-        routes=[Route("/", trees, methods=["GET"]), Route("/tree/{id:path}", tree, methods=["GET"])],
+        routes=[Route("/", trees, methods=["GET"]), Route("/tree/{id:tree_id}", tree, methods=["GET"])],
         exception_handlers={
             HTTPException: _refused,
             NotThereError: _not_there,

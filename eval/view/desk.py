@@ -106,7 +106,7 @@ def prompts_of(store: Store) -> PromptOf:
             return None
         try:
             return store.prompt_of(node.call)
-        except (ConfigError, ValueError):  # an imported tree may name calls of its own kind
+        except ConfigError:  # an imported tree may name calls that are not in this file
             return None
 
     return prompt_of

@@ -35,41 +35,51 @@ class Mark(NamedTuple):
         """The mark in at most two characters: the score, the net wins of an unpaired reply, or nothing."""
         if self.score is not None:
             return str(self.score)
-        return f"{self.net:+d}" if self.net is not None and self.kind == "unpaired" else ""
+        return signed(self.net) if self.net is not None and self.kind == "unpaired" else ""
+
+
+def signed(number: int) -> str:
+    """`+1`, `0` or `-1`, the last with a real minus sign."""
+    return f"{number:+d}".replace("-", "\u2212") if number else "0"
 
 
 def marks(replies: Sequence[Node], verdicts: Sequence[Verdict], scores: Sequence[Score]) -> dict[str, Mark]:
-    """Reply id -> its mark, from what one judge said. A missing answer is missing: it is no tie and no loss."""
-    ids = [reply.id for reply in replies]
-    given = {score.node: score.value for score in scores if score.node in ids}
-    among = [verdict for verdict in verdicts if verdict.a in ids and verdict.b in ids]
-    asked = {*given, *(node for verdict in among for node in (verdict.a, verdict.b))}
+    """Reply id -> its mark, from what one judge said. A missing answer is missing: it is no tie and no loss.
+
+    As in the export, a blank reply is never one of a pair, and comparisons with it count for nobody.
+    """
+    able = {reply.id: reply.text.strip() for reply in replies if reply.text.strip()}
+    given = {score.node: score.value for score in scores}
     points = {node: value for node, value in given.items() if value is not None}
-    wins = {} if points else _wins(ids, among)
-    kinds = _kinds([reply for reply in replies if reply.id in (points or wins)], points or wins, unique=not points)
-    absent: dict[str, Kind] = {node: "missing" if node in asked else "unjudged" for node in ids}
-    return {node: Mark(kinds.get(node, absent[node]), points.get(node), wins.get(node)) for node in ids}
+    scored = {node: points[node] for node in able if node in points}
+    wins = {} if scored else _wins(able, verdicts)
+    kinds = _kinds(able, scored or wins, unique=not scored)
+    asked = {*given, *(node for verdict in verdicts for node in (verdict.a, verdict.b))}
+    for reply in replies:
+        without: Kind = "missing" if reply.id in able else "unpaired"
+        kinds.setdefault(reply.id, without if reply.id in asked else "unjudged")
+    return {reply.id: Mark(kinds[reply.id], points.get(reply.id), wins.get(reply.id)) for reply in replies}
 
 
-def _wins(ids: Sequence[str], verdicts: Sequence[Verdict]) -> dict[str, int]:
+def _wins(able: Mapping[str, str], verdicts: Sequence[Verdict]) -> dict[str, int]:
     """Net wins of the replies that took part in at least one comparison that could be read."""
-    read = [verdict for verdict in verdicts if verdict.outcome != "missing"]
-    compared = {node for verdict in read for node in (verdict.a, verdict.b)}
-    return {node: wins for node, wins in net_wins(ids, read).items() if node in compared}
+    read = [said for said in verdicts if said.outcome != "missing" and said.a in able and said.b in able]
+    compared = {node for said in read for node in (said.a, said.b)}
+    return {node: wins for node, wins in net_wins(list(able), read).items() if node in compared}
 
 
-def _kinds(replies: Sequence[Node], values: Mapping[str, int], *, unique: bool) -> dict[str, Kind]:
+def _kinds(able: Mapping[str, str], values: Mapping[str, int], *, unique: bool) -> dict[str, Kind]:
     """The mark of each reply that has a value; with `unique` a shared first or last place gives no pair."""
-    kinds: dict[str, Kind] = {reply.id: "unpaired" for reply in replies}
-    able = [reply for reply in replies if reply.text.strip()]
-    if len(able) < 2:
+    kinds: dict[str, Kind] = dict.fromkeys(values, "unpaired")
+    ranked = list(values.values())
+    if len(ranked) < 2:
         return kinds
-    ranked = [values[reply.id] for reply in able]
     high, low = max(ranked), min(ranked)
     if high == low:
-        return {**kinds, **{reply.id: "tie" for reply in able}}
-    best, worst = able[ranked.index(high)], able[ranked.index(low)]
+        return dict.fromkeys(values, "tie")
+    # The earliest of equals, which is what `max` and `min` find: `values` is in stored order.
+    best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
     shared = ranked.count(high) > 1 or ranked.count(low) > 1
-    if best.text.strip() == worst.text.strip() or (unique and shared):
+    if able[best] == able[worst] or (unique and shared):
         return kinds
-    return {**kinds, best.id: "chosen", worst.id: "rejected"}
+    return {**kinds, best: "chosen", worst: "rejected"}

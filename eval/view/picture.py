@@ -63,10 +63,35 @@ class Picture:
     """Nodes of the tree that are not drawn."""
 
     @property
-    def kinds(self) -> set[str]:
-        """What the key must explain: the marks that occur, `user`, and `hinted` if a reply saw the notes."""
-        hinted = {"hinted" for dot in self.dots if dot.hinted}
-        return hinted | {dot.kind or "user" for dot in self.dots}
+    def key(self) -> tuple[tuple[str, str], ...]:
+        """The marks that occur, each with its meaning."""
+        kinds = {dot.kind or "user" for dot in self.dots}
+        paired = kinds & {"chosen", "rejected", "tie"}
+        names = {
+            "user": "user",
+            "chosen": "chosen",
+            "rejected": "rejected",
+            "tie": "tie",
+            "missing": "missing",
+            "unpaired": "in no pair" if paired or not self.scored else "reply",
+            "unjudged": "not judged",
+        }
+        return tuple((kind, name) for kind, name in names.items() if kind in kinds)
+
+    @property
+    def scored(self) -> bool:
+        """The numbers in the picture are scores; otherwise, if there are any, comparisons won minus lost."""
+        return any(dot.figure.isdecimal() and dot.figure != "0" for dot in self.dots)
+
+    @property
+    def figured(self) -> bool:
+        """There are numbers in the picture."""
+        return any(dot.figure for dot in self.dots)
+
+    @property
+    def hinted(self) -> bool:
+        """Some reply saw the inducer's notes."""
+        return any(dot.hinted for dot in self.dots)
 
 
 def draw(

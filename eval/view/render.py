@@ -8,6 +8,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from interalign.eval.view.marks import signed
 from interalign.eval.view.shown import shown
 
 
@@ -39,6 +40,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["sparkline"] = _sparkline
+    environment.filters["signed"] = signed
     return environment
 
 

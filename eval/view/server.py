@@ -36,7 +36,8 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         advice = "give another --port, or --port 0 for a free one" if port else "give another --host"
-        raise ConfigError(f"cannot listen on {host} port {port} ({error.strerror}); {advice}") from None
+        reason = str(error.strerror).partition(" (")[0]  # without Python's own addition
+        raise ConfigError(f"cannot listen on {host} port {port} ({reason}); {advice}") from None
 
 
 def _is_loopback(listener: socket.socket) -> bool:
