@@ -43,8 +43,9 @@ class Counted:
         self._model = world_model(model)
 
     async def __call__(self, messages: Sequence[ia.Message], parameters: ia.Parameters, seed: int) -> Reply:
-        _log(f"{self._role} {request_hash(messages)}")
-        await asyncio.sleep(0.001)
+        request = request_hash(messages)
+        _log(f"{self._role} {request}")
+        await asyncio.sleep(int(request, 16) % 7 / 1000)  # uneven, so that calls overtake each other
         return await self._model(messages, parameters, seed)
 
 
@@ -186,3 +187,14 @@ def _without_messages() -> Any:
 
 
 graph_without_messages = _without_messages()
+
+
+async def stops_later(ask: ia.CandidateAsk) -> ia.Said:
+    """A candidate whose server goes away in the middle of the run, while the file named by BREAKS is there."""
+    if ask.at.tree >= "t00003" and _broken():
+        raise ia.StopError("the server went away")
+    return ia.Said(text=f"Fine, number {ask.at.seed % 1000}.")
+
+
+empty_at_first = Scripted("", "  \n", "What do you like?")
+"""A candidate that says nothing when asked the first and the second time."""
