@@ -412,3 +412,51 @@ def test_the_installed_command_ends_with_the_same_codes(command: Cli) -> None:
     assert (ended.code, ended.out) == (2, "")
     assert "Traceback" not in ended.err
     one_line(ended.err)
+
+
+WITHOUT_THE_EXTRA = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        extra = "torch transformers trl peft accelerate datasets huggingface_hub tokenizers safetensors"
+        if name.partition(".")[0] in extra.split():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from interalign.cli import main
+main()
+"""
+
+
+def without_the_training_extra(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in a Python in which nothing of the extra `train` can be imported."""
+    return subprocess.run([sys.executable, "-c", WITHOUT_THE_EXTRA, *words], cwd=cwd, capture_output=True, text=True)
+
+
+def test_without_the_training_extra_trees_grow_and_are_exported_and_measured(tmp_path: Path) -> None:
+    for line in (
+        "simulate run.db --trees 1 --turns 2",
+        "export run.db --format sft --out sft.jsonl",
+        "evaluate eval.db --candidate world:oracle --limit 2 --turns 2",
+        "report eval.db --html report.html",
+    ):
+        done = without_the_training_extra(*line.split(), cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train sft --model base --data sft.jsonl --out tuned",
+        "simulate r.db --trees 1 --turns 1 --candidate hf:base",
+    ],
+)
+def test_without_the_training_extra_a_command_that_needs_it_says_what_to_install(tmp_path: Path, line: str) -> None:
+    (tmp_path / "sft.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good day."}]}\n'
+    )
+    (tmp_path / "base").mkdir()
+    done = without_the_training_extra(*line.split(), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install 'interalign[train]'" in one_line(done.stderr)
