@@ -21,6 +21,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import uvicorn
+from conftest import Ended
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -901,21 +902,29 @@ def test_the_command_serves_on_a_free_port_until_it_is_interrupted(night: Run) -
         assert process.stderr.read() == ""
 
 
-def test_a_port_that_is_taken_is_refused_in_one_line(night: Run, cli: Callable[..., object]) -> None:
+def test_a_port_that_is_taken_is_refused_in_one_line(night: Run, cli: Callable[..., Ended]) -> None:
     with served(night.path, "--port", "0") as (address, _):
         port = address.rstrip("/").rpartition(":")[2]
         ended = cli("view", night.path, "--port", port)
-    assert ended.code == 2  # type: ignore[attr-defined]
-    assert ended.err == (  # type: ignore[attr-defined]
+    assert ended.code == 2
+    assert ended.err == (
         f"interalign: cannot listen on 127.0.0.1 port {port} (Address already in use); "
         "give another --port, or --port 0 for a free one\n"
     )
 
 
-def test_something_that_is_no_run_file_is_refused(tmp_path: Path, cli: Callable[..., object]) -> None:
+def test_an_address_that_is_not_ours_is_refused_in_one_line(night: Run, cli: Callable[..., Ended]) -> None:
+    ended = cli("view", night.path, "--host", "192.0.2.1")  # reserved for documentation, so no machine has it
+    assert ended.code == 2
+    assert ended.err == (
+        "interalign: cannot listen on 192.0.2.1 port 8321 (Cannot assign requested address); give another --host\n"
+    )
+
+
+def test_something_that_is_no_run_file_is_refused(tmp_path: Path, cli: Callable[..., Ended]) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     ended = cli("view", "notes.txt")
-    assert (ended.code, "not a run file" in ended.err) == (2, True)  # type: ignore[attr-defined]
+    assert (ended.code, "not a run file" in ended.err) == (2, True)
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium here to open the pages with")

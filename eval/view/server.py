@@ -1,5 +1,6 @@
 """Serving the viewer until it is interrupted."""
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -35,7 +36,8 @@ def _listening(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        advice = "give another --port, or --port 0 for a free one" if port else "give another --host"
+        of_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        advice = "give another --port, or --port 0 for a free one" if of_port else "give another --host"
         reason = str(error.strerror).partition(" (")[0]  # without Python's own addition
         raise ConfigError(f"cannot listen on {host} port {port} ({reason}); {advice}") from None
 
