@@ -69,7 +69,7 @@ def test_kto_labels_the_best_reply_true_and_the_worst_false():
         ("b", True),
         ("a", False),
     ]
-    assert list(rows([judged], "kto"))[0] == {
+    assert next(rows([judged], "kto")) == {
         "prompt": [{"role": "user", "content": "What shall I cook?"}],
         "completion": [{"role": "assistant", "content": "b"}],
         "label": True,
@@ -86,7 +86,7 @@ def test_kto_of_all_pairs_leaves_out_a_reply_that_is_better_than_one_and_worse_t
 
 
 def test_an_rm_row_is_two_whole_conversations_and_no_margin_for_trl_to_put_into_its_loss():
-    row = next(iter(rows([two_turns()], "rm")))
+    row = next(rows([two_turns()], "rm"))
 
     assert row == {
         "chosen": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello!"}],
@@ -228,10 +228,10 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
 @pytest.mark.train
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_every_format_loads_with_datasets(fmt, tmp_path):
-    from datasets import load_dataset
-
+    datasets = pytest.importorskip("datasets")
     count = write_jsonl(rows([two_turns()], fmt), tmp_path / "rows.jsonl")
-    loaded = load_dataset("json", data_files=str(tmp_path / "rows.jsonl"), cache_dir=str(tmp_path), split="train")
+    path = str(tmp_path / "rows.jsonl")
+    loaded = datasets.load_dataset("json", data_files=path, cache_dir=str(tmp_path), split="train")
 
     assert loaded.to_list() == [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert len(loaded) == count > 0
