@@ -485,6 +485,17 @@ def test_the_front_page_tells_what_the_run_is_and_how_far_it_is(night: Run, brow
     assert settings == {"seed": "7", "candidate": "average = world:average", "parameters.judge.temperature": "0.0"}
 
 
+def test_figures_of_the_embedded_world_are_shown_with_what_they_do_not_say(
+    night: Run, browse: Callable[..., Element]
+) -> None:
+    assert "nothing about how good a language model is" in browse("/").one("header").words
+
+
+def test_figures_of_other_models_come_without_that_caution(run: Run, browse: Callable[..., Element]) -> None:
+    run.begin(user="openai:a", judge="openai:b")
+    assert browse("/").one("header").every("p", class_="caution") == []
+
+
 def test_the_list_has_a_line_for_every_tree_and_links_those_with_something_to_see(
     night: Run, browse: Callable[..., Element]
 ) -> None:

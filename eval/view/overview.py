@@ -52,6 +52,12 @@ class RunFacts:
     """All judges of the run, the newest last."""
 
     @property
+    def of_the_world(self) -> bool:
+        """Some role is played by the embedded world, or was in a judging since."""
+        named = [*(value for _, value in self.brief), *(judge.text for judge in self.judges)]
+        return any("world:" in name for name in named)
+
+    @property
     def trees(self) -> int:
         """All trees of the run."""
         return self.planned + self.done + self.failed
