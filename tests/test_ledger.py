@@ -302,6 +302,28 @@ def test_a_reply_whose_caller_was_cancelled_is_kept(store: Store) -> None:
     assert calls_in(store.path) >= 1
 
 
+def test_a_reply_whose_caller_was_cancelled_in_the_queue_for_a_commit_is_kept_too(store: Store) -> None:
+    model = Model()
+
+    async def talk() -> None:
+        ledger = Ledger(store, concurrency=1)
+        with closing(sqlite3.connect(store.path, isolation_level=None)) as blocker:
+            blocker.execute("BEGIN IMMEDIATE")
+            places = [Place("t0", node, "user", 0) for node in ("first", "second")]
+            first, second = (asyncio.create_task(ledger.call(at, model, HELLO, WARM, 1)) for at in places)
+            await asyncio.sleep(0.1)
+            assert len(model.asked) == 2
+            second.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            blocker.execute("ROLLBACK")
+        await first
+        await ledger.call(places[1], model, HELLO, WARM, 1)
+        assert (ledger.fresh, ledger.replayed) == (2, 1)
+
+    asyncio.run(talk())
+
+
 def test_a_caller_cancelled_while_the_model_works_gives_its_slot_back(store: Store) -> None:
     async def forever(text: str) -> str:
         await asyncio.Event().wait()

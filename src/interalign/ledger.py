@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
@@ -28,7 +29,7 @@ class Ledger:
         self._store = store
         self._slots = asyncio.Semaphore(concurrency)
         self._uncommitted = asyncio.Semaphore(concurrency)
-        self._asking: dict[bytes, asyncio.Future[None]] = {}
+        self._asking: dict[bytes, _Question] = {}
         self.in_flight = 0
         """Calls being answered right now."""
         self.fresh = 0
@@ -66,19 +67,19 @@ class Ledger:
     async def _once(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> Call:
         """Replay, or ask; of those who want the same at the same time one asks and the others wait for its commit."""
         while (other := self._asking.get(blank.key)) is not None:
-            await asyncio.wait([other])
+            await asyncio.wait([other.finished])
         found = self._store.find_call(blank.key)
         if found is not None:
             self.replayed += 1
             return _usable(blank._replace(reply=found[0], error=found[1]))
-        self._asking[blank.key] = finished = asyncio.get_running_loop().create_future()
+        question = self._asking[blank.key] = _Question(asyncio.get_running_loop().create_future())
         try:
-            return _usable(await self._ask(blank, ask))
+            return _usable(await self._ask(blank, ask, question))
         finally:
-            del self._asking[blank.key]
-            finished.set_result(None)
+            if not question.queued:
+                self._settle(blank.key, question)
 
-    async def _ask(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> CallRow:
+    async def _ask(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]], question: "_Question") -> CallRow:
         """Make the call in a slot, then commit the reply. The slot is free while the commit is under way."""
         async with self._slots:
             self._store.refuse_if_stopped()  # before paying for a reply that could not be kept
@@ -92,16 +93,39 @@ class Ledger:
                 await self._uncommitted.acquire()
             except asyncio.CancelledError:
                 with suppress(StopError):
-                    self._store.submit_call(row).cancel()  # nobody waits, but the reply is paid for: it is kept
+                    self._queue(row, question).cancel()  # nobody waits, but the reply is paid for: it is kept
                 raise
-        try:
-            # Cancelling the waiter must not look like a commit, so the permit goes back when the writer says so.
-            saved = self._store.submit_call(row, self._uncommitted.release)
-        except StopError:
-            self._uncommitted.release()
-            raise
-        await saved
+        await self._queue(row, question, self._uncommitted.release)
         return row
+
+    def _queue(
+        self, row: CallRow, question: "_Question", release: Callable[[], None] = lambda: None
+    ) -> "asyncio.Future[None]":
+        """Hand the row to the writer. `release` and the next in line wait for its commit, not for the caller."""
+
+        def settled() -> None:
+            release()
+            self._settle(row.key, question)
+
+        question.queued = True
+        try:
+            return self._store.submit_call(row, settled)
+        except StopError:
+            settled()
+            raise
+
+    def _settle(self, key: bytes, question: "_Question") -> None:
+        del self._asking[key]
+        question.finished.set_result(None)
+
+
+@dataclass(slots=True)
+class _Question:
+    """A call on its way: others who want the same wait until it is `finished`."""
+
+    finished: asyncio.Future[None]
+    queued: bool = False
+    """The reply is with the writer, who finishes it."""
 
 
 async def _answered(blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> CallRow:
