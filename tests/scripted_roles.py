@@ -46,7 +46,11 @@ class Counted:
         request = request_hash(messages)
         _log(f"{self._role} {request}")
         await asyncio.sleep(int(request, 16) % 7 / 1000)  # uneven, so that calls overtake each other
-        return await self._model(messages, parameters, seed)
+        reply = await self._model(messages, parameters, seed)
+        if self._role not in ("user", "candidate"):
+            return reply
+        # No two messages are the same, so that a request tells by itself which call it is.
+        return reply.model_copy(update={"text": f"{reply.text} #{seed % 10**9}"})
 
 
 user, inducer = Counted("user", "user"), Counted("inducer", "inducer")

@@ -1,0 +1,176 @@
+"""Killed at any moment, a run goes on with the same command as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from calls_seen import calls_of, trees_of
+from scripted_roles import request_hash
+
+import interalign as ia
+
+CONCURRENCY = 4
+KILLS = 10
+SEATS = ("--user", "scripted_roles:user", "--inducer", "scripted_roles:inducer")
+SEATS = (*SEATS, "--candidate", "scripted_roles:candidate", "--judge", "scripted_roles:judge")
+SHAPES = {
+    "caterpillar, compared": ("--trees", "20", "--turns", "4"),
+    "beam, scored": ("--trees", "10", "--turns", "4", "--policy", "beam:2", "--judging", "score"),
+}
+
+
+class Runner:
+    """Commands in processes of their own, all in one folder, with a log of every model call that was begun."""
+
+    def __init__(self, server: subprocess.Popen[str], folder: Path) -> None:
+        folder.mkdir()
+        self._server = server
+        self._folder = folder
+        self.run = folder / "run.db"
+
+    def start(self, *words: str) -> int:
+        """Process id of the command."""
+        self._server.stdin.write(json.dumps([str(self._folder), *words]) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+    def end(self) -> int:
+        """How the command ended: its exit code, or minus the signal's number."""
+        return int(self._server.stdout.readline())
+
+    def begun(self) -> list[str]:
+        """Calls that were begun so far, by all commands together, `ROLE HASH` each."""
+        log = self._folder / "log"
+        return log.read_text().split("\n")[:-1] if log.exists() else []
+
+    def messages(self) -> str:
+        """What the commands have said."""
+        return (self._folder / "messages").read_text()
+
+    def signal_after(self, calls: int, pause: float, number: signal.Signals, *words: str) -> int:
+        """Send the signal once so many calls were begun and `pause` seconds have passed; how the command ended."""
+        pid = self.start(*words)
+        waited = time.monotonic()
+        while len(self.begun()) < calls:
+            assert time.monotonic() - waited < 60, "the run does not get anywhere"
+            time.sleep(0.001)
+        time.sleep(pause)
+        os.kill(pid, number)
+        return self.end()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[subprocess.Popen[str]]:
+    """The process that forks a process for each command."""
+    tests = str(Path(__file__).parent)
+    path = os.pathsep.join([tests, os.environ["PYTHONPATH"]])
+    words = [sys.executable, f"{tests}/fork_server.py"]
+    environment = {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def runner(server: subprocess.Popen[str], tmp_path: Path) -> Callable[[str], Runner]:
+    """Makes a runner in a folder of the test's."""
+    return lambda name: Runner(server, tmp_path / name)
+
+
+def exports(run: Path) -> list[bytes]:
+    written = []
+    for name in ("sft", "dpo", "messages"):
+        ia.export(run, run.with_suffix(f".{name}.jsonl"), format=name)
+        written.append(run.with_suffix(f".{name}.jsonl").read_bytes())
+    return written
+
+
+def committed(run: Path) -> set[str]:
+    """Calls whose reply is in the file, named as in the log."""
+    return {f"{call.role} {request_hash(call.messages)}" for call in calls_of(run)} if run.exists() else set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_after_ten_kills_the_exports_are_those_of_an_unbroken_run_and_no_committed_reply_was_asked_for_again(
+    shape, runner
+) -> None:
+    whole = runner("whole")
+    settings = ("simulate", "run.db", *shape, *SEATS, "--concurrency", str(CONCURRENCY))
+    whole.start(*settings)
+    assert whole.end() == 0
+    calls = whole.begun()
+    assert len(set(calls)) == len(calls) > 400
+
+    broken = runner("broken")
+    rng = random.Random(2026)
+    moments = sorted(rng.randrange(len(calls) - 20) for _ in range(KILLS - 2))
+    begun_before: list[str] = []
+    committed_before: set[str] = set()
+    for moment in (0, 0, *moments):  # the first two fall into the making of the file
+        pause = rng.uniform(0, 0.02)
+        assert broken.signal_after(moment, pause, signal.SIGKILL, *settings) == -signal.SIGKILL
+        begun, kept = broken.begun(), committed(broken.run)
+        assert committed_before <= kept
+        assert committed_before.isdisjoint(begun[len(begun_before) :])
+        # What the kill has cost: begun, perhaps paid for, and not kept.
+        assert len(set(begun) - kept) <= 2 * CONCURRENCY
+        begun_before, committed_before = begun, kept
+
+    broken.start(*settings)
+    assert broken.end() == 0
+    assert committed_before.isdisjoint(broken.begun()[len(begun_before) :])
+    assert set(broken.begun()) == set(calls)
+    assert len(broken.begun()) - len(calls) <= KILLS * 2 * CONCURRENCY
+    assert exports(broken.run) == exports(whole.run)
+    assert trees_of(broken.run) == trees_of(whole.run)
+
+
+def test_an_interrupt_ends_with_exit_code_3_and_one_line_and_the_same_command_goes_on(runner) -> None:
+    stopped = runner("interrupted")
+    settings = ("simulate", "run.db", "--trees", "12", "--turns", "4", *SEATS, "--concurrency", str(CONCURRENCY))
+    assert stopped.signal_after(100, 0.0, signal.SIGINT, *settings) == 3
+    assert (
+        stopped.messages()
+        == "interalign: interrupted; what was finished is kept, run the same command again to go on\n"
+    )
+    kept = committed(stopped.run)
+    assert len(kept) >= 100 - 2 * CONCURRENCY
+    begun = len(stopped.begun())
+    stopped.start(*settings)
+    assert stopped.end() == 0
+    assert kept.isdisjoint(stopped.begun()[begun:])
+    whole = runner("whole")
+    whole.start(*settings)
+    assert whole.end() == 0
+    assert exports(stopped.run) == exports(whole.run)
+
+
+def test_the_installed_command_killed_and_run_again_comes_out_the_same(tmp_path: Path, command, runner) -> None:
+    """Once with the real command from its very start, not a fork of something that is already warm."""
+    log = tmp_path / "log"
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+    env = {"CALL_LOG": str(log), "PYTHONPATH": path}
+    words = ["simulate", "run.db", "--trees", "8", "--turns", "3", *SEATS]
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("interalign"), *words], cwd=tmp_path, env={**os.environ, **env}
+    )
+    while not log.exists() or log.read_text().count("\n") < 40:
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    ended = command(*words, env=env)
+    assert ended.code == 0
+    assert ended.err.startswith("8 of 8 trees done in run.db; ")
+    whole = runner("whole")
+    whole.start(*words)
+    assert whole.end() == 0
+    assert exports(tmp_path / "run.db") == exports(whole.run)
