@@ -20,7 +20,8 @@ ROOMS = ("src/interalign", "agents", "graphs", "training", "eval")
 HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "langgraph", "langchain", "matplotlib", "uvicorn")
 SQL = re.compile(r"\b(SELECT\b.+\bFROM|INSERT (OR \w+ )?INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w+)\b")
 SQL_ROOMS = {
-    f"src/interalign/{name}.py" for name in ("store", "ledger", "migrations", "calls", "texts", "writer", "runfile")
+    f"src/interalign/{name}.py"
+    for name in ("store", "ledger", "migrations", "calls", "judged", "texts", "writer", "runfile")
 }
 PRINTING = {"src/interalign/cli.py", "eval/report.py"}
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,11 +16,12 @@ from pydantic import JsonValue
 from interalign import calls, runfile
 from interalign.calls import CallRow, CallWriter, Usage
 from interalign.errors import ConfigError
+from interalign.judged import TreeWriter, read_judged
 from interalign.lock import Lock
 from interalign.models.base import Reply
 from interalign.personas import Persona
-from interalign.texts import TextWriter, decode_json, decode_text, encode_json, encode_text, read_text
-from interalign.tree import Annotation, Frozen, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
+from interalign.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
+from interalign.tree import Annotation, Frozen, JudgedTree, Message, Node, Score, Verdict
 from interalign.writer import Work, Writer
 
 __all__ = ["RunRecord", "Store", "TreeRecord", "Usage"]
@@ -209,10 +209,10 @@ class Store:
         writes = self._writes
 
         def work(db: sqlite3.Connection) -> None:
-            saving = _Saving(db, writes.texts, tree)
-            saving.nodes(nodes)
-            saving.judgement(verdicts, scores)
-            saving.annotations(annotations)
+            writing = TreeWriter(db, writes.texts, tree)
+            writing.nodes(nodes)
+            writing.judgement(verdicts, scores)
+            writing.annotations(annotations)
 
         await writes.writer.submit(work)
 
@@ -221,7 +221,7 @@ class Store:
         writes = self._writes
 
         def work(db: sqlite3.Connection) -> None:
-            _Saving(db, writes.texts, tree).judgement(verdicts, scores)
+            TreeWriter(db, writes.texts, tree).judgement(verdicts, scores)
             writes.texts.forget(tree)
 
         await writes.writer.submit(work)
@@ -267,8 +267,8 @@ class Store:
 
     def judged_tree(self, tree: str) -> JudgedTree | None:
         """The tree with all that was said about it; None while it has no node."""
-        row = self._one(f"SELECT number, {_TREE} FROM trees WHERE id = ?", encode_text(tree))
-        return None if row is None else self._judged(row[0], _tree_record(row[1:]))
+        row = self._one("SELECT number FROM trees WHERE id = ?", encode_text(tree))
+        return None if row is None else self._judged(row[0])
 
     def judged_trees(self, status: str | None = "done") -> Iterator[JudgedTree]:
         """The trees with this status (None: all that have a node), by index, one at a time in memory."""
@@ -276,9 +276,7 @@ class Store:
             "SELECT number FROM trees WHERE ?1 IS NULL OR status = ?1 ORDER BY position, number", status
         )
         for (number,) in numbers:
-            row = self._one(f"SELECT {_TREE} FROM trees WHERE number = ?", number)
-            assert row is not None
-            judged = self._judged(number, _tree_record(row))
+            judged = self._judged(number)
             if judged is not None:
                 yield judged
 
@@ -311,10 +309,10 @@ class Store:
 
     # Within ---------------------------------------------------------------------------------------
 
-    def _judged(self, number: int, record: TreeRecord) -> JudgedTree | None:
+    def _judged(self, number: int) -> JudgedTree | None:
         run = self.run
-        with self._reading() as db, _one_moment(db):
-            return _read_judged(db, number, record, "" if run is None else run.name)
+        with self._reading() as db:
+            return read_judged(db, number, "" if run is None else run.name)
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         with self._reading() as db:
@@ -361,66 +359,6 @@ class _Writing:
         self.calls.forget()
 
 
-class _Saving:
-    """Saving what belongs to one planned tree, inside a transaction of the writer."""
-
-    def __init__(self, db: sqlite3.Connection, texts: TextWriter, tree: str) -> None:
-        row = db.execute("SELECT number FROM trees WHERE id = ?", (tree,)).fetchone()
-        if row is None:
-            raise KeyError(f"tree {tree!r} was never planned")
-        self._db = db
-        self._texts = texts.of(tree)
-        self._number: int = row[0]
-
-    def nodes(self, nodes: Sequence[Node]) -> None:
-        self._db.executemany(
-            "INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (self._number, n.id, n.parent, n.turn, n.role, self._id(n.text), encode_text(n.by), n.call)
-                for n in nodes
-            ],
-        )
-
-    def judgement(self, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
-        self._db.executemany(
-            "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)",
-            [
-                (self._number, self._judge(v.judge), v.a, v.b, encode_json([self._order(o) for o in v.orders]))
-                for v in verdicts
-            ],
-        )
-        self._db.executemany(
-            "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)",
-            [(self._number, self._judge(s.judge), s.node, encode_json(self._ids(s.replies)), s.value) for s in scores],
-        )
-
-    def annotations(self, annotations: Sequence[Annotation]) -> None:
-        self._db.executemany(
-            "INSERT INTO annotations (tree, node, name, by, value) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (tree, node, name, by) DO UPDATE SET value = excluded.value",
-            [(self._number, a.node, encode_text(a.name), encode_text(a.by), self._value(a.value)) for a in annotations],
-        )
-
-    def _judge(self, name: str) -> int:
-        stored = encode_text(name)
-        self._db.execute("INSERT OR IGNORE INTO judges (name) VALUES (?)", (stored,))
-        found: int = self._db.execute("SELECT id FROM judges WHERE name = ?", (stored,)).fetchone()[0]
-        return found
-
-    def _order(self, order: Presentation) -> list[JsonValue]:
-        return [order.first, order.second, [*self._ids(order.replies)], order.said]
-
-    def _value(self, value: JsonValue) -> int | str | bytes:
-        """A plain text is most likely a reply, such as the inducer's notes: its id. Anything else: JSON."""
-        return self._id(value) if isinstance(value, str) else encode_json(value)
-
-    def _ids(self, texts: Sequence[str]) -> list[int]:
-        return [self._id(text) for text in texts]
-
-    def _id(self, text: str) -> int:
-        return self._texts.id_of(text)
-
-
 _TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'
 
 _FORGET_THE_RUN = tuple(
@@ -441,92 +379,6 @@ def _tree_record(row: Sequence[Any]) -> TreeRecord:
         reason=None if reason is None else decode_text(reason),
         attempts=attempts,
     )
-
-
-@contextmanager
-def _one_moment(db: sqlite3.Connection) -> Iterator[None]:
-    """All that is read within is of one moment: a turn that is committed meanwhile is there whole or not at all."""
-    db.execute("BEGIN")
-    try:
-        yield
-    finally:
-        db.execute("COMMIT")
-
-
-def _read_judged(db: sqlite3.Connection, number: int, record: TreeRecord, run: str) -> JudgedTree | None:
-    nodes = _read_nodes(db, number)
-    if not nodes:
-        return None
-    rank = {node.id: place for place, node in enumerate(nodes)}
-    return JudgedTree(
-        tree=Tree(id=record.id, run=run, persona=record.persona, seed=record.seed, nodes=nodes),
-        verdicts=_read_verdicts(db, number, rank),
-        scores=_read_scores(db, number, rank),
-        annotations=_read_annotations(db, number, rank),
-    )
-
-
-def _read_nodes(db: sqlite3.Connection, number: int) -> tuple[Node, ...]:
-    rows = db.execute("SELECT id, parent, turn, role, text, by, call FROM nodes WHERE tree = ?", (number,)).fetchall()
-    nodes = [
-        Node(id=node, parent=parent, turn=turn, role=role, text=read_text(db, text), by=decode_text(by), call=call)
-        for node, parent, turn, role, text, by, call in rows
-    ]
-    return tuple(sorted(nodes, key=_place_in_tree))
-
-
-def _place_in_tree(node: Node) -> tuple[int, bool, list[str | int]]:
-    """Turn by turn, the user first, then by the numbers of the path: the same however the tree grew."""
-    parts = re.split(r"(\d+)", node.id)
-    return node.turn, node.role == "assistant", [int(part) if part.isdecimal() else part for part in parts]
-
-
-def _read_verdicts(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Verdict, ...]:
-    rows = db.execute(
-        "SELECT judges.id, name, a, b, orders FROM verdicts JOIN judges ON judges.id = judge WHERE tree = ?", (number,)
-    ).fetchall()
-    rows.sort(key=lambda row: (row[0], rank[row[2]], rank[row[3]]))
-    return tuple(
-        Verdict(
-            judge=decode_text(judge), a=a, b=b, orders=tuple(_presentation(db, order) for order in decode_json(orders))
-        )
-        for _, judge, a, b, orders in rows
-    )
-
-
-def _presentation(db: sqlite3.Connection, stored: Sequence[Any]) -> Presentation:
-    first, second, replies, said = stored
-    return Presentation(first=first, second=second, replies=tuple(read_text(db, reply) for reply in replies), said=said)
-
-
-def _read_scores(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Score, ...]:
-    rows = db.execute(
-        "SELECT judges.id, name, node, replies, value FROM scores JOIN judges ON judges.id = judge WHERE tree = ?",
-        (number,),
-    ).fetchall()
-    rows.sort(key=lambda row: (row[0], rank[row[2]]))
-    return tuple(
-        Score(
-            judge=decode_text(judge),
-            node=node,
-            replies=tuple(read_text(db, reply) for reply in decode_json(replies)),
-            value=value,
-        )
-        for _, judge, node, replies, value in rows
-    )
-
-
-def _read_annotations(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Annotation, ...]:
-    rows = db.execute("SELECT node, name, by, value FROM annotations WHERE tree = ? ORDER BY id", (number,)).fetchall()
-    rows.sort(key=lambda row: rank[row[0]])
-    return tuple(
-        Annotation(node=node, name=decode_text(name), by=decode_text(by), value=_read_value(db, value))
-        for node, name, by, value in rows
-    )
-
-
-def _read_value(db: sqlite3.Connection, stored: int | str | bytes) -> JsonValue:
-    return read_text(db, stored) if isinstance(stored, int) else decode_json(stored)
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,164 @@
+"""Judged trees as they lie in the file: nodes, verdicts, scores, annotations, with every text once."""
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import JsonValue
+
+from interalign.texts import TextWriter, decode_json, decode_text, encode_json, encode_text, read_text
+from interalign.tree import Annotation, JudgedTree, Node, Presentation, Score, Tree, Verdict
+
+
+class TreeWriter:
+    """Inserts what belongs to one planned tree (KeyError if it was never planned). Lives in the writer's thread."""
+
+    def __init__(self, db: sqlite3.Connection, texts: TextWriter, tree: str) -> None:
+        row = db.execute("SELECT number FROM trees WHERE id = ?", (tree,)).fetchone()
+        if row is None:
+            raise KeyError(f"tree {tree!r} was never planned")
+        self._db = db
+        self._texts = texts.of(tree)
+        self._number: int = row[0]
+
+    def nodes(self, nodes: Sequence[Node]) -> None:
+        """Add these; one that is there already stays as it is."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (self._number, n.id, n.parent, n.turn, n.role, self._id(n.text), encode_text(n.by), n.call)
+                for n in nodes
+            ],
+        )
+
+    def judgement(self, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
+        """Add these; what the same judge said before about the same nodes is replaced."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)",
+            [
+                (self._number, self._judge(v.judge), v.a, v.b, encode_json([self._order(o) for o in v.orders]))
+                for v in verdicts
+            ],
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)",
+            [(self._number, self._judge(s.judge), s.node, encode_json(self._ids(s.replies)), s.value) for s in scores],
+        )
+
+    def annotations(self, annotations: Sequence[Annotation]) -> None:
+        """Add these; an older one by the same hand, of the same name, on the same node is replaced."""
+        self._db.executemany(
+            "INSERT INTO annotations (tree, node, name, by, value) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (tree, node, name, by) DO UPDATE SET value = excluded.value",
+            [(self._number, a.node, encode_text(a.name), encode_text(a.by), self._value(a.value)) for a in annotations],
+        )
+
+    def _judge(self, name: str) -> int:
+        stored = encode_text(name)
+        self._db.execute("INSERT OR IGNORE INTO judges (name) VALUES (?)", (stored,))
+        found: int = self._db.execute("SELECT id FROM judges WHERE name = ?", (stored,)).fetchone()[0]
+        return found
+
+    def _order(self, order: Presentation) -> list[JsonValue]:
+        return [order.first, order.second, [*self._ids(order.replies)], order.said]
+
+    def _value(self, value: JsonValue) -> int | str | bytes:
+        """A plain text is most likely a reply, such as the inducer's notes: its id. Anything else: JSON."""
+        return self._id(value) if isinstance(value, str) else encode_json(value)
+
+    def _ids(self, texts: Sequence[str]) -> list[int]:
+        return [self._id(text) for text in texts]
+
+    def _id(self, text: str) -> int:
+        return self._texts.id_of(text)
+
+
+def read_judged(db: sqlite3.Connection, number: int, run: str) -> JudgedTree | None:
+    """The tree with this number and all that was said about it, as of one moment; None while it has no node."""
+    with _one_moment(db):
+        nodes = _read_nodes(db, number)
+        if not nodes:
+            return None
+        tree, persona, seed = db.execute("SELECT id, persona, seed FROM trees WHERE number = ?", (number,)).fetchone()
+        rank = {node.id: place for place, node in enumerate(nodes)}
+        return JudgedTree(
+            tree=Tree(id=tree, run=run, persona=persona, seed=seed, nodes=nodes),
+            verdicts=_read_verdicts(db, number, rank),
+            scores=_read_scores(db, number, rank),
+            annotations=_read_annotations(db, number, rank),
+        )
+
+
+@contextmanager
+def _one_moment(db: sqlite3.Connection) -> Iterator[None]:
+    """All that is read within is of one moment: a turn that is committed meanwhile is there whole or not at all."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("COMMIT")
+
+
+def _read_nodes(db: sqlite3.Connection, number: int) -> tuple[Node, ...]:
+    rows = db.execute("SELECT id, parent, turn, role, text, by, call FROM nodes WHERE tree = ?", (number,)).fetchall()
+    nodes = [
+        Node(id=node, parent=parent, turn=turn, role=role, text=read_text(db, text), by=decode_text(by), call=call)
+        for node, parent, turn, role, text, by, call in rows
+    ]
+    return tuple(sorted(nodes, key=_place_in_tree))
+
+
+def _place_in_tree(node: Node) -> tuple[int, bool, list[str | int]]:
+    """Turn by turn, the user first, then by the numbers of the path: the same however the tree grew."""
+    parts = re.split(r"(\d+)", node.id)
+    return node.turn, node.role == "assistant", [int(part) if part.isdecimal() else part for part in parts]
+
+
+def _read_verdicts(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Verdict, ...]:
+    rows = db.execute(
+        "SELECT judges.id, name, a, b, orders FROM verdicts JOIN judges ON judges.id = judge WHERE tree = ?", (number,)
+    ).fetchall()
+    rows.sort(key=lambda row: (row[0], rank.get(row[2], -1), rank.get(row[3], -1)))
+    return tuple(
+        Verdict(
+            judge=decode_text(judge), a=a, b=b, orders=tuple(_presentation(db, order) for order in decode_json(orders))
+        )
+        for _, judge, a, b, orders in rows
+    )
+
+
+def _presentation(db: sqlite3.Connection, stored: Sequence[Any]) -> Presentation:
+    first, second, replies, said = stored
+    return Presentation(first=first, second=second, replies=tuple(read_text(db, reply) for reply in replies), said=said)
+
+
+def _read_scores(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Score, ...]:
+    rows = db.execute(
+        "SELECT judges.id, name, node, replies, value FROM scores JOIN judges ON judges.id = judge WHERE tree = ?",
+        (number,),
+    ).fetchall()
+    rows.sort(key=lambda row: (row[0], rank.get(row[2], -1)))
+    return tuple(
+        Score(
+            judge=decode_text(judge),
+            node=node,
+            replies=tuple(read_text(db, reply) for reply in decode_json(replies)),
+            value=value,
+        )
+        for _, judge, node, replies, value in rows
+    )
+
+
+def _read_annotations(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Annotation, ...]:
+    rows = db.execute("SELECT node, name, by, value FROM annotations WHERE tree = ? ORDER BY id", (number,)).fetchall()
+    rows.sort(key=lambda row: rank.get(row[0], -1))
+    return tuple(
+        Annotation(node=node, name=decode_text(name), by=decode_text(by), value=_read_value(db, value))
+        for node, name, by, value in rows
+    )
+
+
+def _read_value(db: sqlite3.Connection, stored: int | str | bytes) -> JsonValue:
+    return read_text(db, stored) if isinstance(stored, int) else decode_json(stored)
