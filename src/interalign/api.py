@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -42,8 +43,9 @@ def simulate(
 
     chosen = build(SimulationSettings, _merged(config, settings))
     personas = load_personas(chosen.personas, split="train", n=chosen.trees, seed=chosen.seed)
-    target = _forked(Path(run), fork)
-    return run_async(run_simulation(target, chosen, personas, runtime or Runtime(), progress))
+    source, target = (Path(run), fork) if fork else (None, Path(run))
+    work = run_simulation(target, chosen, personas, runtime or Runtime(), progress, fork_of=source)
+    return run_async(work)
 
 
 def evaluate(
@@ -62,9 +64,10 @@ def evaluate(
     from interalign.runs import run_evaluation
 
     chosen = build(EvaluationSettings, _merged(config, settings))
-    cases = load_personas(chosen.cases, split="heldout", n=chosen.limit or 100, seed=chosen.seed)[: chosen.limit]
-    target = _forked(Path(run), fork)
-    return run_async(run_evaluation(target, chosen, cases, runtime or Runtime(), progress))
+    cases = load_personas(chosen.cases, split="heldout", n=chosen.limit or 100, seed=chosen.seed)
+    source, target = (Path(run), fork) if fork else (None, Path(run))
+    work = run_evaluation(target, chosen, cases, runtime or Runtime(), progress, fork_of=source)
+    return run_async(work)
 
 
 def judge(
@@ -200,7 +203,12 @@ def train(
     method: Literal["pairs", "tree"] = "pairs",
     lora: bool = False,
 ) -> "TrainResult":
-    """Fine-tune `model` on exported rows with TRL and save it in the folder `out`; resumes from its checkpoints."""
+    """Fine-tune `model` on exported rows with TRL and save it in the folder `out`; resumes from its checkpoints.
+
+    `config` is a YAML file of TRL's own settings, or a mapping of them. Raises ConfigError for settings that cannot
+    work and DataError, naming the row, for data that would be dropped or mislearnt.
+    """
+    _need_training_extra()
     if stage == "sft":
         from interalign.training.sft import train_sft
 
@@ -210,6 +218,12 @@ def train(
     from interalign.training.dpo import train_dpo
 
     return train_dpo(model, Path(data), Path(out), config=config, method=method, lora=lora)
+
+
+def _need_training_extra() -> None:
+    missing = [name for name in ("torch", "transformers", "trl", "peft", "datasets") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"training needs {', '.join(missing)}; pip install 'interalign[train]'")
 
 
 def roles() -> list[tuple[str, str]]:
@@ -281,15 +295,6 @@ def graph(name: str) -> str:
 
 def _merged(config: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
     return {**(read_yaml(config) if config else {}), **settings}
-
-
-def _forked(run: Path, fork: Path | None) -> Path:
-    from interalign.store import Store
-
-    if fork is None:
-        return run
-    Store.fork(run, fork)
-    return fork
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -487,6 +487,22 @@ def _errors_as_exit_codes(debug: bool) -> Iterator[None]:
         raise typer.Exit(3) from None
 
 
+# Typer brings Click along under a name of its own since 0.26, and shows only its subclasses.
+_UsageError: Any = typer.BadParameter.__base__
+
+
 def main() -> None:
     """Entry point of the `interalign` command."""
-    app()
+    sys.path.append(str(Path.cwd()))  # so that a plug-in, module:attribute, may lie in the folder one works in
+    try:
+        sys.exit(app(standalone_mode=False))
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            command = error.ctx.command_path if error.ctx else "interalign"
+            _say(f"interalign: {error.format_message()} (see {command} --help)")
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        _say("interalign: aborted")
+        sys.exit(3)

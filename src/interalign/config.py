@@ -145,6 +145,8 @@ def build(kind: type[S], given: Mapping[str, object]) -> S:
         first = error.errors()[0]
         option = ".".join(str(part) for part in first["loc"])
         reason = str(first["msg"]).removeprefix("Value error, ")
+        if first["type"] == "missing":
+            reason = f"must be given; use --{option}"
         if first["type"] == "extra_forbidden":
             reason = f"no such setting; there are {', '.join(kind.model_fields)}"
         raise ConfigError(f"{option + ': ' if option else ''}{reason}") from None

@@ -1,7 +1,8 @@
 """Carrying out a run: plan its trees, grow the unfinished ones, say what came of it."""
 
+import hashlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from interalign.graphs.turn import Conversation, Turn
 from interalign.ledger import Ledger
 from interalign.models.base import ChatModel
 from interalign.models.resolve import resolve_model
-from interalign.personas import Persona
+from interalign.personas import Persona, dump_personas
 from interalign.store import RunRecord, Store, TreeRecord
 from interalign.tree import Frozen
 
@@ -44,32 +45,53 @@ Progress = Callable[[RunSummary], None]
 
 
 async def run_simulation(
-    path: Path, settings: SimulationSettings, personas: Sequence[Persona], runtime: Runtime, progress: Progress | None
+    path: Path,
+    settings: SimulationSettings,
+    personas: Sequence[Persona],
+    runtime: Runtime,
+    progress: Progress | None = None,
+    *,
+    fork_of: Path | None = None,
 ) -> RunSummary:
     """Grow the trees of a simulation that are not done yet. Tree i is about persona i modulo their number."""
     chosen = [personas[index % len(personas)] for index in range(settings.trees)]
-    async with _desk(path, runtime) as desk:
+    async with _desk(path, runtime, fork_of) as desk:
         seats = simulation_seats(settings, desk.ledger, desk.resolve)
         plan = [
             TreeRecord(id=f"t{index:05}", index=index, persona=persona.id, seed=settings.seed)
             for index, persona in enumerate(chosen)
         ]
-        desk.begin(settings, "simulation", chosen, plan)
+        desk.begin(settings, "simulation", {"personas": _source(settings.personas, personas)}, chosen, plan)
         growth = Growth(seats=seats, policy=branching_policy(settings.policy), save=_saver(desk.store))
         return await _grow(desk, {None: growth}, settings.turns, progress)
 
 
 async def run_evaluation(
-    path: Path, settings: EvaluationSettings, cases: Sequence[Persona], runtime: Runtime, progress: Progress | None
+    path: Path,
+    settings: EvaluationSettings,
+    cases: Sequence[Persona],
+    runtime: Runtime,
+    progress: Progress | None = None,
+    *,
+    fork_of: Path | None = None,
 ) -> RunSummary:
     """Let every candidate talk to every case, one scored path each; what is done already is not done again."""
-    async with _desk(path, runtime) as desk:
+    async with _desk(path, runtime, fork_of) as desk:
         seats = all_evaluation_seats(settings, desk.ledger, desk.resolve)
-        desk.begin(settings, "evaluation", cases, list(_evaluation_plan(settings, cases)))
+        met = cases[: settings.limit]
+        source = {"cases": _source(settings.cases, cases)}
+        desk.begin(settings, "evaluation", source, met, list(_evaluation_plan(settings, met)))
         growths: dict[str | None, Growth] = {
             name: Growth(seats=seated, policy=caterpillar, save=_saver(desk.store)) for name, seated in seats.items()
         }
         return await _grow(desk, growths, settings.turns, progress)
+
+
+def _source(given: str, personas: Sequence[Persona]) -> str:
+    """`world`, or what is in the file: a file may move, but another persona in it is another run."""
+    if given == "world":
+        return given
+    return f"sha256:{hashlib.sha256(''.join(dump_personas(personas)).encode()).hexdigest()[:16]}"
 
 
 def _evaluation_plan(settings: EvaluationSettings, cases: Sequence[Persona]) -> Iterator[TreeRecord]:
@@ -139,12 +161,16 @@ class _Desk:
         self,
         settings: RunSettings,
         kind: Literal["simulation", "evaluation"],
+        source: Mapping[str, str],
         personas: Sequence[Persona],
         plan: Sequence[TreeRecord],
     ) -> None:
-        """Put the run on record, or make sure that it is the same one; then what is planned."""
+        """Put the run on record, or make sure that it is the same one; then what is planned.
+
+        `source` says in the run's identity where the personas come from.
+        """
         _check_personas(personas, settings)
-        identity = identity_of(settings, prompts=dict(prompt_versions()))
+        identity = {**identity_of(settings, prompts=dict(prompt_versions())), **source}
         self.store.begin_run(self.path.stem, kind, identity, __version__)
         self.store.add_personas(personas)
         self.store.plan_trees(plan)
@@ -178,17 +204,31 @@ class _Desk:
 
 
 @asynccontextmanager
-async def _desk(path: Path, runtime: Runtime) -> AsyncIterator[_Desk]:
-    with Store.create_or_open(path) as store:
-        desk = _Desk(path, store, Ledger(store, concurrency=runtime.concurrency), runtime)
-        try:
-            yield desk
-        finally:
-            for model in desk.models.values():
-                close = getattr(model, "close", None)
-                closing = close() if close else None
-                if inspect.isawaitable(closing):
-                    await closing
+async def _desk(path: Path, runtime: Runtime, fork_of: Path | None = None) -> AsyncIterator[_Desk]:
+    """The run file, open, with its ledger. A file that is made here goes again if no run was begun in it."""
+    is_new = not path.exists()  # noqa: ASYNC240  (a look at the disk before anything runs)
+    if fork_of is not None:
+        Store.fork(fork_of, path)
+    begun = False
+    try:
+        with Store.create_or_open(path) as store:
+            desk = _Desk(path, store, Ledger(store, concurrency=runtime.concurrency), runtime)
+            try:
+                yield desk
+            finally:
+                await _close(desk.models.values())
+                begun = store.run is not None
+    finally:
+        if is_new and not begun:
+            path.unlink(missing_ok=True)  # noqa: ASYNC240
+
+
+async def _close(models: Iterable[ChatModel]) -> None:
+    for model in models:
+        close = getattr(model, "close", None)
+        closing = close() if close else None
+        if inspect.isawaitable(closing):
+            await closing
 
 
 def _saver(store: Store) -> Callable[[str, Turn], Awaitable[None]]:
