@@ -49,6 +49,9 @@ class OpenAIModel(LangChainModel):
             return FailedTreeError(f"{self._server} did not answer within the deadline; raise --deadline")
         if isinstance(error, openai.APIConnectionError):
             return StopError(f"{self._server} cannot be reached; start the server or mend --base-url, then run again")
+        if isinstance(error, openai.APIStatusError):
+            said = " ".join(_without_key(error.response.text).split())[:200]
+            return FailedTreeError(f"{self._server} refused a request to {self.name} ({error.status_code}): {said}")
         return super().translate(error)
 
 
@@ -64,3 +67,8 @@ def _key(server: str) -> str:
     if "api.openai.com" in server:
         raise ConfigError("no key for api.openai.com: set OPENAI_API_KEY, or name your own server with --base-url")
     return "none"  # Servers of one's own often want no key, but the client wants a value.
+
+
+def _without_key(text: str) -> str:
+    key = os.environ.get("OPENAI_API_KEY")
+    return text.replace(key, "(key)") if key else text
