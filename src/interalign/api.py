@@ -3,12 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from interalign.config import EvaluationSettings, Runtime, SimulationSettings, build, read_yaml
 from interalign.errors import ConfigError
+from interalign.models.resolve import importable
 from interalign.personas import Persona, by_profile, dump_personas, parse_personas
 from interalign.seeds import addressed_rng
 
@@ -221,7 +221,7 @@ def train(
 
 
 def _need_training_extra() -> None:
-    missing = [name for name in ("torch", "transformers", "trl", "peft", "datasets") if find_spec(name) is None]
+    missing = [name for name in ("torch", "transformers", "trl", "peft", "datasets") if not importable(name)]
     if missing:
         raise ConfigError(f"training needs {', '.join(missing)}; pip install 'interalign[train]'")
 

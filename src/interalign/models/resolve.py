@@ -18,12 +18,13 @@ def is_model_name(spec: str) -> bool:
     provider, colon, name = spec.partition(":")
     if not colon or not name:
         return False
-    if provider in _OWN or _importable(f"langchain_{provider.replace('-', '_')}"):
+    if provider in _OWN or importable(f"langchain_{provider.replace('-', '_')}"):
         return True
-    return not (all(part.isidentifier() for part in name.split(".")) and _importable(provider))
+    return not (all(part.isidentifier() for part in name.split(".")) and importable(provider))
 
 
-def _importable(module: str) -> bool:
+def importable(module: str) -> bool:
+    """Whether a top-level module is installed; nothing is imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
