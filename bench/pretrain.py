@@ -144,7 +144,7 @@ def dpo_round(
     reference, _ = loaded(folder)
     by_tree = [tree for turns in found if (tree := tree_pairs(tokenizer, turns))]
     addressed_rng("dpo", seed).shuffle(by_tree)
-    batches = [sum(by_tree[i : i + trees], []) for i in range(0, len(by_tree), trees)]
+    batches = [[pair for tree in by_tree[i : i + trees] for pair in tree] for i in range(0, len(by_tree), trees)]
 
     def loss(model, batch):
         flat = [side for pair in batch for side in pair]

@@ -26,7 +26,7 @@ CHAT_TEMPLATE: Final = (
     "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 """The end of turn belongs to the generation block: a model that is never taught to stop never does."""
-_TOKEN: Final = r" ?[^ .,!?\n]+|[.,!?]|[ \n]"
+_SPLIT: Final = r" ?[^ .,!?\n]+|[.,!?]|[ \n]"
 """As the world's `tokenize` splits a text (a test compares them on every sentence of the world)."""
 
 _BUCKET: Final = 512
@@ -55,7 +55,7 @@ class BaseRecipe(Frozen):
     good: float = Field(default=0.4, ge=0, le=1)
     turns: int = 10
     batch_tokens: int = 1024
-    """Tokens of one optimiser step, padding included. Four times as many learn a quarter as much from the same talks."""
+    """Tokens of one optimiser step, padding included. Many small steps read better than few large ones."""
     lr: float = 2.5e-3
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises; then it falls along a cosine to a twentieth."""
@@ -122,13 +122,13 @@ def _save(out: Path, model: Any, tokenizer: Any, card: BaseCard) -> None:
 
 
 def world_tokenizer(positions: int = 1024) -> Any:
-    """A word-level tokenizer (PreTrainedTokenizerFast) over the world's vocabulary; what it decodes is the text again."""
+    """A word-level PreTrainedTokenizerFast over the world's vocabulary; what it decodes is the text again."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     ids = {token: place for place, token in enumerate(dict.fromkeys((*SPECIALS, *vocabulary())))}
     words = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
-    words.pre_tokenizer = pre_tokenizers.Split(Regex(_TOKEN), "isolated")
+    words.pre_tokenizer = pre_tokenizers.Split(Regex(_SPLIT), "isolated")
     words.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=words,
