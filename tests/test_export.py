@@ -1,5 +1,6 @@
 import json
 import random
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -235,3 +236,14 @@ def test_every_format_loads_with_datasets(fmt, tmp_path):
 
     assert loaded.to_list() == [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert len(loaded) == count > 0
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_the_documented_row_of_a_format_is_one_that_export_writes(fmt):
+    page = (Path(__file__).parent.parent / "docs" / "data-format.md").read_text(encoding="utf-8")
+    section = page.partition(f"### {fmt}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
+    shown = json.loads(section.partition("```json\n")[2].partition("```")[0])
+
+    written = list(rows([two_turns()], fmt))
+    assert shown in written
+    assert list(shown) == list(written[0])

@@ -6,7 +6,7 @@ from judged_trees import user as user_node
 from tiny import tiny_model
 from training_runs import assistant, dpo_rows, sft_rows, trainer_for, user, weights, write
 
-from interalign.errors import DataError
+from interalign.errors import ConfigError, DataError
 from interalign.training.dpo import DPO, train_dpo
 from interalign.training.export import rows, write_jsonl
 from interalign.training.quiet import quiet_libraries
@@ -135,6 +135,14 @@ def test_max_length_may_be_raised_and_the_row_is_then_learnt_whole(base, tmp_pat
     assert learnt(trainer)[1] == (f"<|user|>{'x' * 600}<|end|><|assistant|>b<|end|>", "b<|end|>")
 
 
+def test_a_row_longer_than_trls_own_1024_tokens_is_learnt_whole_by_a_model_made_for_it(tmp_path):
+    patient = tiny_model(tmp_path / "patient", positions=2048)
+    long = {"prompt": [user("x" * 1500)], "chosen": [assistant("a")], "rejected": [assistant("b")]}
+    trainer = trainer_for(DPO, "dpo", patient, write(tmp_path / "dpo.jsonl", long), tmp_path / "out")
+
+    assert learnt(trainer)[0] == (f"<|user|>{'x' * 1500}<|end|><|assistant|>a<|end|>", "a<|end|>")
+
+
 def test_a_killed_dpo_run_ends_as_an_unbroken_one(sft, data, tmp_path):
     config = {**QUICK, "max_steps": 6, "save_steps": 2}
     train_dpo(str(sft), data, tmp_path / "whole", config=config)
@@ -153,8 +161,14 @@ def test_a_killed_dpo_run_ends_as_an_unbroken_one(sft, data, tmp_path):
 
 
 def test_settings_that_trl_refuses_are_refused_in_one_line(base, data, tmp_path):
-    from interalign.errors import ConfigError
-
     with pytest.raises(ConfigError, match=r"^TRL refuses the settings: .*loss_weights") as refusal:
         train_dpo(str(base), data, tmp_path / "out", config={**QUICK, "loss_weights": [1, 2]})
     assert "\n" not in str(refusal.value)
+
+
+def test_a_run_that_trl_refused_can_be_begun_again_in_the_same_folder(base, data, tmp_path):
+    config = {**QUICK, "max_steps": 2}
+    with pytest.raises(ConfigError, match=r"^TRL refuses the run: .*sync_ref_model"):
+        train_dpo(str(base), data, tmp_path / "out", config={**config, "sync_ref_model": True}, lora=True)
+
+    assert train_dpo(str(base), data, tmp_path / "out", config=config).status == "trained"

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -120,3 +121,17 @@ def test_tree_packed_dpo_is_refused_until_it_exists(tmp_path):
         train_dpo("model", tmp_path / "dpo.jsonl", tmp_path / "out", method="tree")
     with pytest.raises(ConfigError, match="no DPO method 'forest'; use --method pairs"):
         train_dpo("model", tmp_path / "dpo.jsonl", tmp_path / "out", method="forest")
+
+
+@pytest.mark.train
+@pytest.mark.usefixtures("trl")
+def test_the_documented_settings_are_settings(tmp_path):
+    page = (Path(__file__).parent.parent / "docs" / "data-format.md").read_text(encoding="utf-8")
+    shown = tmp_path / "train.yaml"
+    shown.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+
+    settings = read_settings("sft", shown)
+
+    assert settings.trl["learning_rate"] == 1e-5
+    assert settings.trl["model_init_kwargs"] == {"dtype": "bfloat16"}
+    assert settings.lora == LoraSettings()

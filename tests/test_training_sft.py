@@ -159,6 +159,8 @@ def test_the_model_card_names_data_base_method_settings_versions_and_run(base, d
         "supervised fine-tuning (SFT), all weights",
         "| learning_rate | 0.01 |",
         "| seed | 7 |",
+        "| lr_scheduler_type | linear |",
+        "| freeze_embeddings | False |",
         f"trl {version('trl')}",
         "validates the pipeline only",
     ):
@@ -262,7 +264,7 @@ def test_another_model_data_or_setting_for_the_same_folder_is_refused(base, data
     other_data = write(tmp_path / "other.jsonl", *sft_rows(8))
     other_model = tiny_model(tmp_path / "other", seed=1)
 
-    with pytest.raises(ConfigError, match="was trained with other data; use the same again"):
+    with pytest.raises(ConfigError, match="was begun with other data; use the same again"):
         train_sft(str(base), other_data, out, config=config)
     with pytest.raises(ConfigError, match="other model and settings;"):
         train_sft(str(other_model), data, out, config={**config, "seed": 1})

@@ -73,4 +73,4 @@ def _settings(facts: CardFacts) -> list[str]:
 
 
 def _limits() -> list[str]:
-    return ["## Limits", "", WORLD_NOTE, LOSS_NOTE]
+    return ["## Limits", "", WORLD_NOTE, "", LOSS_NOTE]

@@ -83,8 +83,8 @@ class Recipe(NamedTuple):
 def fit(job: Job, recipe: Recipe) -> TrainResult:
     """Train as asked, or go on from the last checkpoint, or do nothing if the folder is finished.
 
-    Raises DataError for rows that cannot be learnt (named by line), ConfigError for
-    settings or a folder that do not fit.
+    Raises DataError for rows that cannot be learnt (named by line), ConfigError for settings or a folder that do not
+    fit.
     """
     began = time.monotonic()
     with quiet_libraries():
@@ -185,17 +185,22 @@ def _finished(out: Path, identity: Mapping[str, JsonValue]) -> Mapping[str, Any]
     """
     record = out / RECORD
     if not record.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and not _unused(out):
             raise ConfigError(f"{out} holds something else; name a new folder to train into")
         return None
     known = json.loads(record.read_text(encoding="utf-8"))
     changed = [key for key, value in identity.items() if known["identity"].get(key) != value]
     if changed:
         raise ConfigError(
-            f"{out} was trained with other {' and '.join(changed)}; use the same again to go on with it, "
+            f"{out} was begun with other {' and '.join(changed)}; use the same again to go on with it, "
             "or name a new folder"
         )
     return known["result"]  # type: ignore[no-any-return]
+
+
+def _unused(out: Path) -> bool:
+    """True for an empty folder, also where TRL made its own for checkpoints and then refused to start."""
+    return out.is_dir() and all(entry.name == "checkpoints" and not any(entry.iterdir()) for entry in out.iterdir())
 
 
 def _write_record(out: Path, identity: Mapping[str, JsonValue], result: Mapping[str, JsonValue] | None) -> None:
@@ -263,8 +268,8 @@ def _finish(job: Job, trainer: Any, tokenizer: Any, identity: Mapping[str, JsonV
 
 
 def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], result: TrainResult) -> CardFacts:
-    args = trainer.args
-    shown = {key: str(getattr(args, key)) for key in _SHOWN if hasattr(args, key)}
+    args, ours = trainer.args.to_dict(), job.settings.model_dump(exclude={"method", "trl", "lora"})
+    shown = {key: str(args[key]) for key in _SHOWN if key in args}
     return CardFacts(
         method=result.method,
         base_model=job.model,
@@ -273,7 +278,7 @@ def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], resul
         rows=result.rows,
         steps=result.steps,
         losses=(result.first_loss, result.last_loss),
-        hyperparameters={**shown, "freeze_embeddings": str(job.settings.freeze_embeddings)},
+        hyperparameters={**shown, **{key: str(value) for key, value in ours.items()}},
         lora=None if job.settings.lora is None else job.settings.lora.model_dump(),
         run_name=job.run_name,
     )
