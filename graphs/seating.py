@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from interalign.ledger import Ledger
-
 from interalign.agents.plugin import RecordedHook
 from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRole
 from interalign.agents.registry import Kind, Role, load_hook, seat_role
 from interalign.config import EvaluationSettings, HookPoint, RunSettings, SimulationSettings
 from interalign.graphs.evaluation import evaluation_seats
 from interalign.graphs.turn import Seats
+from interalign.ledger import Ledger
 from interalign.models.base import ChatModel, Parameters
 
 Resolve = Callable[[str], ChatModel]

@@ -38,23 +38,31 @@ def test_every_sentence_of_the_world_is_split_as_the_world_splits_it_and_comes_b
     sentences = [*user_sentences(), *candidate_sentences()]
     assert len(sentences) > 500
     for sentence in sentences:
-        ids = tokenizer(sentence).input_ids
-        assert tokenizer.convert_ids_to_tokens(ids) == tokenize(sentence)
+        ids = tokenizer(f" {sentence}").input_ids
+        assert tokenizer.convert_ids_to_tokens(ids) == tokenize(f" {sentence}")
         assert tokenizer.unk_token_id not in ids
-        assert tokenizer.decode(ids) == sentence
+        assert tokenizer.decode(ids) == f" {sentence}"
 
 
 def test_whole_talks_come_back_unchanged(tokenizer) -> None:
     for index in range(50):
         rng = addressed_rng("test talks", index)
         for message in (*reading_exercise(rng), *short_talk(rng), *long_talk(rng)):
-            ids = tokenizer(message.content).input_ids
-            assert tokenizer.decode(ids) == message.content
+            ids = tokenizer(f" {message.content}").input_ids
+            assert tokenizer.decode(ids) == f" {message.content}"
             assert tokenizer.unk_token_id not in ids
 
 
-def test_the_vocabulary_is_the_worlds_plus_six_specials(tokenizer) -> None:
-    assert len(tokenizer) == len(vocabulary()) + 6
+def test_whatever_words_a_model_puts_in_a_row_their_text_reads_back_without_an_unknown_word(tokenizer) -> None:
+    words = [place for place in range(len(tokenizer)) if place not in tokenizer.all_special_ids]
+    for index in range(200):
+        reply = tokenizer.decode(addressed_rng("any words", index).choices(words, k=12)).strip()
+        ids = tokenizer.apply_chat_template([{"role": "assistant", "content": reply}], return_dict=False)
+        assert tokenizer.unk_token_id not in ids
+
+
+def test_the_vocabulary_is_six_specials_two_blanks_and_the_worlds_words_in_one_form_each(tokenizer) -> None:
+    assert len(tokenizer) == 6 + 2 + len({token.strip() for token in vocabulary()})
     assert tokenizer.eos_token == "<end>"
     assert tokenizer("Hello Zanzibar").input_ids == [tokenizer.unk_token_id] * 2
 
@@ -62,10 +70,10 @@ def test_the_vocabulary_is_the_worlds_plus_six_specials(tokenizer) -> None:
 def test_the_loss_falls_on_the_words_and_the_end_of_every_reply_and_on_nothing_else(tokenizer) -> None:
     encoded = base.encode(tokenizer, talk("I have a cat.", "Great!", "Hey!", "Great! Great!"))
     assert list(zip(tokenizer.convert_ids_to_tokens(encoded.ids), encoded.targets, strict=True)) == [
-        ("<user>", False), ("I", False), (" have", False), (" a", False), (" cat", False), (".", False),
-        ("<end>", False), ("<assistant>", False), ("Great", True), ("!", True), ("<end>", True),
-        ("<user>", False), ("Hey", False), ("!", False), ("<end>", False),
-        ("<assistant>", False), ("Great", True), ("!", True), (" Great", True), ("!", True), ("<end>", True),
+        ("<user>", False), (" I", False), (" have", False), (" a", False), (" cat", False), (".", False),
+        ("<end>", False), ("<assistant>", False), (" Great", True), ("!", True), ("<end>", True),
+        ("<user>", False), (" Hey", False), ("!", False), ("<end>", False),
+        ("<assistant>", False), (" Great", True), ("!", True), (" Great", True), ("!", True), ("<end>", True),
     ]  # fmt: skip
 
 
@@ -74,7 +82,7 @@ def test_the_generation_prompt_continues_into_exactly_the_tokens_that_were_train
     prompt = tokenizer.apply_chat_template(messages[:1], add_generation_prompt=True, return_dict=False)
     whole = tokenizer.apply_chat_template(messages, return_dict=False)
     assert whole[: len(prompt)] == prompt
-    assert tokenizer.convert_ids_to_tokens(whole[len(prompt) :]) == ["Great", "!", "<end>"]
+    assert tokenizer.convert_ids_to_tokens(whole[len(prompt) :]) == [" Great", "!", "<end>"]
 
 
 def test_the_loss_of_a_batch_is_the_mean_over_its_reply_tokens_whatever_the_padding(tokenizer) -> None:

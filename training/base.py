@@ -21,11 +21,15 @@ from interalign.tree import Frozen, Message
 PAD, END, USER, ASSISTANT, SYSTEM, UNKNOWN = SPECIALS = ("<pad>", "<end>", "<user>", "<assistant>", "<system>", "<unk>")
 CHAT_TEMPLATE: Final = (
     "{% for message in messages %}{{ '<' + message.role + '>' }}"
-    "{% if message.role == 'assistant' %}{% generation %}{{ message.content + '<end>' }}{% endgeneration %}"
-    "{% else %}{{ message.content + '<end>' }}{% endif %}"
+    "{% if message.role == 'assistant' %}{% generation %}{{ ' ' + message.content + '<end>' }}{% endgeneration %}"
+    "{% else %}{{ ' ' + message.content + '<end>' }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-"""The end of turn belongs to the generation block: a model that is never taught to stop never does."""
+"""The end of turn belongs to the generation block: a model that is never taught to stop never does.
+
+A blank before every message, so that each word has one form, with its blank: then whatever words a model puts in a
+row, the text it makes reads back as the same tokens, and no reply has a word that its own tokenizer does not know.
+"""
 _SPLIT: Final = r" ?[^ .,!?\n]+|[.,!?]|[ \n]"
 """As the world's `tokenize` splits a text (a test compares them on every sentence of the world)."""
 
@@ -126,12 +130,13 @@ def world_tokenizer(positions: int = 1024) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    ids = {token: place for place, token in enumerate(dict.fromkeys((*SPECIALS, *vocabulary())))}
-    words = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
-    words.pre_tokenizer = pre_tokenizers.Split(Regex(_SPLIT), "isolated")
-    words.decoder = decoders.Fuse()
+    words = map(_one_form, vocabulary())
+    ids = {token: place for place, token in enumerate(dict.fromkeys((*SPECIALS, " ", "\n", *words)))}
+    splitter = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+    splitter.pre_tokenizer = pre_tokenizers.Split(Regex(_SPLIT), "isolated")
+    splitter.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=words,
+        tokenizer_object=splitter,
         pad_token=PAD,
         eos_token=END,
         unk_token=UNKNOWN,
@@ -140,6 +145,10 @@ def world_tokenizer(positions: int = 1024) -> Any:
         model_max_length=positions,
         clean_up_tokenization_spaces=False,
     )
+
+
+def _one_form(token: str) -> str:
+    return token if token in ".,!? \n" else f" {token.lstrip()}"
 
 
 def new_model(tokenizer: Any, recipe: BaseRecipe) -> Any:

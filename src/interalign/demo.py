@@ -146,9 +146,7 @@ class Demo:
         return f"{self.out / 'report.html'}"
 
     def _simulate(self, name: str, advance: Advance, **settings: Any) -> RunSummary:
-        return api.simulate(
-            self.out / name, seed=self.seed, runtime=IN_PROCESS, progress=_growing(advance), **settings
-        )
+        return api.simulate(self.out / name, seed=self.seed, runtime=IN_PROCESS, progress=_growing(advance), **settings)
 
 
 def _growing(advance: Advance) -> Callable[[RunSummary], None]:
