@@ -71,6 +71,7 @@ def test_trap_1_the_judge_is_told_the_persona_of_the_tree_it_judges(run, persona
 
 def test_trap_2_a_prompt_holds_at_most_its_own_hint_and_the_conversation_holds_none(run) -> None:
     trees = {judged.tree.id: judged for judged in trees_of(run)}
+    notes = {(call.tree, call.node): call.reply for call in calls_of(run, "inducer")}
     hinted = 0
     for call in calls_of(run, "candidate"):
         judged = trees[call.tree]
@@ -79,8 +80,9 @@ def test_trap_2_a_prompt_holds_at_most_its_own_hint_and_the_conversation_holds_n
         assert call.messages[:-1] == list(before[:-1])
         if reply.by.endswith("+hint"):
             hinted += 1
-            (note,) = [note.value for note in judged.annotations if note.node == reply.parent and note.name == "hint"]
+            note = notes[call.tree, reply.parent]
             assert call.last == render("candidate_hint", message=before[-1].content, hint=note)
+            assert ia.Annotation(node=reply.parent, name="hint", by="inducer", value=note) in judged.annotations
         else:
             assert call.last == before[-1].content
     assert hinted == TREES * TURNS
