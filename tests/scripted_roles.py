@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,11 @@ def request_hash(messages: Sequence[ia.Message]) -> str:
     return hashlib.sha256(json.dumps([m.model_dump() for m in messages]).encode()).hexdigest()[:16]
 
 
+def marks_in(messages: Sequence[ia.Message]) -> list[str]:
+    """The marks `#123` of the users' and candidates' messages (see Counted) that can be read in these."""
+    return sorted({mark for message in messages for mark in re.findall(r"#\d+", message.content)})
+
+
 def _log(line: str) -> None:
     with Path(os.environ["CALL_LOG"]).open("a") as log:
         log.write(line + "\n")
@@ -44,12 +50,12 @@ class Counted:
 
     async def __call__(self, messages: Sequence[ia.Message], parameters: ia.Parameters, seed: int) -> Reply:
         request = request_hash(messages)
-        _log(f"{self._role} {request}")
+        _log(f"{self._role} {request} {' '.join(marks_in(messages))}")
         await asyncio.sleep(int(request, 16) % 7 / 1000)  # uneven, so that calls overtake each other
         reply = await self._model(messages, parameters, seed)
         if self._role not in ("user", "candidate"):
             return reply
-        # No two messages are the same, so that a request tells by itself which call it is.
+        # No two messages are the same, so that a request tells which call it is and whose replies were seen by then.
         return reply.model_copy(update={"text": f"{reply.text} #{seed % 10**9}"})
 
 

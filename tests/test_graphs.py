@@ -139,7 +139,7 @@ def test_a_turn_is_saved_before_anything_builds_on_it() -> None:
         return await user(ask)
 
     async def save(tree: str, turn: Turn) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         saved.extend(reply.id for reply in turn.replies)
 
     asyncio.run(grow_tree(talk(turns=3), Growth(seats=seats(user=watching), policy=full, save=save)))

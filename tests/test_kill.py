@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from calls_seen import calls_of, trees_of
-from scripted_roles import request_hash
+from scripted_roles import marks_in, request_hash
 
 import interalign as ia
 
@@ -47,6 +48,13 @@ class Runner:
 
     def begun(self) -> list[str]:
         """Calls that were begun so far, by all commands together, `ROLE HASH` each."""
+        return [" ".join(line.split()[:2]) for line in self._lines()]
+
+    def seen(self) -> set[str]:
+        """Marks of the replies that any role was shown so far."""
+        return {mark for line in self._lines() for mark in line.split()[2:]}
+
+    def _lines(self) -> list[str]:
         log = self._folder / "log"
         return log.read_text().split("\n")[:-1] if log.exists() else []
 
@@ -92,9 +100,19 @@ def exports(run: Path) -> list[bytes]:
     return written
 
 
-def committed(run: Path) -> set[str]:
-    """Calls whose reply is in the file, named as in the log."""
-    return {f"{call.role} {request_hash(call.messages)}" for call in calls_of(run)} if run.exists() else set()
+class Kept(NamedTuple):
+    """What is in the file."""
+
+    calls: set[str]
+    """Named as in the log."""
+    marks: set[str]
+    """Of their replies."""
+
+
+def committed(run: Path) -> Kept:
+    calls = calls_of(run) if run.exists() else []
+    replies = [ia.Message(role="assistant", content=call.reply) for call in calls if call.role in ("user", "candidate")]
+    return Kept({f"{call.role} {request_hash(call.messages)}" for call in calls}, set(marks_in(replies)))
 
 
 @pytest.mark.slow
@@ -117,11 +135,13 @@ def test_after_ten_kills_the_exports_are_those_of_an_unbroken_run_and_no_committ
     for moment in (0, 0, *moments):  # the first two fall into the making of the file
         pause = rng.uniform(0, 0.02)
         assert broken.signal_after(moment, pause, signal.SIGKILL, *settings) == -signal.SIGKILL
-        begun, kept = broken.begun(), committed(broken.run)
+        begun, (kept, marks) = broken.begun(), committed(broken.run)
         assert committed_before <= kept
         assert committed_before.isdisjoint(begun[len(begun_before) :])
         # What the kill has cost: begun, perhaps paid for, and not kept.
         assert len(set(begun) - kept) <= 2 * CONCURRENCY
+        # A reply is in the file before anybody sees it.
+        assert broken.seen() <= marks
         begun_before, committed_before = begun, kept
 
     broken.start(*settings)
@@ -141,7 +161,7 @@ def test_an_interrupt_ends_with_exit_code_3_and_one_line_and_the_same_command_go
         stopped.messages()
         == "interalign: interrupted; what was finished is kept, run the same command again to go on\n"
     )
-    kept = committed(stopped.run)
+    kept = committed(stopped.run).calls
     assert len(kept) >= 100 - 2 * CONCURRENCY
     begun = len(stopped.begun())
     stopped.start(*settings)
