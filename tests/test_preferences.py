@@ -1,7 +1,7 @@
 import pytest
 from judged_trees import half_missing, one_turn, prefers, reply, said, score, ties, tree, user
 
-from interalign.training.preferences import PairMode, chosen_replies, pairs
+from interalign.preferences import PairMode, chosen_replies, pairs
 from interalign.tree import JudgedTree
 
 MODES: tuple[PairMode, ...] = ("best-worst", "all")
@@ -99,16 +99,27 @@ def test_ties_in_a_round_robin_make_the_margin_smaller():
     assert found(judged, "best-worst") == [("1", "3", 0.5)]
 
 
-@pytest.mark.parametrize(
-    "sayings",
-    [
-        pytest.param((prefers("1", "2"), prefers("2", "3"), prefers("3", "1")), id="a circle"),
-        pytest.param((prefers("1", "2"), prefers("1", "3"), ties("2", "3")), id="two share the last place"),
-        pytest.param((prefers("1", "3"), prefers("2", "3"), ties("1", "2")), id="two share the first place"),
-    ],
-)
-def test_a_shared_first_or_last_place_in_net_wins_gives_no_best_worst_pair(sayings):
+def test_a_circle_of_verdicts_gives_no_best_worst_pair():
+    sayings = (prefers("1", "2"), prefers("2", "3"), prefers("3", "1"))
     assert found(said(one_turn("a", "b", "c"), *sayings), "best-worst") == []
+
+
+def test_where_two_share_the_last_place_the_earlier_of_them_is_rejected():
+    sayings = (prefers("1", "2"), prefers("1", "3"), ties("2", "3"))
+    assert found(said(one_turn("a", "b", "c"), *sayings), "best-worst") == [("1", "2", 0.75)]
+
+
+def test_where_two_share_the_first_place_the_earlier_of_them_is_chosen():
+    sayings = (prefers("1", "3"), prefers("2", "3"), ties("1", "2"))
+    assert found(said(one_turn("a", "b", "c"), *sayings), "best-worst") == [("1", "3", 0.75)]
+
+
+def test_the_chosen_reply_beat_the_rejected_one_itself():
+    # Net wins: 1 and 2 have +1, 3 and 4 have -1. But 4 beat 1, so the pair is 1 and 3, by 2 of 6 possible.
+    sayings = (
+        prefers("4", "1"), prefers("1", "2"), prefers("1", "3"), prefers("2", "3"), prefers("2", "4"), prefers("3", "4"),
+    )  # fmt: skip
+    assert found(said(one_turn("a", "b", "c", "d"), *sayings), "best-worst") == [("1", "3", pytest.approx(2 / 6))]
 
 
 def test_all_takes_every_comparison_that_was_won_even_from_a_circle():

@@ -38,8 +38,8 @@ from interalign.eval.view.shown import shown
 from interalign.ledger import Ledger, Place
 from interalign.models.base import Reply
 from interalign.personas import Persona
+from interalign.preferences import pairs
 from interalign.store import Store, TreeRecord
-from interalign.training.preferences import pairs
 from interalign.tree import Annotation, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
 
 ADA = Persona(id="ada", profile=("I drink tea.", "I keep bees."), personality="I write short messages.", source="file")
@@ -129,6 +129,10 @@ def reply(asked: Node, number: int, text: str = "Well.", by: str = "average", **
 def turn(parent: str | None, branch: int = 2) -> list[Node]:
     asked = user(parent)
     return [asked, *(reply(asked, number, f"Reply {number} after {asked.id}.") for number in range(1, branch + 1))]
+
+
+def marks_of(nodes: list[Node], verdicts: Sequence[Verdict], scores: Sequence[Score]) -> dict[str, Mark]:
+    return marks(nodes[0], nodes[1:], verdicts, scores)
 
 
 def compared(a: str, b: str, first: str | None, second: str | None, judge: str = "judge") -> Verdict:
@@ -314,7 +318,7 @@ def test_what_cannot_be_seen_is_written_out(text: str, visible: str) -> None:
 
 
 def kinds(replies: int, verdicts: Sequence[Verdict] = (), scores: Sequence[Score] = ()) -> list[str]:
-    return [mark.kind for mark in marks(turn(None, replies)[1:], verdicts, scores).values()]
+    return [mark.kind for mark in marks_of(turn(None, replies), verdicts, scores).values()]
 
 
 def test_a_reply_preferred_in_both_orders_is_chosen_and_the_other_rejected() -> None:
@@ -328,12 +332,12 @@ def test_orders_that_disagree_are_a_tie_and_one_unread_order_is_missing() -> Non
 
 
 def test_replies_nobody_judged_are_not_judged() -> None:
-    assert marks(turn(None, 1)[1:], [], []) == {"1": Mark("unjudged")}
+    assert marks_of(turn(None, 1), [], []) == {"1": Mark("unjudged")}
     assert Mark("unjudged").label == "not judged"
 
 
 def test_the_highest_score_is_chosen_the_lowest_rejected_and_the_others_in_no_pair() -> None:
-    found = marks(turn(None, 4)[1:], [], [score("1", 2), score("2", 5), score("3", 3), score("4", None)])
+    found = marks_of(turn(None, 4), [], [score("1", 2), score("2", 5), score("3", 3), score("4", None)])
     assert found == {
         "1": Mark("rejected", score=2),
         "2": Mark("chosen", score=5),
@@ -350,7 +354,7 @@ def test_equal_scores_are_a_tie_and_a_single_score_stands_alone() -> None:
 
 def test_of_three_compared_replies_the_one_between_shows_its_net_wins() -> None:
     said = [compared("1", "2", "A", "B"), compared("1", "3", "A", "B"), compared("2", "3", "A", "B")]
-    found = marks(turn(None, 3)[1:], said, [])
+    found = marks_of(turn(None, 3), said, [])
     assert found == {"1": Mark("chosen", net=2), "2": Mark("unpaired", net=0), "3": Mark("rejected", net=-2)}
     assert [mark.figure for mark in found.values()] == ["", "0", ""]
     assert Mark("unpaired", net=-1).figure == "\u22121"
@@ -374,7 +378,7 @@ def judged_turns(draw: st.DrawFn) -> JudgedTree:
 
 @given(judged_turns())
 def test_chosen_and_rejected_are_exactly_the_pair_that_export_writes(judged: JudgedTree) -> None:
-    found = marks(judged.tree.children("u"), judged.verdicts, judged.scores)
+    found = marks(judged.tree.root, judged.tree.children("u"), judged.verdicts, judged.scores)
     marked = [[node for node, mark in found.items() if mark.kind == kind] for kind in ("chosen", "rejected")]
     exported = pairs(judged, "best-worst")
     assert marked == [[pair.chosen.id for pair in exported], [pair.rejected.id for pair in exported]]

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from interalign.errors import ConfigError
 from interalign.files import write_atomically
-from interalign.training.preferences import Pair, PairMode, chosen_replies, pairs, rankings
+from interalign.preferences import Pair, PairMode, chosen_replies, pairs, rankings
 from interalign.tree import JudgedTree, Node, Tree
 
 Format = Literal["sft", "dpo", "kto", "rm", "listwise", "messages"]

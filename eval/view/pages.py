@@ -209,7 +209,7 @@ class _Writer:
     def _marks(self, asked: Node) -> dict[str, Mark]:
         replies = self._tree.children(asked.id)
         scores = [self._scores[reply.id] for reply in replies if reply.id in self._scores]
-        return marks(replies, self._verdicts.get(asked.id, ()), scores)
+        return marks(asked, replies, self._verdicts.get(asked.id, ()), scores)
 
     def _answered(self, user: Node) -> Link | None:
         return None if user.parent is None else Link(user.parent, self._href(user.parent))

@@ -24,15 +24,18 @@ IN_PROCESS = Runtime(concurrency=64)
 SFT_CONFIG: Mapping[str, Any] = {
     "learning_rate": 1e-3,
     "num_train_epochs": 2,
-    "per_device_train_batch_size": 64,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 4,
     "lr_scheduler_type": "cosine",
     "freeze_embeddings": True,
+    "share_prefixes": True,
 }
 DPO_CONFIG: Mapping[str, Any] = {
     "learning_rate": 1e-3,
     "num_train_epochs": 1,
     "beta": 0.1,
-    "per_device_train_batch_size": 64,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 8,
     "lr_scheduler_type": "cosine",
     "freeze_embeddings": True,
 }
