@@ -1,8 +1,8 @@
 """The state machines as `langgraph dev` opens them; langgraph.json points here."""
 
+from interalign.graphs.by_hand import turn_by_hand
 from interalign.graphs.tree import tree_graph
-from interalign.graphs.turn import turn_graph
 
-turn = turn_graph()
+turn = turn_by_hand()
 tree = tree_graph()
 evaluation = tree_graph()

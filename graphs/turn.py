@@ -5,7 +5,6 @@ differ in who sits in the seats.
 """
 
 import asyncio
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -82,6 +81,10 @@ class Turn(Frozen):
     annotations: tuple[Annotation, ...]
 
 
+def _joined(earlier: Sequence[Annotation], later: Sequence[Annotation]) -> tuple[Annotation, ...]:
+    return *earlier, *later  # not `+`: what comes back from a checkpoint is a list
+
+
 class TurnState(TypedDict, total=False):
     """State of the turn graph. In: the first three; `transcript` ends with the reply that is continued, if any."""
 
@@ -93,7 +96,7 @@ class TurnState(TypedDict, total=False):
     replies: tuple[Node, ...]
     verdicts: tuple[Verdict, ...]
     scores: tuple[Score, ...]
-    annotations: Annotated[tuple[Annotation, ...], operator.add]
+    annotations: Annotated[tuple[Annotation, ...], _joined]
 
 
 async def user(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
@@ -204,11 +207,15 @@ def _view(state: TurnState) -> HookView:
     )
 
 
+TURN = (user, inducer, candidates, judge, annotate)
+"""The nodes of a turn in the order they run."""
+
+
 @cache
 def turn_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The compiled turn graph; its context is `Seats`."""
     graph = StateGraph(TurnState, context_schema=Seats)
-    graph.add_sequence([user, inducer, candidates, judge, annotate])
+    graph.add_sequence(TURN)
     graph.add_edge(START, "user")
     graph.add_edge("annotate", END)
     return graph.compile(name="turn")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from calls_seen import calls_of, trees_of
+from langgraph.checkpoint.memory import InMemorySaver
 
 import interalign as ia
 from interalign.errors import BadContentError, FailedTreeError, StopError
+from interalign.graphs.by_hand import turn_by_hand
 from interalign.graphs.forest import grow_forest, unwrapped
 from interalign.graphs.policy import caterpillar, full
 from interalign.graphs.tree import Growth, grow_tree, tree_graph
@@ -262,6 +264,63 @@ def test_all_candidates_of_an_evaluation_meet_the_same_user(cli) -> None:
     for judged in trees_of("eval.db"):
         first.setdefault(judged.tree.persona, set()).add(judged.tree.root.text)
     assert [len(texts) for texts in first.values()] == [1] * 5
+
+
+# By hand
+
+
+def by_hand(*contexts: dict | None, **more) -> list[dict]:
+    """The state after each run of the graph in one thread with LangGraph's own memory, as Studio runs it."""
+    graph = turn_by_hand().copy(update={"checkpointer": InMemorySaver()})
+    thread = {"configurable": {"thread_id": "one"}}
+
+    async def run() -> list[dict]:
+        return [await graph.ainvoke({}, thread, context=context, **more) for context in contexts]
+
+    return asyncio.run(run())
+
+
+def test_by_hand_one_turn_follows_the_other_in_a_thread_and_no_object_has_to_be_made() -> None:
+    states = by_hand(None, {}, {"candidate": "world:oracle", "judging": "score", "branch": 3, "policy": "beam:1"})
+    assert [state["user"].turn for state in states] == [1, 2, 3]
+    assert [len(state["transcript"]) for state in states] == [1, 3, 5]
+    for before, after in pairwise(states):
+        assert after["parent"].id in [reply.id for reply in before["replies"]]
+        assert after["user"].parent == after["parent"].id
+    assert [[reply.by for reply in state["replies"]] for state in states] == [
+        ["average+hint", "average"], ["average+hint", "average"], ["oracle+hint", "oracle", "oracle"],
+    ]  # fmt: skip
+    assert [len(state["verdicts"]) for state in states] == [1, 1, 0]
+    assert [len(state["scores"]) for state in states] == [0, 0, 3]
+
+
+def test_by_hand_the_turn_can_be_stopped_before_any_of_its_nodes() -> None:
+    (state,) = by_hand(None, interrupt_before=["judge"])
+    assert len(state["replies"]) == 2
+    assert "verdicts" not in state
+
+
+def test_by_hand_plug_ins_and_personas_of_ones_own_take_part(tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    file.write_text('{"id": "bees", "profile": ["I keep bees."], "personality": "Dry."}\n')
+    seats = {
+        "user": "scripted_roles:longer",
+        "candidate": "c=scripted_roles:fails_for_one",
+        "judge": "scripted_roles:graph",
+    }
+    settings = {"personas": str(file), **seats, "hooks": {"after_judge": ["hooks_noting:summary"]}, "branch": 2}
+    (state,) = by_hand({**settings, "inducer": "none"})
+    assert state["conversation"].persona.id == "bees"
+    assert all(reply.text.startswith("Fine, number ") for reply in state["replies"])
+    assert [note.name for note in state["annotations"]] == ["seen"]
+    assert state["verdicts"][0].outcome == "tie"  # the graph says B in both orders
+
+
+def test_by_hand_what_goes_wrong_is_named() -> None:
+    with pytest.raises(ValueError, match="'greedy' is none of caterpillar, full, beam:K"):
+        by_hand({"policy": "greedy"})
+    with pytest.raises(FailedTreeError, match="answered int, expected Said"):
+        by_hand({"candidate": "scripted_roles:says_a_number"})
 
 
 # The graphs as others see them
