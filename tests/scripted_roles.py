@@ -130,6 +130,7 @@ class CannotBeBuilt:
 
 longer = RunnableLambda(lambda messages: f"reply to {len(messages)} messages: {len(messages[-1].content)} characters")
 """A plain Runnable: list of messages in, text out."""
+always_tie = RunnableLambda(lambda messages: "Verdict: tie")
 
 
 def _reply(state: MessagesState) -> dict[str, list[AIMessage]]:

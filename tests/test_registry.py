@@ -180,7 +180,9 @@ def test_a_runnable_and_a_graph_can_be_the_user(name: str, reply: str, cli) -> N
         assert judged.tree.turns()[1].text.startswith(reply.replace("2", "4"))
 
 
-def test_a_graph_can_be_the_judge_and_a_runnable_that_says_no_verdict_is_a_judge_whose_word_is_missing(cli) -> None:
+def test_a_runnable_and_a_graph_can_be_the_judge_and_one_that_says_no_verdict_is_one_whose_word_is_missing(cli) -> None:
+    assert cli("simulate", "always.db", *SMALL, "--judge", "scripted_roles:always_tie").code == 0
+    assert {verdict.outcome for judged in trees_of("always.db") for verdict in judged.verdicts} == {"tie"}
     assert cli("simulate", "run.db", *SMALL, "--judge", "scripted_roles:graph").code == 0
     said = [order.said for judged in trees_of("run.db") for verdict in judged.verdicts for order in verdict.orders]
     assert said == ["B"] * 8
