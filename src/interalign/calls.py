@@ -123,6 +123,13 @@ def _prompt(row: CallRow, texts: TreeTexts) -> str:
     return "".join(parts) + f"{_LETTERS[last.role]}{texts.id_of(last.content, row.place.role)}"
 
 
+def any_of_tree(connection: sqlite3.Connection, tree: str) -> bool:
+    """Whether there is a call of this tree (or, once in 2^40, of another whose keys begin alike)."""
+    first = tree_prefix(tree)
+    row = connection.execute("SELECT 1 FROM calls WHERE key BETWEEN ? AND ?", (first, first + b"\xff" * 11)).fetchone()
+    return row is not None
+
+
 def find_reply(connection: sqlite3.Connection, key: bytes) -> tuple[Reply, str | None] | None:
     """The committed reply, with why it could not be used if so; None if there is none."""
     row = _find(connection, key)

@@ -1,6 +1,7 @@
 """Every model call goes through here: a reply is committed before anyone sees it, and never asked for twice."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ class Ledger:
         self._slots = asyncio.Semaphore(concurrency)
         self._uncommitted = asyncio.Semaphore(concurrency)
         self._asking: dict[bytes, _Question] = {}
+        self._seen: OrderedDict[str, set[bytes] | None] = OrderedDict()
+        """Tree -> the keys asked for since it had no call on record; None if it had some."""
+        self._most_seen = 1024 + 4 * concurrency  # more than are ever growing at once, and no more than memory bears
         self.in_flight = 0
         """Calls being answered right now."""
         self.fresh = 0
@@ -68,7 +72,7 @@ class Ledger:
         """Replay, or ask; of those who want the same at the same time one asks and the others wait for its commit."""
         while (other := self._asking.get(blank.key)) is not None:
             await asyncio.wait([other.finished])
-        found = self._store.find_call(blank.key)
+        found = self._on_record(blank)
         if found is not None:
             self.replayed += 1
             return _usable(blank._replace(reply=found[0], error=found[1]))
@@ -78,6 +82,21 @@ class Ledger:
         finally:
             if not question.queued:
                 self._settle(blank.key, question)
+
+    def _on_record(self, blank: CallRow) -> tuple[Reply, str | None] | None:
+        """The committed reply. Of a tree without calls when first asked about, only keys seen since are looked
+        up: every commit makes SQLite read its index anew, so that a look-up costs more than the rest of a call.
+        """
+        tree = blank.place.tree
+        if tree not in self._seen:
+            self._seen[tree] = None if self._store.has_calls(tree) else set()
+            if len(self._seen) > self._most_seen:
+                self._seen.popitem(last=False)
+        seen = self._seen[tree]
+        if seen is None or blank.key in seen:
+            return self._store.find_call(blank.key)
+        seen.add(blank.key)
+        return None
 
     async def _ask(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]], question: "_Question") -> CallRow:
         """Make the call in a slot, then commit the reply. The slot is free while the commit is under way."""

@@ -302,6 +302,11 @@ class Store:
         except ValueError:
             raise ConfigError(f"{self.path} holds no call {call_key!r}") from None
 
+    def has_calls(self, tree: str) -> bool:
+        """Whether any call of this tree is committed."""
+        with self._reading() as db:
+            return calls.any_of_tree(db, tree)
+
     def find_call(self, key: bytes) -> tuple[Reply, str | None] | None:
         """The committed reply and why it could not be used, if so; None if the call was not made yet."""
         with self._reading() as db:
