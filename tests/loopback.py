@@ -18,6 +18,7 @@ class Server(NamedTuple):
     asked: list[dict[str, Any]]
     """Bodies of all requests, in the order they came."""
     headers: list[dict[str, str]]
+    """Their headers, names in lower case."""
 
 
 def completion(text: str | None, **message: Any) -> tuple[int, dict[str, Any]]:
@@ -45,7 +46,7 @@ def serving(answer: Answer) -> Iterator[Server]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             asked.append(body)
-            headers.append(dict(self.headers))
+            headers.append({name.lower(): value for name, value in self.headers.items()})
             status, said = answer(body)
             data = json.dumps(said).encode()
             self.send_response(status)

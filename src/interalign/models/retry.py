@@ -1,0 +1,98 @@
+"""The one retry layer: a total deadline a call, full-jitter backoff, and the server's governor obeyed."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+from typing import Protocol, TypeVar
+
+from interalign.errors import InteralignError
+from interalign.models.faults import Transient
+from interalign.models.governor import Governor
+
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.25, 8.0
+"""Seconds: the first wait is drawn from 0 to the first, doubled each time up to the second."""
+
+
+class Governed(Protocol):
+    """Something that is asked through a governor."""
+
+    @property
+    def governor(self) -> Governor:
+        """The governor that all its calls share."""
+        ...
+
+
+S = TypeVar("S", bound=Governed)
+T = TypeVar("T")
+
+
+class DeadlineError(Exception):
+    """No attempt succeeded in time. `last` is the last fault, None if no request was sent."""
+
+    def __init__(self, attempts: int, last: Transient | None) -> None:
+        super().__init__(f"asked {attempts} times, last: {last or 'still waiting for a turn'}")
+        self.attempts = attempts
+        self.last = last
+
+
+async def answered(
+    servers: Sequence[S],
+    ask: Callable[[S], Awaitable[T]],
+    deadline: float,
+    retrying: Callable[[], None] = lambda: None,
+) -> T:
+    """What `ask` returns, asked of the least loaded server until it raises no Transient any more.
+
+    `deadline` is the total in seconds, waiting for a turn included; one attempt gets at most half of it. Raises
+    DeadlineError when the time is over, and whatever else `ask` raises. `retrying` is told of every repetition.
+    """
+    attempts, last = 0, None
+    try:
+        async with asyncio.timeout(deadline):
+            while True:
+                server = least_loaded(servers)
+                attempts += 1
+                try:
+                    return await _attempt(server, ask, deadline / 2)
+                except Transient as fault:
+                    last = fault
+                if last.wait is None:  # else the governor makes everybody wait
+                    await asyncio.sleep(backoff(attempts))
+                retrying()
+    except TimeoutError:
+        raise DeadlineError(attempts, last) from None
+
+
+async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float) -> T:
+    governor = server.governor
+    await governor.enter()
+    sent = monotonic()
+    try:
+        async with asyncio.timeout(seconds):
+            found = await ask(server)
+    except TimeoutError:
+        governor.rest()
+        raise Transient(f"no answer within {seconds:g} s") from None
+    except Transient as fault:
+        governor.heed(fault, sent, seconds)
+        raise
+    except InteralignError:
+        governor.answered()
+        raise
+    finally:
+        governor.leave()
+    governor.answered()
+    return found
+
+
+def least_loaded(servers: Sequence[S]) -> S:
+    """The server with the fewest calls, of those that are well if there are any."""
+    if len(servers) == 1:
+        return servers[0]
+    return min(servers, key=lambda server: (server.governor.is_resting, server.governor.load))
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to wait after the attempt with this number (from 1): full jitter."""
+    return random.uniform(0.0, min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** (attempt - 1)))
