@@ -2,19 +2,18 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from interalign import api
 from interalign.config import Runtime
 from interalign.runs import RunSummary
 
+if TYPE_CHECKING:
+    from interalign.training.base import BaseRecipe
+
 Advance = Callable[[float], None]
 """Told how much of a step is done, 0 to 1."""
 
-SFT_TREES = 200
-ROUND_TREES = 64
-CASES = 60
-"""Evaluation cases: 12 held-out profiles x 5 personalities."""
 SCRIPTED = ("blind=world:blind", "attentive=world:attentive", "oracle=world:oracle")
 IN_PROCESS = Runtime(concurrency=64)
 """Local weights answer in batches of up to this many calls."""
@@ -41,6 +40,18 @@ DPO_CONFIG: Mapping[str, Any] = {
 }
 
 
+class Scale(NamedTuple):
+    """How much of everything. The defaults are the demo; its test runs the same chain on less."""
+
+    sft_trees: int = 200
+    round_trees: int = 64
+    cases: int = 60
+    """Evaluation cases: 12 held-out profiles x 5 personalities."""
+    turns: int = 10
+    recipe: "BaseRecipe | None" = None
+    """None: the base model's own defaults."""
+
+
 class Step(NamedTuple):
     """One step of the demo."""
 
@@ -52,10 +63,11 @@ class Step(NamedTuple):
 class Demo:
     """The demo in one folder."""
 
-    def __init__(self, out: Path, *, train: bool = True, seed: int = 0) -> None:
+    def __init__(self, out: Path, *, train: bool = True, seed: int = 0, scale: Scale | None = None) -> None:
         self.out = out
         self.train = train
         self.seed = seed
+        self.scale = scale or Scale()
 
     def steps(self) -> Iterator[Step]:
         """All steps in order; without training, those that need no torch."""
@@ -75,17 +87,17 @@ class Demo:
         self.out.mkdir(parents=True, exist_ok=True)
         counts = [
             api.personas_generate(self.out / f"personas-{split}.jsonl", n=n, heldout=split == "heldout", seed=self.seed)
-            for split, n in (("train", SFT_TREES), ("heldout", CASES))
+            for split, n in (("train", self.scale.sft_trees), ("heldout", self.scale.cases))
         ]
         return f"{counts[0]} to train on, {counts[1]} held out, made of values that training never shows"
 
     def trees(self, advance: Advance) -> str:
         """The paper's shape: one path with a hinted and a plain reply at every turn."""
         run = self._simulate(
-            "run.db", advance, trees=SFT_TREES, personas=str(self.out / "personas-train.jsonl"),
+            "run.db", advance, trees=self.scale.sft_trees, personas=str(self.out / "personas-train.jsonl"),
             candidate="attentive=world:attentive",
         )  # fmt: skip
-        return f"{run.done} trees of 10 turns in run.db, by {_calls(run)}"
+        return f"{run.done} trees of {self.scale.turns} turns in run.db, by {_calls(run)}"
 
     def preferences(self, advance: Advance) -> str:
         """What the judge preferred, as training rows."""
@@ -99,8 +111,9 @@ class Demo:
         """`world:base`: a language model that can read and write the world's English, well and badly mixed."""
         from interalign.training.base import make_base, read_card
 
-        card = read_card(self.out / "base", seed=self.seed) or make_base(
-            self.out / "base", seed=self.seed, progress=lambda done, total, loss: advance(done / total)
+        settings: dict[str, Any] = {"seed": self.seed, "recipe": self.scale.recipe}
+        card = read_card(self.out / "base", **settings) or make_base(
+            self.out / "base", **settings, progress=lambda done, total, loss: advance(done / total)
         )
         size = f"{card.parameters:,} parameters in base/, {card.tokens:,} tokens read"
         return f"{size}; predicts {card.probe:.0%} of the fact words in good replies"
@@ -118,7 +131,7 @@ class Demo:
     def own_trees(self, advance: Advance) -> str:
         """Four samples a turn from the model itself, each scored; the best one goes on."""
         run = self._simulate(
-            "round1.db", advance, trees=ROUND_TREES, personas=str(self.out / "personas-train.jsonl"),
+            "round1.db", advance, trees=self.scale.round_trees, personas=str(self.out / "personas-train.jsonl"),
             candidate=f"sft=hf:{self.out / 'sft'}", branch=4, policy="beam:1", judging="score", inducer="none",
         )  # fmt: skip
         pairs = api.export(self.out / "round1.db", self.out / "dpo.jsonl", format="dpo")
@@ -139,7 +152,7 @@ class Demo:
         models = [f"{name}=hf:{self.out / name}" for name in ("base", "sft", "dpo")] if self.train else []
         run = api.evaluate(
             self.out / "eval.db", candidate=[*SCRIPTED, *models], cases=str(self.out / "personas-heldout.jsonl"),
-            seed=self.seed, runtime=IN_PROCESS, progress=_growing(advance),
+            turns=self.scale.turns, seed=self.seed, runtime=IN_PROCESS, progress=_growing(advance),
         )  # fmt: skip
         return f"{run.done} conversations in eval.db, by {_calls(run)}"
 
@@ -149,7 +162,14 @@ class Demo:
         return f"{self.out / 'report.html'}"
 
     def _simulate(self, name: str, advance: Advance, **settings: Any) -> RunSummary:
-        return api.simulate(self.out / name, seed=self.seed, runtime=IN_PROCESS, progress=_growing(advance), **settings)
+        return api.simulate(
+            self.out / name,
+            seed=self.seed,
+            turns=self.scale.turns,
+            runtime=IN_PROCESS,
+            progress=_growing(advance),
+            **settings,
+        )
 
 
 def _growing(advance: Advance) -> Callable[[RunSummary], None]:
