@@ -17,9 +17,10 @@ def run_report(store: Store) -> Report:
     return _evaluation(store, run) if run.kind == "evaluation" else _simulation(store, run)
 
 
-def _evaluation(store: Store, run: RunRecord) -> Report:
+def scored_cases(store: Store) -> list[ScoredCase]:
+    """The conversations of an evaluation that have ended, well or not."""
     personas = store.personas()
-    cases = [
+    return [
         ScoredCase(
             candidate=record.candidate or "",
             case=record.case or record.id,
@@ -29,6 +30,10 @@ def _evaluation(store: Store, run: RunRecord) -> Report:
         for record in store.trees()
         if record.status != "planned"
     ]
+
+
+def _evaluation(store: Store, run: RunRecord) -> Report:
+    cases = scored_cases(store)
     judged = [case.judged for case in cases if case.judged is not None]
     judge = store.newest_judge()
     scores = candidate_scores(cases, _turns(run), judge)
