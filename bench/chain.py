@@ -22,9 +22,8 @@ from interalign.store import Store
 
 BATCHED = Runtime(concurrency=64)
 TURNS = 10
-SHOWN = [
-    ("sft", "base"), ("dpo", "sft"), ("dpo", "base"), ("sft, last turn only", "sft"), ("sft, user never answers", "sft"),
-]  # fmt: skip
+NAMES = {"sft-last": "sft, last turn only", "sft-silent": "sft, user never answers"}
+SHOWN = [("sft", "base"), ("dpo", "sft"), ("dpo", "base"), *((control, "sft") for control in NAMES.values())]
 """The differences that the method promises, and the two controls, which must lower the level."""
 
 
@@ -46,19 +45,19 @@ def controls(out: Path, seed: int) -> None:
 
 def scores_of(out: Path, seed: int) -> list[CandidateScores]:
     """The scores of all candidates of one seed; cases and profiles carry the seed's name."""
-    names = {"sft-last": "sft, last turn only", "sft-silent": "sft, user never answers"}
-    found = []
+    found: list[CandidateScores] = []
     for file in ("eval.db", "history.db", "silent.db"):
         with Store.open(out / file) as store:
-            for candidate in candidate_scores(scored_cases(store), TURNS):
-                found.append(
-                    CandidateScores(
-                        name=names.get(candidate.name, candidate.name),
-                        scores={f"{seed}/{case}": row for case, row in candidate.scores.items()},
-                        profile_of={f"{seed}/{case}": f"{seed}/{key}" for case, key in candidate.profile_of.items()},
-                    )
-                )
-    return found
+            found += candidate_scores(scored_cases(store), TURNS)
+    return [_of_seed(candidate, seed) for candidate in found]
+
+
+def _of_seed(candidate: CandidateScores, seed: int) -> CandidateScores:
+    return CandidateScores(
+        name=NAMES.get(candidate.name, candidate.name),
+        scores={f"{seed}/{case}": row for case, row in candidate.scores.items()},
+        profile_of={f"{seed}/{case}": f"{seed}/{key}" for case, key in candidate.profile_of.items()},
+    )
 
 
 def pooled(seeds: Iterable[Sequence[CandidateScores]]) -> list[CandidateScores]:
