@@ -130,23 +130,24 @@ def test_after_ten_kills_the_exports_are_those_of_an_unbroken_run_and_no_committ
     broken = runner("broken")
     rng = random.Random(2026)
     moments = sorted(rng.randrange(len(calls) - 20) for _ in range(KILLS - 2))
-    begun_before: list[str] = []
+    begun_before = 0
     committed_before: set[str] = set()
     for moment in (0, 0, *moments):  # the first two fall into the making of the file
         pause = rng.uniform(0, 0.02)
         assert broken.signal_after(moment, pause, signal.SIGKILL, *settings) == -signal.SIGKILL
         begun, (kept, marks) = broken.begun(), committed(broken.run)
         assert committed_before <= kept
-        assert committed_before.isdisjoint(begun[len(begun_before) :])
+        new = begun[begun_before:]
+        assert committed_before.isdisjoint(new)
         # What the kill has cost: begun, perhaps paid for, and not kept.
-        assert len(set(begun) - kept) <= 2 * CONCURRENCY
+        assert len(set(new) - kept) <= 2 * CONCURRENCY
         # A reply is in the file before anybody sees it.
         assert broken.seen() <= marks
-        begun_before, committed_before = begun, kept
+        begun_before, committed_before = len(begun), kept
 
     broken.start(*settings)
     assert broken.end() == 0
-    assert committed_before.isdisjoint(broken.begun()[len(begun_before) :])
+    assert committed_before.isdisjoint(broken.begun()[begun_before:])
     assert set(broken.begun()) == set(calls)
     assert len(broken.begun()) - len(calls) <= KILLS * 2 * CONCURRENCY
     assert exports(broken.run) == exports(whole.run)
