@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
@@ -130,6 +131,8 @@ class CannotBeBuilt:
 
 longer = RunnableLambda(lambda messages: f"reply to {len(messages)} messages: {len(messages[-1].content)} characters")
 """A plain Runnable: list of messages in, text out."""
+fake_chat = FakeListChatModel(responses=["What do you like?"])
+"""A chat model of LangChain's."""
 always_tie = RunnableLambda(lambda messages: "Verdict: tie")
 
 

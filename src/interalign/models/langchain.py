@@ -21,25 +21,19 @@ class LangChainModel:
         self.chat = chat
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
-        """One reply; BadContentError for an empty, refused or tool-calling one, else as `translate` says."""
+        """One reply; BadContentError for an empty, refused or tool-calling one, FailedTreeError for any error."""
         from langchain_core.messages import convert_to_messages
 
         chat = convert_to_messages([message.model_dump() for message in messages])
+        settings = {**parameters.model_dump(exclude={"extra"}, exclude_none=True), **parameters.extra}
         try:
-            answer = await self.chat.ainvoke(chat, **self.request(parameters))
+            answer = await self.chat.ainvoke(chat, **settings)
         except InteralignError:
             raise
         except Exception as error:
-            raise self.translate(error) from error
+            reason = " ".join(str(error).split())[:200]
+            raise FailedTreeError(f"{self.name}: {type(error).__name__}: {reason}") from error
         return self._reply(answer)
-
-    def request(self, parameters: Parameters) -> dict[str, Any]:
-        """Sampling settings as this chat model takes them."""
-        return {**parameters.model_dump(exclude={"extra"}, exclude_none=True), **parameters.extra}
-
-    def translate(self, error: Exception) -> InteralignError:
-        """What a foreign error means here: by default, that this conversation cannot go on."""
-        return FailedTreeError(f"{self.name}: {type(error).__name__}: {str(error)[:200]}")
 
     def _reply(self, answer: Any) -> Reply:
         text, facts = str(answer.text), answer.response_metadata
