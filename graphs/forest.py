@@ -5,38 +5,37 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from interalign.errors import BadContentError, FailedTreeError, InteralignError, StopError
-from interalign.graphs.tree import Growth, grow_tree
-from interalign.graphs.turn import Conversation
 
+Job = tuple[str, Callable[[], Awaitable[None]]]
+"""A tree's id and the work on it."""
 Finish = Callable[[str, str | None], Awaitable[None]]
 """Told of each tree that ended: its id and why it failed (None: it is done)."""
 
 
-async def grow_forest(plans: Iterable[tuple[Conversation, Growth]], finish: Finish, *, at_once: int) -> None:
-    """Grow all trees, at most `at_once` in progress. Raises StopError when no tree can go on.
+async def each_tree(jobs: Iterable[Job], finish: Finish, *, at_once: int) -> None:
+    """Do the work on all trees, at most `at_once` in progress. Raises StopError when no tree can go on.
 
     A tree that fails on its own is reported to `finish` with the reason; the others go on.
     """
     room = asyncio.Semaphore(at_once)
 
-    async def one(conversation: Conversation, growth: Growth) -> None:
+    async def one(tree: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            reason = await _outcome(conversation, growth)
-            await finish(conversation.tree, reason)
+            await finish(tree, await _outcome(work))
         finally:
             room.release()
 
     async with unwrapped(), asyncio.TaskGroup() as group:
-        for conversation, growth in plans:
+        for tree, work in jobs:
             await room.acquire()  # here, not in the task: a plan of millions must not become millions of tasks
-            group.create_task(one(conversation, growth))
+            group.create_task(one(tree, work))
 
 
-async def _outcome(conversation: Conversation, growth: Growth) -> str | None:
+async def _outcome(work: Callable[[], Awaitable[None]]) -> str | None:
     """None when the tree is done, else why it failed; whatever concerns all trees is raised."""
     try:
         async with unwrapped():
-            await grow_tree(conversation, growth)
+            await work()
     except (FailedTreeError, BadContentError) as error:
         return str(error)
     return None

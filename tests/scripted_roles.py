@@ -212,3 +212,12 @@ async def stops_later(ask: ia.CandidateAsk) -> ia.Said:
 
 empty_at_first = Scripted("", "  \n", "What do you like?")
 """A candidate that says nothing when asked the first and the second time."""
+
+
+class LostOnTheSecondTree:
+    """A judge that finds the first reply better, and raises on tree t00001."""
+
+    async def compare(self, ask: ia.Comparison) -> ia.ChoiceOpinion:
+        if ask.at.tree == "t00001":
+            raise ValueError("lost")
+        return ia.ChoiceOpinion(value="A", replies=("Verdict: A",))

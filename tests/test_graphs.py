@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 import interalign as ia
 from interalign.errors import BadContentError, FailedTreeError, StopError
 from interalign.graphs.by_hand import turn_by_hand
-from interalign.graphs.forest import grow_forest, unwrapped
+from interalign.graphs.forest import each_tree, unwrapped
 from interalign.graphs.policy import caterpillar, full
 from interalign.graphs.tree import Growth, grow_tree, tree_graph
 from interalign.graphs.turn import Conversation, Seats, Turn, run_turn, turn_graph
@@ -189,8 +190,9 @@ def forest(number: int, seated: Seats, at_once: int = 2) -> dict[str, str | None
         ended[tree] = reason
 
     growth = Growth(seats=seated, policy=caterpillar, save=save)
-    plans = ((talk(f"t{index}"), growth) for index in range(number))
-    asyncio.run(grow_forest(plans, finish, at_once=at_once))
+    talks = (talk(f"t{index}") for index in range(number))
+    jobs = ((one.tree, partial(grow_tree, one, growth)) for one in talks)
+    asyncio.run(each_tree(jobs, finish, at_once=at_once))
     return ended
 
 

@@ -184,6 +184,16 @@ def test_stored_trees_can_be_judged_again_and_exported_by_either_judge(cli) -> N
     assert "no verdict by 'nobody'; it has world:judge, world:judge?noise=1" in unknown.err
 
 
+def test_a_judge_that_fails_on_one_tree_judges_all_the_others(cli) -> None:
+    assert cli("simulate", "run.db", "--trees", "4", "--turns", "3").code == 0
+    ended = cli("judge", "run.db", "--judge", "scripted_roles:LostOnTheSecondTree")
+    assert ended.code == 1
+    assert "failed: t00001: not judged: judge 'scripted_roles:LostOnTheSecondTree' raised" in ended.err
+    judged = [len(tree.judges()) for tree in trees_of("run.db")]
+    assert judged == [2, 1, 2, 2]
+    assert "4 of 4 trees done" in ended.err  # the tree itself is as it was
+
+
 def test_the_same_judge_asked_again_about_the_same_trees_would_say_the_same(cli) -> None:
     """A judge added later sees what it would have seen at once: same prompts, same seeds, same verdicts."""
     noisy = "world:judge?noise=0.5&position_bias=0.3"

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -13,18 +14,18 @@ from interalign.agents.protocols import Judge
 from interalign.agents.templates import prompt_versions
 from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, identity_of
 from interalign.errors import ConfigError
-from interalign.graphs.forest import grow_forest
+from interalign.graphs.forest import Job, each_tree
 from interalign.graphs.policy import branching_policy, caterpillar
 from interalign.graphs.rejudge import judge_tree
 from interalign.graphs.seating import Seating, all_evaluation_seats, simulation_seats
-from interalign.graphs.tree import Growth
+from interalign.graphs.tree import Growth, grow_tree
 from interalign.graphs.turn import Conversation, Turn
 from interalign.ledger import Ledger
 from interalign.models.base import ChatModel
 from interalign.models.resolve import resolve_model
 from interalign.personas import Persona, dump_personas
 from interalign.store import RunRecord, Store, TreeRecord
-from interalign.tree import Frozen
+from interalign.tree import Frozen, JudgedTree
 
 
 class RunSummary(Frozen):
@@ -118,15 +119,26 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         role = cast(Judge, Seating(settings, desk.ledger, desk.resolve).role("judge", judge))
         judging = settings.judging if isinstance(settings, SimulationSettings) else "score"
         personas = desk.store.personas()
-        for record in desk.store.trees():
-            judged = desk.store.judged_tree(record.id) if record.status == "done" else None
-            if judged is None or judge in judged.judges():
-                continue
+        done = [record for record in desk.store.trees() if record.status == "done"]
+
+        async def judge_one(record: TreeRecord, judged: JudgedTree) -> None:
             conversation = _conversation(record, personas[record.persona], settings.turns)
             said = await judge_tree(judged.tree, conversation, role, judge, judging)
             await desk.store.save_judgement(record.id, *said)
+
+        def jobs() -> Iterator[Job]:
+            for record in done:
+                judged = desk.store.judged_tree(record.id)
+                if judged is not None and judge not in judged.judges():
+                    yield record.id, partial(judge_one, record, judged)
+
+        async def finish(tree: str, failed: str | None) -> None:
+            if failed is not None:
+                desk.failed[tree] = f"not judged: {failed}"  # the tree itself stays done
             if progress:
                 progress(desk.summary())
+
+        await each_tree(jobs(), finish, at_once=2 * runtime.concurrency)
         return desk.summary()
 
 
@@ -250,11 +262,15 @@ async def _grow(desk: _Desk, growths: Mapping[str | None, Growth], turns: int, p
         if progress:
             progress(desk.summary())
 
-    plans = (
-        (_conversation(record, personas[record.persona], turns), growths[record.candidate]) for record in unfinished
+    jobs = (
+        (
+            record.id,
+            partial(grow_tree, _conversation(record, personas[record.persona], turns), growths[record.candidate]),
+        )
+        for record in unfinished
     )
     # Twice as many trees as calls in flight: while one tree waits for its commit, another one asks.
-    await grow_forest(plans, finish, at_once=2 * desk.runtime.concurrency)
+    await each_tree(jobs, finish, at_once=2 * desk.runtime.concurrency)
     return desk.summary()
 
 
