@@ -6,7 +6,7 @@ from typing import Protocol
 from pydantic import Field, JsonValue
 
 from interalign.personas import Persona
-from interalign.tree import Choice, Frozen, Message, Node, Score, Verdict
+from interalign.tree import Choice, Frozen, Message, Node, Score, Text, Verdict
 
 
 class At(Frozen):
@@ -73,7 +73,7 @@ class Scoring(Frozen):
 class Said(Frozen):
     """A text role's answer."""
 
-    text: str = Field(min_length=1)
+    text: Text
     call: str | None = None
     """Ledger key of the call behind it; a plug-in leaves it out."""
 

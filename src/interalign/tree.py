@@ -20,6 +20,10 @@ def _not_empty(text: str) -> str:
     return text
 
 
+Text = Annotated[str, AfterValidator(_not_empty)]
+"""Never empty. Not `min_length`: pydantic's own check refuses the lone surrogates that some models produce."""
+
+
 class Frozen(BaseModel):
     """Base of the values that cross from one room to another: immutable, no unknown fields."""
 
@@ -43,8 +47,7 @@ class Node(Frozen):
     turn: int = Field(ge=1)
     """A turn is one user message and the replies to it, counted from 1."""
     role: Literal["user", "assistant"]
-    text: Annotated[str, AfterValidator(_not_empty)]
-    """Never empty. Not `min_length`: pydantic's own check refuses the lone surrogates that some models produce."""
+    text: Text
     by: str
     """Who spoke: `user`, or the candidate's name, with `+hint` when it was shown the inducer's notes."""
     call: str | None = None

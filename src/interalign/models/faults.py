@@ -73,8 +73,7 @@ def fault_of_status(
             f"{asked.server} has no model {asked.model!r} ({status}); name one it serves, or mend --base-url"
         )
     if 300 <= status < 400:
-        there = _plain(headers.get("location", "another address"))
-        return StopError(f"{asked.server} sends requests on to {there} ({status}); name that with --base-url")
+        return StopError(f"{asked.server} sends requests elsewhere ({status}); name the right address with --base-url")
     return _refusal(asked, status, error, code, said)
 
 
@@ -158,8 +157,7 @@ def read_reply(asked: Asked, body: bytes) -> Reply:
     choice = _first_choice(asked, answer)
     text = _text_of(asked, choice)
     usage, served, ended = answer.get("usage"), answer.get("model"), choice.get("finish_reason")
-    # Everything is of its type by now, and pydantic would refuse lone surrogates, which are kept as they came.
-    return Reply.model_construct(
+    return Reply(
         text=text,
         model=served if isinstance(served, str) and served else asked.model,
         finish_reason=ended if isinstance(ended, str) else None,

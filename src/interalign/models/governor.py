@@ -15,8 +15,9 @@ _FIRST_REST, _LONGEST_REST = 0.5, 30.0
 class Governor:
     """When the next request may go to a server. Only monotonic time counts."""
 
-    def __init__(self, limit: int) -> None:
-        """`limit`: most requests in flight, at least 1."""
+    def __init__(self, limit: int, longest_wait: float) -> None:
+        """`limit`: most requests in flight, at least 1. `longest_wait`: seconds that a server may make all wait."""
+        self._longest_wait = longest_wait
         self._limit = float(limit)
         self._window = float(limit)
         self._opens = 0.0
@@ -63,15 +64,15 @@ class Governor:
         if self._window < self._limit:
             self._window = min(self._limit, self._window + _GROWTH)
 
-    def heed(self, fault: Transient, sent: float, longest: float) -> None:
-        """What a fault of a request sent at this monotonic time means for all; no wait is over `longest` seconds."""
+    def heed(self, fault: Transient, sent: float) -> None:
+        """What a fault of a request sent at this monotonic time means for all."""
         now = monotonic()
         if fault.unreachable:
             self.rest()
             return
         self.last_answer = now
         if fault.wait is not None:
-            self._opens = max(self._opens, now + min(fault.wait, longest))
+            self._opens = max(self._opens, now + min(fault.wait, self._longest_wait))
         elif fault.throttled and sent >= self._cut:
             # Once a round: the other refusals of requests sent before this cut tell nothing new.
             self._cut = now

@@ -31,7 +31,7 @@ _OPENAI = "https://api.openai.com/v1"
 _LARGEST = 16 * 2**20
 """Bytes of a body; what is longer is no reply to a chat message."""
 _CONNECTING = 15.0
-"""Most seconds until there is a connection; a quarter of the deadline if that is less."""
+"""Most seconds until there is a connection; a tenth of the deadline if that is less, so that it fits in an attempt."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -128,9 +128,10 @@ def openai_model(spec: str, runtime: Runtime) -> OpenAIModel:
 class _Server:
     """The connections to one address, shared by all models of a run that are served there."""
 
-    def __init__(self, url: str, key: str, limit: int, connecting: float) -> None:
+    def __init__(self, url: str, key: str, runtime: Runtime) -> None:
+        limit, connecting = runtime.concurrency, min(_CONNECTING, runtime.deadline / 10)
         self.url = url
-        self.governor = Governor(limit)
+        self.governor = Governor(limit, runtime.deadline / 2)
         self.users = 0
         self._key = key
         self._endpoint = URL(f"{url}/chat/completions")
@@ -179,7 +180,7 @@ def _server(url: str, key: str, runtime: Runtime) -> _Server:
     pool = _POOLS.setdefault(asyncio.get_running_loop(), {})
     place = (url, runtime)
     if place not in pool:
-        pool[place] = _Server(url, key, runtime.concurrency, min(_CONNECTING, runtime.deadline / 4))
+        pool[place] = _Server(url, key, runtime)
     pool[place].users += 1
     return pool[place]
 
@@ -219,7 +220,9 @@ def _headers(key: str) -> dict[str, str]:
 def _proxy(endpoint: URL) -> str | None:
     """The proxy that the environment names for this address, looked up once."""
     host = endpoint.host or ""
-    return None if proxy_bypass(host) else getproxies().get(endpoint.scheme)
+    if host in ("localhost", "127.0.0.1", "::1") or proxy_bypass(host):
+        return None
+    return getproxies().get(endpoint.scheme)
 
 
 def _certificates() -> ssl.SSLContext:

@@ -44,17 +44,18 @@ async def answered(
 ) -> T:
     """What `ask` returns, asked of the least loaded server until it raises no Transient any more.
 
-    `deadline` is the total in seconds, waiting for a turn included; one attempt gets at most half of it. Raises
+    `deadline` is the total in seconds, waiting for a turn included; one attempt gets half of what is left of it, and
+    never less than an eighth of the total: a server that hangs twice in a row leaves time for a third attempt. Raises
     DeadlineError when the time is over, and whatever else `ask` raises. `retrying` is told of every repetition.
     """
-    attempts, last = 0, None
+    attempts, last, end = 0, None, monotonic() + deadline
     try:
         async with asyncio.timeout(deadline):
             while True:
                 server = least_loaded(servers)
                 attempts += 1
                 try:
-                    return await _attempt(server, ask, deadline / 2)
+                    return await _attempt(server, ask, max((end - monotonic()) / 2, deadline / 8))
                 except Transient as fault:
                     last = fault
                 if last.wait is None:  # else the governor makes everybody wait
@@ -75,7 +76,7 @@ async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float) 
         governor.rest()
         raise Transient(f"no answer within {seconds:g} s") from None
     except Transient as fault:
-        governor.heed(fault, sent, seconds)
+        governor.heed(fault, sent)
         raise
     except InteralignError:
         governor.answered()

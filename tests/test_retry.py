@@ -1,0 +1,330 @@
+"""The retry layer and its governor, and what each answer of a server means."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from interalign.errors import BadContentError, FailedTreeError, StopError
+from interalign.models.faults import Asked, Transient, fault_of_status, read_reply, wait_of
+from interalign.models.governor import Governor
+from interalign.models.retry import DeadlineError, answered, backoff, least_loaded
+
+ASKED = Asked("http://s/v1", "openai:m", 3)
+
+
+class Server:
+    """Something to ask; the answers are given in order, an exception is raised."""
+
+    def __init__(self, *answers: object, limit: int = 4, longest_wait: float = 10.0) -> None:
+        self.governor = Governor(limit, longest_wait)
+        self.answers = list(answers)
+        self.asked: list[float] = []
+        """Monotonic times of the requests."""
+
+    async def ask(self) -> str:
+        self.asked.append(monotonic())
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        if callable(answer):
+            await answer()
+        return str(answer)
+
+
+def ask(server: Server, deadline: float = 10.0) -> Awaitable[str]:
+    return answered([server], Server.ask, deadline)
+
+
+# Retrying
+
+
+def test_a_transient_fault_is_tried_again_until_it_is_gone() -> None:
+    server = Server(Transient("503"), Transient("reset"), "hello")
+    told: list[int] = []
+    reply = asyncio.run(answered([server], Server.ask, 10, lambda: told.append(len(server.asked))))
+    assert reply == "hello"
+    assert told == [1, 2]
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("error", [BadContentError("no"), FailedTreeError("no"), StopError("no"), ValueError("no")])
+def test_everything_else_is_not_tried_again(error: Exception) -> None:
+    server = Server(error)
+    with pytest.raises(type(error)):
+        asyncio.run(ask(server))
+    assert len(server.asked) == 1
+    assert server.governor.load == 0
+
+
+def test_after_the_deadline_the_last_fault_is_told() -> None:
+    server = Server(Transient("500: broken"))
+    with pytest.raises(DeadlineError, match=r"^asked \d+ times, last: 500: broken$") as error:
+        asyncio.run(ask(server, deadline=0.5))
+    assert error.value.attempts == len(server.asked) > 1
+
+
+def test_a_hang_takes_half_of_what_is_left_so_that_two_leave_time_for_a_third_attempt() -> None:
+    async def hang() -> None:
+        await asyncio.sleep(60)
+
+    server = Server(hang, hang, "hello")
+    assert asyncio.run(ask(server, deadline=2.0)) == "hello"
+    first, second, third = server.asked
+    assert second - first >= 1.0
+    assert third - second < second - first
+
+
+def test_a_call_that_is_cancelled_gives_its_turn_back() -> None:
+    async def cancelled() -> Server:
+        server = Server(lambda: asyncio.sleep(60), limit=1)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ask(server), 0.02)
+        return server
+
+    server = asyncio.run(cancelled())
+    assert server.governor.load == 0
+    assert len(server.asked) == 3
+
+
+@given(st.integers(1, 60))
+def test_backoff_is_drawn_from_the_whole_range_which_doubles_up_to_eight_seconds(attempt: int) -> None:
+    assert 0 <= backoff(attempt) <= min(8.0, 0.25 * 2 ** (attempt - 1))
+
+
+# The governor
+
+
+def test_when_the_server_asks_to_wait_all_calls_to_it_wait_and_those_to_another_do_not() -> None:
+    async def run() -> tuple[list[float], list[float]]:
+        told, other = Server(Transient("429", wait=0.4, throttled=True), "a"), Server("b")
+        began = monotonic()
+        first = asyncio.create_task(ask(told))
+        await asyncio.sleep(0.01)
+        await asyncio.gather(first, *[ask(told) for _ in range(3)], *[ask(other) for _ in range(3)])
+        return [at - began for at in told.asked], [at - began for at in other.asked]
+
+    told, other = asyncio.run(run())
+    assert len(told) == 5
+    assert min(told[1:]) >= 0.4
+    assert max(other) < min(told[1:])
+
+
+def test_a_wait_that_is_asked_for_is_capped() -> None:
+    server = Server(Transient("429", wait=3600, throttled=True), "a", longest_wait=0.1)
+    assert asyncio.run(ask(server, deadline=5)) == "a"
+
+
+@pytest.mark.parametrize("jump", [-86400, 86400])
+def test_a_clock_that_jumps_changes_no_wait(jump: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time
+    server = Server(Transient("429", wait=0.2, throttled=True), "a")
+
+    async def run() -> str:
+        asking = asyncio.ensure_future(ask(server, deadline=5))
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(time, "time", lambda: now() + jump)
+        return await asking
+
+    assert asyncio.run(run()) == "a"
+    assert len(server.asked) == 2
+    assert server.asked[1] - server.asked[0] >= 0.2
+
+
+def most_at_once(server: Server, calls: int) -> Callable[[], Awaitable[int]]:
+    """Ask so many times at once and say how many were in flight together."""
+
+    async def run() -> int:
+        most = flying = 0
+
+        async def work(server: Server) -> str:
+            nonlocal most, flying
+            flying += 1
+            most = max(most, flying)
+            try:
+                await asyncio.sleep(0.005)
+                return await server.ask()
+            finally:
+                flying -= 1
+
+        await asyncio.gather(*[answered([server], work, 20) for _ in range(calls)])
+        return most
+
+    return run
+
+
+def test_no_more_calls_than_the_limit_are_in_flight() -> None:
+    assert asyncio.run(most_at_once(Server("a", limit=4), 20)()) == 4
+
+
+async def room(governor: Governor) -> int:
+    """How many calls may be in flight now; all of them are over again afterwards."""
+    inside = 0
+    try:
+        while True:
+            await asyncio.wait_for(governor.enter(), 0.01)
+            inside += 1
+    except TimeoutError:
+        return inside
+    finally:
+        for _ in range(inside):
+            governor.leave()
+
+
+def test_too_many_requests_halve_what_may_be_in_flight_once_a_round_and_answers_win_it_back() -> None:
+    async def run() -> list[int]:
+        governor, seen = Governor(8, 10), []
+        seen.append(await room(governor))
+        for _ in range(8):
+            await governor.enter()
+        sent = monotonic()
+        for _ in range(8):
+            governor.heed(Transient("429", throttled=True), sent)
+        for _ in range(8):
+            governor.leave()
+        for _ in range(4):
+            seen.append(await room(governor))
+            governor.answered()
+            governor.answered()
+        for _ in range(20):
+            governor.answered()
+        seen.append(await room(governor))
+        return seen
+
+    assert asyncio.run(run()) == [8, 4, 5, 6, 7, 8]
+
+
+def test_one_call_may_always_be_in_flight() -> None:
+    async def run() -> int:
+        governor = Governor(8, 10)
+        for _ in range(9):
+            await governor.enter()
+            governor.heed(Transient("429", throttled=True), monotonic())
+            governor.leave()
+        return await room(governor)
+
+    assert asyncio.run(run()) == 1
+
+
+# Several servers
+
+
+def test_the_least_loaded_server_is_asked_and_a_resting_one_only_if_all_rest() -> None:
+    async def run() -> list[str]:
+        a, b = Server("a"), Server("b")
+        names = {a: "a", b: "b"}
+        chosen = [names[least_loaded([a, b])]]
+        await a.governor.enter()
+        chosen.append(names[least_loaded([a, b])])
+        b.governor.rest()
+        chosen.append(names[least_loaded([a, b])])
+        a.governor.rest()
+        chosen.append(names[least_loaded([a, b])])
+        return chosen
+
+    assert asyncio.run(run()) == ["a", "b", "a", "b"]
+
+
+def test_when_one_of_two_servers_is_gone_the_other_takes_over() -> None:
+    gone, well = Server(Transient("refused", unreachable=True)), Server("hello")
+
+    async def run() -> list[str]:
+        return [await answered([gone, well], Server.ask, 10) for _ in range(5)]
+
+    assert asyncio.run(run()) == ["hello"] * 5
+    assert len(gone.asked) == 1
+
+
+# What an answer means
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "0.25"}, 0.25),
+        ({"retry-after-ms": "1500", "Retry-After": "2"}, 1.5),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30.0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0.0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m0.5s"}, 60.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
+        ({"x-ratelimit-remaining-tokens": "5", "x-ratelimit-reset-tokens": "20ms"}, None),
+        ({"X-RateLimit-Reset": "3"}, 3.0),
+        ({"X-RateLimit-Reset": "1893456000"}, None),
+        ({}, None),
+    ],
+)
+def test_the_wait_a_server_asks_for_is_read_from_its_headers(headers: dict[str, str], seconds: float | None) -> None:
+    assert wait_of(CIMultiDict(headers), throttled=True) == pytest.approx(seconds)
+
+
+def test_rate_limits_count_only_for_a_call_that_met_one() -> None:
+    assert wait_of({"x-ratelimit-reset": "3"}, throttled=False) is None
+
+
+@given(st.binary(max_size=300))
+def test_whatever_bytes_come_a_reply_is_read_or_a_fault_is_named(body: bytes) -> None:
+    with pytest.raises((Transient, BadContentError)):
+        read_reply(ASKED, body)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["choices", "message", "content", "tool_calls", "refusal", "finish_reason", "usage", "text",
+                         "prompt_tokens", "model", "error", "code", "type", "param", "detail"]), inner, max_size=5),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(JSON, st.integers(300, 599))
+def test_whatever_json_comes_a_reply_is_read_or_a_fault_is_named(value: object, status: int) -> None:
+    text = json.dumps(value)
+    try:
+        reply = read_reply(ASKED, text.encode())
+    except (Transient, BadContentError, FailedTreeError, StopError):
+        reply = None
+    assert reply is None or reply.text.strip()
+    assert isinstance(fault_of_status(ASKED, status, {}, text), Transient | StopError | FailedTreeError)
+
+
+@given(st.text(st.characters(codec=None), min_size=1).filter(str.strip))
+def test_a_text_is_kept_as_it_came(text: str) -> None:
+    assert read_reply(ASKED, json.dumps({"choices": [{"message": {"content": text}}]}).encode()).text == json.loads(
+        json.dumps(text)
+    )
+
+
+def test_a_reply_in_parts_is_their_texts() -> None:
+    body = b'{"choices": [{"message": {"content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]}}]}'
+    assert read_reply(ASKED, body).text == "Hello"
+
+
+def test_what_the_server_counts_is_taken_and_nonsense_counts_as_nothing() -> None:
+    good = b'{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 9, "completion_tokens": -1}}'
+    reply = read_reply(ASKED, good)
+    assert (reply.prompt_tokens, reply.completion_tokens, reply.model) == (9, 0, "openai:m")
+
+
+def test_an_error_that_comes_with_status_200_is_the_error_it_says_it_is() -> None:
+    with pytest.raises(Transient, match="429: busy"):
+        read_reply(ASKED, b'{"error": {"code": 429, "message": "busy"}}')
+    with pytest.raises(StopError, match="refused the key"):
+        read_reply(ASKED, b'{"error": {"code": 401, "message": "who?"}}')
+
+
+def test_what_a_server_says_is_quoted_on_one_line_of_at_most_200_printable_characters() -> None:
+    fault = fault_of_status(ASKED, 400, {}, "\x1b[2J" + "a\r\n\u202e" * 300)
+    said = str(fault).partition("(400): ")[2]
+    assert said.isprintable()
+    assert len(said) == 200
+    assert said.startswith("?[2Ja ?a ?a")
