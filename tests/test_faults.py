@@ -91,7 +91,9 @@ def server_of(said: dict[str, Any], request: pytest.FixtureRequest) -> Iterator[
         yield addresses.get(kind, server.url), server
 
 
-def run(path: Path, url: str, *, deadline: float = 4, concurrency: int = 4, **more: Any) -> Came:
+def run(
+    path: Path, url: str | tuple[str, ...] | None, *, deadline: float = 4, concurrency: int = 4, **more: Any
+) -> Came:
     """A short simulation through this server."""
     runtime = ia.Runtime(base_url=url, deadline=deadline, concurrency=concurrency)
     settings = {"trees": 2, "turns": 1, "candidate": "openai:m", **more}
@@ -237,6 +239,7 @@ def test_a_connection_that_hung_is_not_used_again_and_others_are(tmp_path: Path)
         assert (server.connections, server.dropped, len(server.asked)) == (2, 1, 13)
 
 
+@pytest.mark.slow
 def test_a_storm_ends_with_all_trees_done_and_the_data_of_a_calm_run(tmp_path: Path) -> None:
     asked: dict[str, int] = {}
 
@@ -358,3 +361,51 @@ def test_a_model_that_stopped_sends_nothing_any_more(tmp_path: Path) -> None:
         first, second = asyncio.run(ask_twice(server.url))
         assert first == second
         assert len(server.asked) == 1
+
+
+# Several servers
+
+
+def test_two_servers_share_the_calls_and_one_that_goes_away_is_replaced_by_the_other(tmp_path: Path) -> None:
+    leaving = planned({"first": [{}, {}, {"down": 60}]})
+    with fault_server.serving(leaving) as first, fault_server.serving() as second:
+        assert run(tmp_path / "run.db", (first.url, second.url), trees=8, turns=2, deadline=10) == Came(0, "", 0)
+        assert len(first.asked) == 3
+        # 32 calls, two of them answered by the first.
+        assert len(second.asked) == 30
+    with fault_server.serving() as server:
+        assert run(tmp_path / "calm.db", server.url, trees=8, turns=2) == Came(0, "", 0)
+    assert data_of(tmp_path / "run.db") == data_of(tmp_path / "calm.db")
+
+
+def test_a_role_may_have_a_server_of_its_own_which_is_no_part_of_what_the_run_is(tmp_path: Path) -> None:
+    judging: Plan = lambda body: {"message": {"content": "Verdict: A"}}  # noqa: E731
+    path = tmp_path / "run.db"
+    with fault_server.serving() as one, fault_server.serving(judging) as other:
+        models = {"candidate": f"openai:m@{one.url}", "judge": f"openai:j@{other.url}"}
+        assert run(path, None, **models) == Came(0, "", 0)
+        assert {body["model"] for body in one.asked} == {"m"}
+        assert {body["model"] for body in other.asked} == {"j"}
+    with ia.open_run(path) as run_file:
+        assert run_file.judges() == ["openai:j"]
+        assert run_file.run is not None
+        assert "http" not in json.dumps(run_file.run.identity)
+    with fault_server.serving() as server:
+        assert run(path, server.url, trees=3, judge="openai:j") == Came(0, "", 0)
+        assert {body["model"] for body in server.asked} == {"m", "j"}
+
+
+def test_one_model_at_two_addresses_is_refused(tmp_path: Path) -> None:
+    models = {"candidate": "openai:m@http://127.0.0.1:1/v1", "judge": "openai:m@http://127.0.0.1:2/v1"}
+    came = run(tmp_path / "run.db", None, **models)
+    assert (came.exit, "openai:m is asked for at two addresses" in came.said) == (2, True)
+    assert not (tmp_path / "run.db").exists()
+
+
+def test_the_command_takes_several_servers(cli) -> None:
+    with fault_server.serving() as one, fault_server.serving() as other:
+        shape = ("--trees", "4", "--turns", "2", "--candidate", "openai:m")
+        ended = cli("simulate", "run.db", *shape, "--base-url", one.url, "--base-url", other.url)
+        assert ended.code == 0
+        assert len(one.asked) + len(other.asked) == 16
+        assert min(len(one.asked), len(other.asked)) > 0

@@ -6,7 +6,15 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from interalign.config import EvaluationSettings, Runtime, SimulationSettings, build, read_yaml
+from interalign.config import (
+    EvaluationSettings,
+    Runtime,
+    SimulationSettings,
+    build,
+    read_yaml,
+    split_address,
+    with_addresses,
+)
 from interalign.errors import ConfigError
 from interalign.models.resolve import importable
 from interalign.personas import Persona, by_profile, dump_personas, parse_personas
@@ -41,10 +49,10 @@ def simulate(
     """
     from interalign.runs import run_simulation
 
-    chosen = build(SimulationSettings, _merged(config, settings))
+    chosen, runtime = with_addresses(build(SimulationSettings, _merged(config, settings)), runtime or Runtime())
     personas = load_personas(chosen.personas, split="train", n=chosen.trees, seed=chosen.seed)
     source, target = (Path(run), fork) if fork else (None, Path(run))
-    work = run_simulation(target, chosen, personas, runtime or Runtime(), progress, fork_of=source)
+    work = run_simulation(target, chosen, personas, runtime, progress, fork_of=source)
     return run_async(work)
 
 
@@ -63,10 +71,10 @@ def evaluate(
     """
     from interalign.runs import run_evaluation
 
-    chosen = build(EvaluationSettings, _merged(config, settings))
+    chosen, runtime = with_addresses(build(EvaluationSettings, _merged(config, settings)), runtime or Runtime())
     cases = load_personas(chosen.cases, split="heldout", n=chosen.limit or 100, seed=chosen.seed)
     source, target = (Path(run), fork) if fork else (None, Path(run))
-    work = run_evaluation(target, chosen, cases, runtime or Runtime(), progress, fork_of=source)
+    work = run_evaluation(target, chosen, cases, runtime, progress, fork_of=source)
     return run_async(work)
 
 
@@ -80,7 +88,9 @@ def judge(
     """Judge the finished trees of `run` again with another judge; what was said before stays beside it."""
     from interalign.runs import run_judging
 
-    return run_async(run_judging(Path(run), judge, runtime or Runtime(), progress))
+    name, url = split_address(judge)
+    runtime = (runtime or Runtime()).model_copy(update={"addresses": ((name, url),) if url else ()})
+    return run_async(run_judging(Path(run), name, runtime, progress))
 
 
 def export(

@@ -79,8 +79,11 @@ JudgeOption = Annotated[str | None, typer.Option(metavar="MODEL", help="Who judg
 Turns = Annotated[int | None, typer.Option(help="Turns of each conversation. [default: 10]")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random choice. [default: 0]")]
 BaseUrl = Annotated[
-    str | None,
-    typer.Option(envvar="OPENAI_BASE_URL", help="Server of every openai: model, such as http://localhost:8000/v1."),
+    list[str] | None,
+    typer.Option(
+        envvar="OPENAI_BASE_URL",
+        help="Server of the openai: models, such as http://localhost:8000/v1. Repeat it to share the calls.",
+    ),
 ]
 Concurrency = Annotated[int, typer.Option(min=1, max=4096, help="Model calls in flight.")]
 Deadline = Annotated[float, typer.Option(help="Seconds that one call may take in all.")]
@@ -405,10 +408,10 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _runtime(base_url: str | None, concurrency: int, deadline: float) -> Any:
+def _runtime(base_url: list[str] | None, concurrency: int, deadline: float) -> Any:
     from interalign.config import Runtime, build
 
-    return build(Runtime, {"base_url": base_url, "concurrency": concurrency, "deadline": deadline})
+    return build(Runtime, {"base_url": tuple(base_url or ()), "concurrency": concurrency, "deadline": deadline})
 
 
 def _say(line: str) -> None:

@@ -14,6 +14,8 @@ from interalign.tree import Frozen
 Judging = Literal["compare", "score"]
 HookPoint = Literal["after_user", "before_candidates", "after_candidates", "after_judge"]
 S = TypeVar("S", bound=Frozen)
+R = TypeVar("R", bound="RunSettings")
+_ADDRESS = re.compile(r"(openai:.+?)@(https?://.*)", re.DOTALL)
 
 
 class Parameters(Frozen):
@@ -44,6 +46,10 @@ class CandidateSpec(Frozen):
     @classmethod
     def parse(cls, text: str) -> Self:
         """`NAME=MODEL`, or just `MODEL`, whose name is then its last part (`openai:gpt-4o-mini` -> `gpt-4o-mini`)."""
+        bare, url = split_address(text)
+        if url:
+            given = cls.parse(bare)
+            return cls(name=given.name, model=f"{given.model}@{url}")
         # A model's own query (`world:judge?noise=0.2`) also holds a `=`, but only after a `:`.
         name, sign, model = text.partition("=")
         if sign and ":" not in name:
@@ -124,12 +130,44 @@ class EvaluationSettings(RunSettings):
 class Runtime(Frozen):
     """How a run is carried out. Nothing here changes what comes out, so none of it is part of a run's identity."""
 
-    base_url: str | None = None
-    """Serves every `openai:` model of the run."""
+    base_url: str | tuple[str, ...] | None = None
+    """Serves every `openai:` model of the run that has no address of its own; several share the calls."""
+    addresses: tuple[tuple[str, str], ...] = ()
+    """`openai:` models with an address of their own (`openai:NAME@http://...`): name and address."""
     concurrency: int = Field(default=16, ge=1, le=4096)
     """Model calls in flight, over all trees."""
     deadline: float = Field(default=120.0, gt=0)
     """Total seconds for one call."""
+
+
+def split_address(spec: str) -> tuple[str, str | None]:
+    """`openai:NAME@http://...` as the model's name and where it is served; None for the address if there is none."""
+    match = _ADDRESS.fullmatch(spec)
+    return (match[1], match[2]) if match else (spec, None)
+
+
+def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
+    """The same settings with bare model names, which are what a run is known by, and the addresses in the runtime.
+
+    Raises ConfigError if one name is given two addresses: which one answers would be an accident.
+    """
+    found: dict[str, str | None] = {}
+
+    def bare(spec: str) -> str:
+        name, url = split_address(spec)
+        if found.setdefault(name, url) != url:
+            raise ConfigError(f"{name} is asked for at two addresses; serve it under two names, or at --base-url only")
+        return name
+
+    seats = {"user": bare(settings.user), "judge": bare(settings.judge)}
+    if isinstance(settings, SimulationSettings):
+        seats["inducer"] = bare(settings.inducer)
+    candidates = tuple(spec.model_copy(update={"model": bare(spec.model)}) for spec in settings.candidate)
+    addresses = tuple((name, url) for name, url in found.items() if url)
+    return (
+        settings.model_copy(update={**seats, "candidate": candidates}),
+        runtime.model_copy(update={"addresses": addresses}),
+    )
 
 
 def identity_of(settings: RunSettings, **more: JsonValue) -> dict[str, JsonValue]:

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 from yarl import URL
 
-from interalign.config import Parameters, Runtime
+from interalign.config import Parameters, Runtime, split_address
 from interalign.errors import ConfigError, FailedTreeError, StopError
 from interalign.models.base import Reply
 from interalign.models.faults import Asked, Transient, fault_of_status, read_reply
@@ -39,12 +39,13 @@ class OpenAIModel:
     """A chat model behind one or several OpenAI-compatible servers; a ChatModel."""
 
     def __init__(self, name: str, runtime: Runtime) -> None:
-        self.name = name
+        self.name, address = split_address(name)
+        address = address or dict(runtime.addresses).get(self.name)
         self.retried = 0
         """Requests that were sent again."""
-        self._model = name.partition(":")[2]
+        self._model = self.name.partition(":")[2]
         self._runtime = runtime
-        self._urls = [_checked(runtime.base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI)]
+        self._urls = [_checked(url) for url in ([address] if address else _base_urls(runtime))]
         self._key = _key(self._urls)
         self._servers: list[_Server] = []
         self._renamed = False
@@ -233,6 +234,12 @@ def _certificates() -> ssl.SSLContext:
 
         context.load_verify_locations(certifi.where())
     return context
+
+
+def _base_urls(runtime: Runtime) -> Sequence[str]:
+    """Where models without an address of their own are served, each address once."""
+    given = [runtime.base_url] if isinstance(runtime.base_url, str) else runtime.base_url or ()
+    return list(dict.fromkeys(given)) or (os.environ.get("OPENAI_BASE_URL") or _OPENAI).split()
 
 
 def _checked(url: str) -> str:
