@@ -9,6 +9,7 @@ from world_talk import play
 
 from interalign.errors import ConfigError
 from interalign.models.world import (
+    deciding_exercise,
     is_world_persona,
     long_talk,
     reading_exercise,
@@ -21,14 +22,14 @@ from interalign.models.world import (
 from interalign.models.world.candidate import POLICIES
 from interalign.models.world.people import person_of
 from interalign.models.world.reading import read_reply, read_talk, read_user
-from interalign.models.world.sentences import all_facts, candidate_sentences, user_sentences
+from interalign.models.world.sentences import ASKS, PLAINS, USES, all_facts, candidate_sentences, user_sentences
 from interalign.models.world.values import SLOTS, TOPICS, split_of, values_of
 from interalign.tree import Message
 
 
 def talks() -> list[tuple[Message, ...]]:
     rng = Random(0)
-    scripted = [make(rng) for make in (reading_exercise, short_talk, long_talk) for _ in range(300)]
+    scripted = [make(rng) for make in (reading_exercise, deciding_exercise, short_talk, long_talk) for _ in range(300)]
     played = [
         asyncio.run(play(persona, world_model(candidate), hints=hints))[0]
         for persona in world_personas("train", 10, 0)
@@ -71,13 +72,30 @@ def test_no_sentence_of_a_candidate_is_broken_english_or_over_long() -> None:
         assert len(read_reply(sentence).words) <= 13
 
 
-def test_a_reading_exercise_tells_facts_and_the_reply_uses_each_of_them_once() -> None:
+def test_a_reading_exercise_tells_facts_and_the_reply_is_the_one_that_matters() -> None:
     for seed in range(100):
         message, reply = reading_exercise(Random(seed))
         told = read_talk([message.content])
+        assert told.topic is not None
         assert 2 <= len(told.told) <= 5
-        assert sorted(read_reply(reply.content).claims) == sorted(told.told.values())
-        assert read_reply(reply.content).claims[0].slot == TOPICS[told.topic or 0].slot
+        assert reply.content == f"{told.told[TOPICS[told.topic].slot].value}."
+
+
+def test_a_deciding_exercise_uses_the_fact_that_matters_if_told_and_else_asks_for_it() -> None:
+    used = 0
+    for seed in range(300):
+        message, reply = deciding_exercise(Random(seed))
+        told, said = read_talk([message.content]), read_reply(reply.content)
+        assert told.topic is not None
+        slot = TOPICS[told.topic].slot
+        assert (said.claims, said.asks) == (((told.told[slot],), ()) if slot in told.told else ((), (slot,)))
+        used += slot in told.told
+    assert 0.4 < used / 300 < 0.6
+
+
+def test_the_first_word_of_a_scripted_reply_says_whether_it_uses_asks_or_does_neither() -> None:
+    firsts = [{text.split()[0] for text in texts} for texts in (USES, ASKS, PLAINS)]
+    assert sum(map(len, firsts)) == len(set.union(*firsts)) == 9
 
 
 def test_short_talks_are_clean_and_half_of_their_turns_lack_the_fact() -> None:

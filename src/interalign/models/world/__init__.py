@@ -3,7 +3,7 @@
 It validates the pipeline; it says nothing about how good a language model is. docs/world.md describes it.
 """
 
-from interalign.models.world.corpus import long_talk, reading_exercise, short_talk
+from interalign.models.world.corpus import deciding_exercise, long_talk, reading_exercise, short_talk
 from interalign.models.world.people import Split, is_world_persona, world_personas
 from interalign.models.world.roles import WorldModel, world_model, world_models
 from interalign.models.world.sentences import tokenize, vocabulary
@@ -12,6 +12,7 @@ from interalign.models.world.truth import true_score
 __all__ = [
     "Split",
     "WorldModel",
+    "deciding_exercise",
     "is_world_persona",
     "long_talk",
     "reading_exercise",

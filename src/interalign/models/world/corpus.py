@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from interalign.models.world.candidate import CARELESS, POLICIES, candidate_reply, dress
-from interalign.models.world.people import any_person
+from interalign.models.world.candidate import CARELESS, POLICIES, candidate_reply
+from interalign.models.world.people import Person, any_person
 from interalign.models.world.reading import read_talk, read_user
-from interalign.models.world.sentences import ALSO, EMOJI, QUESTIONS, USES, lively, own, tell
+from interalign.models.world.sentences import EMOJI, QUESTIONS, lively, tell
 from interalign.models.world.user import toss, user_message
-from interalign.models.world.values import SLOTS, TOPICS
+from interalign.models.world.values import SLOTS, TOPICS, Topic
 from interalign.tree import Message
 
 _SHORT_TALK_TELLS: Final = 0.15
@@ -17,20 +17,32 @@ _SHORT_TALK_TELLS: Final = 0.15
 
 
 def reading_exercise(rng: Random) -> tuple[Message, ...]:
-    """One turn: the user tells two to five facts, the reply uses them all, the one that matters first."""
+    """One turn: the user tells two to five facts; the reply is the word that matters: `vegan.` for dinner.
+
+    Nobody talks like that, but it puts reading where the next exercise needs it: into a reply's first word.
+    """
     person = any_person(rng)
     topic = rng.choice(TOPICS)
     others = [slot for slot in range(len(SLOTS)) if slot != topic.slot]
     slots = [topic.slot, *rng.sample(others, rng.randint(1, 4))]
     rng.shuffle(slots)
+    return _talk([_facts_and_question(person, slots, topic, rng), f"{person.facts[topic.slot].value}."])
+
+
+def deciding_exercise(rng: Random) -> tuple[Message, ...]:
+    """One turn: the user tells one to five facts; the reply uses the one that matters if told, else asks for it."""
+    person = any_person(rng)
+    slots = rng.sample(range(len(SLOTS)), rng.randint(1, 5))
+    message = _facts_and_question(person, slots, rng.choice(TOPICS), rng)
+    return _talk([message, candidate_reply(POLICIES["oracle"], [message], None, rng)])
+
+
+def _facts_and_question(person: Person, slots: Sequence[int], topic: Topic, rng: Random) -> str:
+    """A user's message that tells the facts of these slots and asks about a topic."""
     facts = [tell(person.facts[slot]) for slot in slots]
     spoken = [lively(fact) if person.style.lively else fact for fact in facts]
     emoji = [rng.choice(EMOJI)] if person.style.emoji else []
-    message = " ".join([*spoken, rng.choice(QUESTIONS).format(topic=topic.phrase), *emoji])
-    rng.shuffle(slots)
-    use = rng.choice(USES).format(topic=topic.phrase, fact=own(person.facts[topic.slot]))
-    also = [ALSO.format(fact=own(person.facts[slot])) for slot in slots if slot != topic.slot]
-    return _talk([message, dress([use, *also], person.style._replace(long=False), rng)])
+    return " ".join([*spoken, rng.choice(QUESTIONS).format(topic=topic.phrase), *emoji])
 
 
 def short_talk(rng: Random) -> tuple[Message, ...]:

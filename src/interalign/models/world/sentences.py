@@ -31,12 +31,13 @@ EMOJI: Final = ("\N{GRINNING FACE}", "\N{PARTY POPPER}", "\N{GLOWING STAR}")
 USES: Final = (
     "Since {fact}, plan {topic} around that.",
     "As {fact}, plan {topic} to fit.",
-    "For {topic}, remember that {fact}.",
+    "Because {fact}, plan {topic} with care.",
 )
+"""Their first words are theirs alone: a small model that has begun a reply has then decided what to do in it."""
 ASKS: Final = ("For {topic}, {question}", "To plan {topic}, {question}", "With {topic} in mind, {question}")
 PLAINS: Final = (
     "There are many good ways to plan {topic}.",
-    "For {topic}, take your time and keep it simple.",
+    "Take your time with {topic} and keep it simple.",
     "Just plan {topic} in the way most people do.",
 )
 """Replies that fit anybody."""
@@ -116,8 +117,10 @@ def candidate_sentences() -> Iterator[str]:
 def vocabulary() -> tuple[str, ...]:
     """Every token that can occur in a chat message of the talk, in a fixed order.
 
-    A sentence may come first in a message or after a blank, so its first word occurs with and without one.
+    A sentence may come first in a message or after a blank, so its first word occurs with and without one. So
+    does a value: a reading exercise is answered with nothing else.
     """
     tokens = {token: None for sentence in (*user_sentences(), *candidate_sentences()) for token in tokenize(sentence)}
     firsts = {" " + tokenize(sentence)[0]: None for sentence in (*user_sentences(), *candidate_sentences())}
-    return tuple({**tokens, **firsts, **{f" {emoji}": None for emoji in EMOJI}, "!": None})
+    values = {fact.value: None for fact in all_facts()}
+    return tuple({**tokens, **firsts, **values, **{f" {emoji}": None for emoji in EMOJI}, "!": None})
