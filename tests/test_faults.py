@@ -23,6 +23,7 @@ from fault_server import FaultServer, Plan, Step, opening_of
 
 import interalign as ia
 from interalign.errors import InteralignError
+from interalign.models.langchain import LangChainModel
 from interalign.models.openai import openai_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -409,3 +410,59 @@ def test_the_command_takes_several_servers(cli) -> None:
         assert ended.code == 0
         assert len(one.asked) + len(other.asked) == 16
         assert min(len(one.asked), len(other.asked)) > 0
+
+
+# Other providers, through LangChain
+
+
+def langchain_reply(plan: Plan, deadline: float = 4.0) -> tuple[str, int]:
+    """What a LangChain model answers, or the error it ends with, and how often the server was asked."""
+    from langchain_openai import ChatOpenAI
+
+    async def ask(url: str) -> str:
+        # It stands for a provider that interalign has no client for.
+        chat = ChatOpenAI(model="m", base_url=url, api_key=KEY, max_retries=0)
+        model = LangChainModel("provider:m", chat, ia.Runtime(deadline=deadline))
+        try:
+            return (await model([ia.Message(role="user", content="Hi.")], ia.Parameters(), 0)).text
+        except InteralignError as error:
+            return f"{type(error).__name__}: {error}"
+        finally:
+            await chat.root_async_client.close()
+
+    with fault_server.serving(plan) as server:
+        return asyncio.run(ask(server.url)), len(server.asked)
+
+
+@pytest.mark.parametrize(
+    ("server", "said", "asked"),
+    [
+        (
+            {
+                "first": [
+                    {"status": 429, "headers": {"Retry-After": "0.1"}},
+                    {"cut": "before headers"},
+                    {"message": {"content": "Hello."}},
+                ]
+            },
+            "Hello.",
+            3,
+        ),
+        ({"always": {"status": 401, "text": "who?"}}, "StopError: provider refused the key; set PROVIDER_API_KEY", 1),
+        ({"always": {"status": 400, "text": f"not {KEY}"}}, "FailedTreeError: provider refused a request to", 1),
+        ({"always": {"message": {"content": ""}}}, "BadContentError: provider:m answered nothing", 1),
+    ],
+    ids=["retry", "stop", "tree", "re-ask"],
+)
+def test_a_provider_of_langchain_gets_the_same_answers(
+    server: dict[str, Any], said: str, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROVIDER_API_KEY", KEY)
+    reply, times = langchain_reply(planned(server))
+    assert KEY not in reply
+    assert (reply[: len(said)], times) == (said, asked)
+
+
+def test_a_provider_of_langchain_that_hangs_fails_its_tree_at_the_deadline() -> None:
+    reply, _ = langchain_reply(planned({"always": {"hang": True}}), deadline=0.5)
+    assert reply.startswith("FailedTreeError: provider:m did not answer within the deadline; raise --deadline")

@@ -67,7 +67,7 @@ def fault_of_status(
         throttled = status == 429
         return Transient(f"{status}: {said}", wait=wait_of(headers, throttled=throttled), throttled=throttled)
     if status in (401, 403):
-        return StopError(f"{asked.server} refused the key; set OPENAI_API_KEY and run the same command again")
+        return StopError(f"{asked.server} refused the key; set {_key_of(asked.model)} and run the same command again")
     if status in (404, 405) or "model_not_found" in code:
         return StopError(
             f"{asked.server} has no model {asked.model!r} ({status}); name one it serves, or mend --base-url"
@@ -75,6 +75,11 @@ def fault_of_status(
     if 300 <= status < 400:
         return StopError(f"{asked.server} sends requests elsewhere ({status}); name the right address with --base-url")
     return _refusal(asked, status, error, code, said)
+
+
+def _key_of(model: str) -> str:
+    """The environment variable that a provider's key is usually in."""
+    return f"{model.partition(':')[0].upper().replace('-', '_')}_API_KEY"
 
 
 def _refusal(

@@ -1,10 +1,15 @@
-"""Any LangChain chat model in any seat."""
+"""Any LangChain chat model in any seat, retried as `openai:` models are."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from interalign.config import Runtime
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, InteralignError
 from interalign.models.base import Parameters, Reply
+from interalign.models.faults import Asked, Transient, fault_of_status
+from interalign.models.governor import Governor
+from interalign.models.retry import DeadlineError, answered
 from interalign.tree import Message
 
 if TYPE_CHECKING:
@@ -14,26 +19,36 @@ _PLUGIN = "a plug-in is MODULE:ATTRIBUTE, and its module one that Python can imp
 
 
 class LangChainModel:
-    """A `BaseChatModel` as our ChatModel. Its own retries should be off: retrying is not its business."""
+    """A `BaseChatModel` as our ChatModel. Its own retries should be off: ours are the only ones."""
 
-    def __init__(self, name: str, chat: "BaseChatModel") -> None:
+    def __init__(self, name: str, chat: "BaseChatModel", runtime: Runtime | None = None) -> None:
+        runtime = runtime or Runtime()
         self.name = name
         self.chat = chat
+        self.governor = Governor(runtime.concurrency, runtime.deadline / 2)
+        self._deadline = runtime.deadline
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
-        """One reply; BadContentError for an empty, refused or tool-calling one, FailedTreeError for any error."""
+        """One reply; BadContentError for an empty, refused or tool-calling one, else as docs/faults.md says."""
         from langchain_core.messages import convert_to_messages
 
         chat = convert_to_messages([message.model_dump() for message in messages])
         settings = {**parameters.model_dump(exclude={"extra"}, exclude_none=True), **parameters.extra}
+        asked = Asked(self.name.partition(":")[0], self.name, sum(message.role == "user" for message in messages))
+
+        async def once(_: LangChainModel) -> Reply:
+            try:
+                return self._reply(await self.chat.ainvoke(chat, **settings))
+            except InteralignError:
+                raise
+            except Exception as error:  # noqa: BLE001 - raised again in our words
+                raise _translated(asked, error) from None  # its text may hold a key
+
         try:
-            answer = await self.chat.ainvoke(chat, **settings)
-        except InteralignError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise FailedTreeError(f"{self.name}: {type(error).__name__}: {reason}") from error
-        return self._reply(answer)
+            return await answered([self], once, self._deadline)
+        except DeadlineError as error:
+            late = f"{self.name} did not answer within the deadline; raise --deadline ({error})"
+            raise FailedTreeError(late) from None
 
     def _reply(self, answer: Any) -> Reply:
         text, facts = str(answer.text), answer.response_metadata
@@ -54,7 +69,28 @@ class LangChainModel:
         )
 
 
-def langchain_model(spec: str) -> LangChainModel:
+def _translated(asked: Asked, error: Exception) -> InteralignError | Transient:
+    """What a foreign error means: by its HTTP status if it has one, else a lost connection, else a failed tree."""
+    response = getattr(error, "response", None)
+    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+    kind, said = type(error).__name__, " ".join(_without_keys(str(error)).split())[:200]
+    if isinstance(status, int) and status >= 300:
+        body = _without_keys(str(getattr(response, "text", None) or error))
+        return fault_of_status(asked, status, getattr(response, "headers", None) or {}, body)
+    if isinstance(error, TimeoutError | ConnectionError) or "Timeout" in kind or "Connect" in kind:
+        return Transient(f"{kind}: {said}")
+    return FailedTreeError(f"{asked.model}: {kind}: {said}")
+
+
+def _without_keys(text: str) -> str:
+    """The text without the value of any key in the environment: every provider has a variable of its own."""
+    for name, value in os.environ.items():
+        if name.endswith(("_API_KEY", "_TOKEN", "_SECRET")) and len(value) > len("(key)"):
+            text = text.replace(value, "(key)")
+    return text
+
+
+def langchain_model(spec: str, runtime: Runtime | None = None) -> LangChainModel:
     """The model `provider:name` through `init_chat_model`; ConfigError if LangChain cannot build it."""
     try:
         from langchain.chat_models import init_chat_model
@@ -64,7 +100,7 @@ def langchain_model(spec: str) -> LangChainModel:
             f"model {spec!r} needs LangChain's integration; pip install langchain langchain-{provider} ({_PLUGIN})"
         ) from None
     try:
-        return LangChainModel(spec, init_chat_model(spec))
+        return LangChainModel(spec, init_chat_model(spec, max_retries=0), runtime)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise ConfigError(f"model {spec!r}: {reason} ({_PLUGIN})") from error

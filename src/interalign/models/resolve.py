@@ -53,4 +53,4 @@ def resolve_model(spec: str, runtime: Runtime) -> ChatModel:
         return hf_model(spec)
     from interalign.models.langchain import langchain_model
 
-    return langchain_model(spec)
+    return langchain_model(spec, runtime)
