@@ -75,7 +75,7 @@ def test_what_the_user_takes_back_or_complains_of_is_noted_as_such() -> None:
 
 def test_the_oracle_uses_what_was_told_and_asks_for_what_was_not() -> None:
     assert "cat" in ask("oracle", TOLD)
-    assert "which food do you eat?" in ask("oracle", [said("user", "I have a cat. Any idea for dinner?")])
+    assert "you eat which food these days?" in ask("oracle", [said("user", "I have a cat. Any idea for dinner?")])
 
 
 def test_a_hint_is_used_like_something_told() -> None:
@@ -85,7 +85,7 @@ def test_a_hint_is_used_like_something_told() -> None:
 
 def test_a_decoy_about_somebody_else_is_not_taken_for_the_user() -> None:
     talk = [said("user", "My sister has a dog. Any idea for the walk?")]
-    assert "which pet do you have?" in ask("oracle", talk)
+    assert "you have which pet these days?" in ask("oracle", talk)
 
 
 def test_the_user_answers_a_question_about_an_untold_fact() -> None:

@@ -50,11 +50,11 @@ class BaseRecipe(Frozen):
     positions: int = 1024
     init_std: float = 0.08
     """Four times the usual: from 0.02 a model of this size does not learn to read the talk."""
-    exercises: int = 4000
-    """One turn, several facts told, the reply names the one that matters: reading comes first."""
-    decisions: int = 4000
+    exercises: int = 1500
+    """One turn, several facts told, all used: reading comes first."""
+    decisions: int = 3000
     """One turn, the fact that matters is told or is not: use it, or ask for it?"""
-    short_talks: int = 1800
+    short_talks: int = 3000
     """Four to eight turns, every reply right: the same, but the fact was told a while ago."""
     long_talks: int = 500
     """Ten turns, of which `good` are answered well: what the model brings to SFT."""
@@ -62,9 +62,6 @@ class BaseRecipe(Frozen):
     turns: int = 10
     batch_tokens: int = 1024
     """Tokens of one optimiser step, padding included. Many small steps read better than few large ones."""
-    first_word: float = 5.0
-    """Weight in the loss of a reply's first word, which decides what the reply does; every other token weighs 1. At
-    1 the decision is not learnt in the time there is, though the loss looks as good."""
     lr: float = 2.5e-3
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises; then it falls along a cosine to a twentieth."""
@@ -238,7 +235,7 @@ def pretrain(
     for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * _schedule(step, len(batches), recipe.warmup)
-        loss = reply_loss(model, batch, recipe.first_word)
+        loss = reply_loss(model, batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -268,17 +265,15 @@ def _batches(talks: Sequence[Encoded], batch_tokens: int) -> list[list[Encoded]]
     return batches
 
 
-def reply_loss(model: Any, batch: Sequence[Encoded], first_word: float = 1.0) -> Any:
-    """Mean cross-entropy, nats, over the reply tokens of the batch; the first of each reply weighs `first_word`."""
+def reply_loss(model: Any, batch: Sequence[Encoded]) -> Any:
+    """Mean cross-entropy, nats, over the reply tokens of the batch."""
     import torch
 
     ids, targets = _padded(batch)
     wanted = targets[:, 1:]
     # Padding stands on the right: with causal attention no real token sees it, so no mask is needed.
     hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[wanted]
-    losses = torch.nn.functional.cross_entropy(model.lm_head(hidden), ids[:, 1:][wanted], reduction="none")
-    weights = torch.where(targets[:, :-1][wanted], 1.0, first_word)
-    return (losses * weights).sum() / weights.sum()
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden), ids[:, 1:][wanted])
 
 
 def _padded(batch: Sequence[Encoded]) -> tuple[Any, Any]:

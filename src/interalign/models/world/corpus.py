@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from interalign.models.world.candidate import CARELESS, POLICIES, candidate_reply
+from interalign.models.world.candidate import CARELESS, POLICIES, candidate_reply, dress
 from interalign.models.world.people import Person, any_person
 from interalign.models.world.reading import read_talk, read_user
-from interalign.models.world.sentences import EMOJI, QUESTIONS, lively, tell
+from interalign.models.world.sentences import ALSO, EMOJI, QUESTIONS, USES, lively, own, tell
 from interalign.models.world.user import toss, user_message
 from interalign.models.world.values import SLOTS, TOPICS, Topic
 from interalign.tree import Message
@@ -17,16 +17,17 @@ _SHORT_TALK_TELLS: Final = 0.15
 
 
 def reading_exercise(rng: Random) -> tuple[Message, ...]:
-    """One turn: the user tells two to five facts; the reply is the word that matters: `vegan.` for dinner.
-
-    Nobody talks like that, but it puts reading where the next exercise needs it: into a reply's first word.
-    """
+    """One turn: the user tells two to five facts, the reply uses them all, the one that matters first."""
     person = any_person(rng)
     topic = rng.choice(TOPICS)
     others = [slot for slot in range(len(SLOTS)) if slot != topic.slot]
     slots = [topic.slot, *rng.sample(others, rng.randint(1, 4))]
     rng.shuffle(slots)
-    return _talk([_facts_and_question(person, slots, topic, rng), f"{person.facts[topic.slot].value}."])
+    message = _facts_and_question(person, slots, topic, rng)
+    rng.shuffle(slots)
+    use = rng.choice(USES).format(topic=topic.phrase, fact=own(person.facts[topic.slot]))
+    also = [ALSO.format(fact=own(person.facts[slot])) for slot in slots if slot != topic.slot]
+    return _talk([message, dress([use, *also], person.style._replace(long=False), rng)])
 
 
 def deciding_exercise(rng: Random) -> tuple[Message, ...]:

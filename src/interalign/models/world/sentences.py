@@ -29,12 +29,16 @@ CORRECTION: Final = "I never said {value}."
 EMOJI: Final = ("\N{GRINNING FACE}", "\N{PARTY POPPER}", "\N{GLOWING STAR}")
 
 USES: Final = (
-    "Since {fact}, plan {topic} around that.",
-    "As {fact}, plan {topic} to fit.",
-    "Because {fact}, plan {topic} with care.",
+    "For {topic}, {fact}, so use that.",
+    "About {topic}, {fact}, so start there.",
+    "Given {topic}, {fact}, so fit that.",
 )
-"""Their first words are theirs alone: a small model that has begun a reply has then decided what to do in it."""
-ASKS: Final = ("For {topic}, {question}", "To plan {topic}, {question}", "With {topic} in mind, {question}")
+ASKS: Final = ("For {topic}, {question}", "About {topic}, {question}", "Given {topic}, {question}")
+"""They begin as the uses do, up to where the value would stand (`you eat vegan food`, `you eat which food these days?`).
+
+So what is said there depends on what the talk has told, and on nothing that was decided some words before: that is what
+lets so small a model learn when to ask.
+"""
 PLAINS: Final = (
     "There are many good ways to plan {topic}.",
     "Take your time with {topic} and keep it simple.",
@@ -117,10 +121,8 @@ def candidate_sentences() -> Iterator[str]:
 def vocabulary() -> tuple[str, ...]:
     """Every token that can occur in a chat message of the talk, in a fixed order.
 
-    A sentence may come first in a message or after a blank, so its first word occurs with and without one. So
-    does a value: a reading exercise is answered with nothing else.
+    A sentence may come first in a message or after a blank, so its first word occurs with and without one.
     """
     tokens = {token: None for sentence in (*user_sentences(), *candidate_sentences()) for token in tokenize(sentence)}
     firsts = {" " + tokenize(sentence)[0]: None for sentence in (*user_sentences(), *candidate_sentences())}
-    values = {fact.value: None for fact in all_facts()}
-    return tuple({**tokens, **firsts, **values, **{f" {emoji}": None for emoji in EMOJI}, "!": None})
+    return tuple({**tokens, **firsts, **{f" {emoji}": None for emoji in EMOJI}, "!": None})

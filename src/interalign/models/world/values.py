@@ -58,37 +58,37 @@ def _words(text: str) -> frozenset[str]:
 
 SLOTS: Final = (
     Slot(
-        "hobby", "I am into", "you are into", "is into", "", "which hobby do you have?",
+        "hobby", "I am into", "you are into", "is into", "", "you are into which hobby these days?",
         _words("hobby hobbies pastime interests"),
         ("chess", "pottery", "climbing", "painting", "surfing", "gardening", "origami", "archery", "knitting",
          "juggling", "sailing", "fencing"),
     ),
     Slot(
-        "pet", "I have a", "you have a", "has a", "", "which pet do you have?",
+        "pet", "I have a", "you have a", "has a", "", "you have which pet these days?",
         _words("pet pets animal animals"),
         ("cat", "dog", "parrot", "rabbit", "hamster", "turtle", "goldfish", "ferret", "pony",
          "gecko", "canary", "hedgehog"),
     ),
     Slot(
-        "diet", "I eat", "you eat", "eats", " food", "which food do you eat?",
+        "diet", "I eat", "you eat", "eats", " food", "you eat which food these days?",
         _words("diet diets dietary eat food foods"),
         ("vegan", "vegetarian", "kosher", "halal", "keto", "paleo", "pescatarian", "flexitarian", "ayurvedic",
          "macrobiotic", "fruitarian", "carnivore"),
     ),
     Slot(
-        "job", "I work as a", "you work as a", "works as a", "", "which job do you have?",
+        "job", "I work as a", "you work as a", "works as a", "", "you work as what these days?",
         _words("job jobs work profession occupation"),
         ("nurse", "teacher", "plumber", "baker", "lawyer", "pilot", "farmer", "dentist", "tailor",
          "carpenter", "librarian", "welder"),
     ),
     Slot(
-        "city", "I live in", "you live in", "lives in", "", "which city do you live in?",
+        "city", "I live in", "you live in", "lives in", "", "you live in which city these days?",
         _words("city cities town live located"),
         ("Paris", "Oslo", "Lisbon", "Cairo", "Tokyo", "Dublin", "Prague", "Vienna", "Lima",
          "Athens", "Nairobi", "Seoul"),
     ),
     Slot(
-        "music", "I listen to", "you listen to", "listens to", "", "which music do you listen to?",
+        "music", "I listen to", "you listen to", "listens to", "", "you listen to which music these days?",
         _words("music listen genre genres"),
         ("jazz", "opera", "reggae", "techno", "bluegrass", "blues", "disco", "gospel", "punk",
          "flamenco", "grunge", "polka"),
