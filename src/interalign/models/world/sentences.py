@@ -34,7 +34,7 @@ USES: Final = (
     "Given {topic}, {fact}, so fit that.",
 )
 ASKS: Final = ("For {topic}, {question}", "About {topic}, {question}", "Given {topic}, {question}")
-"""They begin as the uses do, up to where the value would stand (`you eat vegan food`, `you eat which food these days?`).
+"""They begin as the uses do, up to the value: `you eat vegan food` and `you eat which food these days?`.
 
 So what is said there depends on what the talk has told, and on nothing that was decided some words before: that is what
 lets so small a model learn when to ask.
