@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
@@ -105,14 +106,15 @@ class _Recorder:
                 call = await self._sample(sample, _sampled(ask, sample), role, kind)
             except BadContentError:
                 continue
-            parsed = kind.model_validate_json(call.reply.text)
+            parsed = kind.model_validate(json.loads(call.reply.text))
             # The ledger's key is ours to give: a plug-in does not know it.
             return parsed.model_copy(update={"call": call.key}) if kind is Said else parsed
         raise BadContentError(f"{self.label} gave nothing usable, asked {ask.at.samples} times")
 
     async def _sample(self, sample: int, ask: Any, role: Callable[[Any], Awaitable[Any]], kind: type[Answer]) -> Call:
         async def answer() -> str:
-            return self._checked(await self._guarded(role, ask), kind).model_dump_json()
+            # Not pydantic's own JSON, which refuses the lone surrogates that some models produce.
+            return json.dumps(self._checked(await self._guarded(role, ask), kind).model_dump(mode="json"))
 
         request = ask.model_dump(mode="json", exclude={"at": {"samples"}})
         return await self._ledger.record(

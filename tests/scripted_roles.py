@@ -221,3 +221,8 @@ class LostOnTheSecondTree:
         if ask.at.tree == "t00001":
             raise ValueError("lost")
         return ia.ChoiceOpinion(value="A", replies=("Verdict: A",))
+
+
+async def half_a_pair(ask: ia.CandidateAsk) -> ia.Said:
+    """A candidate whose text holds half of a surrogate pair."""
+    return ia.Said(text="odd \ud800 text")

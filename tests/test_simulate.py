@@ -230,3 +230,11 @@ def test_personas_of_ones_own_go_round_and_the_worlds_roles_refuse_them(cli) -> 
     assert [judged.tree.persona for judged in trees_of("own.db")] == ["own0", "own1", "own0"]
     asked = {call.tree: call.messages[0].content for call in calls_of("own.db", "user")}
     assert ["I keep bees." in asked[tree] for tree in ("t00000", "t00001", "t00002")] == [True, False, True]
+
+
+def test_a_plug_in_may_say_half_a_surrogate_pair_it_is_kept_as_it_came(cli) -> None:
+    assert (
+        cli("simulate", "run.db", "--trees", "1", "--turns", "1", "--candidate", "scripted_roles:half_a_pair").code == 0
+    )
+    [judged] = trees_of("run.db")
+    assert {node.text for node in judged.tree.nodes if node.role == "assistant"} == {"odd \ud800 text"}
