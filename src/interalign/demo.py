@@ -30,7 +30,7 @@ SFT_CONFIG: Mapping[str, Any] = {
     "share_prefixes": True,
 }
 DPO_CONFIG: Mapping[str, Any] = {
-    "learning_rate": 1e-3,
+    "learning_rate": 5e-4,
     "num_train_epochs": 1,
     "beta": 0.1,
     "per_device_train_batch_size": 8,
