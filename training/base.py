@@ -16,6 +16,7 @@ from pydantic import Field
 from interalign.models.world import deciding_exercise, long_talk, reading_exercise, short_talk, vocabulary
 from interalign.models.world.values import FACT_OF
 from interalign.seeds import addressed_rng, addressed_seed
+from interalign.training.quiet import quiet_libraries
 from interalign.tree import Frozen, Message
 
 PAD, END, USER, ASSISTANT, SYSTEM, UNKNOWN = SPECIALS = ("<pad>", "<end>", "<user>", "<assistant>", "<system>", "<unk>")
@@ -121,8 +122,9 @@ def read_card(out: Path, *, seed: int = 0, recipe: BaseRecipe | None = None) -> 
 
 
 def _save(out: Path, model: Any, tokenizer: Any, card: BaseCard) -> None:
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    with quiet_libraries():
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
     # Last, so that a folder with a card is a whole one.
     (out / "base.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

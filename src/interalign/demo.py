@@ -126,7 +126,7 @@ class Demo:
             str(self.out / "base"), self.out / "sft.jsonl", self.out / "sft",
             config={**SFT_CONFIG, "seed": self.seed}, run_name="run", progress=_training(advance),
         )  # fmt: skip
-        return f"{result} in sft/"
+        return str(result)
 
     def own_trees(self, advance: Advance) -> str:
         """Four samples a turn from the model itself, each scored; the best one goes on."""
@@ -145,7 +145,7 @@ class Demo:
             str(self.out / "sft"), self.out / "dpo.jsonl", self.out / "dpo",
             config={**DPO_CONFIG, "seed": self.seed}, run_name="round1", progress=_training(advance),
         )  # fmt: skip
-        return f"{result} in dpo/"
+        return str(result)
 
     def evaluation(self, advance: Advance) -> str:
         """Every candidate meets the same cases; the models sample at temperature 1."""
