@@ -117,7 +117,8 @@ def test_where_two_share_the_first_place_the_earlier_of_them_is_chosen():
 def test_the_chosen_reply_beat_the_rejected_one_itself():
     # Net wins: 1 and 2 have +1, 3 and 4 have -1. But 4 beat 1, so the pair is 1 and 3, by 2 of 6 possible.
     sayings = (
-        prefers("4", "1"), prefers("1", "2"), prefers("1", "3"), prefers("2", "3"), prefers("2", "4"), prefers("3", "4"),
+        prefers("4", "1"), prefers("1", "2"), prefers("1", "3"),
+        prefers("2", "3"), prefers("2", "4"), prefers("3", "4"),
     )  # fmt: skip
     assert found(said(one_turn("a", "b", "c", "d"), *sayings), "best-worst") == [("1", "3", pytest.approx(2 / 6))]
 
