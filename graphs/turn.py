@@ -178,6 +178,11 @@ async def annotate(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     return await _with_hooks("after_judge", state, {}, runtime.context)
 
 
+async def annotated_or_done(state: TurnState, runtime: Runtime[Seats]) -> str:
+    """Skip `annotate` where no plug-in waits there. (A coroutine: LangGraph sends plain functions to a thread.)"""
+    return "annotate" if runtime.context.hooks.get("after_judge") else END
+
+
 async def _with_hooks(point: HookPoint, state: TurnState, update: dict[str, Any], seats: Seats) -> dict[str, Any]:
     """The update, with what the plug-ins at this point of the graph have to add to it."""
     hooks = seats.hooks.get(point, ())
@@ -215,8 +220,10 @@ TURN = (user, inducer, candidates, judge, annotate)
 def turn_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The compiled turn graph; its context is `Seats`."""
     graph = StateGraph(TurnState, context_schema=Seats)
-    graph.add_sequence(TURN)
+    graph.add_sequence(TURN[:-1])
+    graph.add_node(annotate)
     graph.add_edge(START, "user")
+    graph.add_conditional_edges("judge", annotated_or_done, ["annotate", END])
     graph.add_edge("annotate", END)
     return graph.compile(name="turn")
 
