@@ -1,8 +1,8 @@
 """CPU milliseconds of a 10-turn conversation through the whole stack: `python bench/conversation.py [TREES] [REPEATS]`.
 
 60 calls of the embedded world a conversation (user, inducer, two candidates, both orders of the judge), LangGraph,
-ledger and a real run file included. Beside it stands an empty LangGraph machine of the same shape, so that the figure can be
-read on a busy machine too: the aim is 50 ms where the empty machine takes 20.
+ledger and a real run file included. Beside it stands an empty LangGraph machine of the same shape, so that the figure
+can be read on a busy machine too: the aim is 50 ms where the empty machine takes 20.
 """
 
 import asyncio
