@@ -1,7 +1,7 @@
 """The traps that the method's released code fell into (there are ten), each on the real pipeline.
 
-Trap 10, a diversity figure that does not say its embedding model and threshold, has no test here: no command computes
-such a figure yet. What DPO starts from is what `interalign train dpo --model` names: the training tests hold that.
+Trap 10, a diversity figure that does not say its embedding and threshold, is held in tests/test_diversity.py. What
+DPO starts from is what `interalign train dpo --model` names: the training tests hold that.
 """
 
 import json

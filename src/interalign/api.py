@@ -21,6 +21,7 @@ from interalign.personas import Persona, by_profile, dump_personas, parse_person
 from interalign.seeds import addressed_rng
 
 if TYPE_CHECKING:
+    from interalign.diversity import Diversity
     from interalign.eval.results import Report
     from interalign.runs import RunSummary
     from interalign.store import Store
@@ -261,6 +262,15 @@ def personas_generate(out: Path | str, *, n: int, heldout: bool, seed: int) -> i
 def personas_import(file: Path | str, out: Path | str) -> int:
     """Check a persona file and write it with an id on every row; number written."""
     return _write_personas(Path(out), load_personas(str(file), split="train", n=0, seed=0))
+
+
+def personas_filter(file: Path | str, out: Path | str, *, threshold: float = 0.6) -> "Diversity":
+    """Write the personas of `file` without near-repeats of a profile; what was kept, and by which measure."""
+    from interalign.diversity import diverse
+
+    found = diverse(load_personas(str(file), split="train", n=0, seed=0), threshold)
+    _write_personas(Path(out), found.kept)
+    return found
 
 
 def personas_split(

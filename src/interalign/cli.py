@@ -346,6 +346,21 @@ def personas_import(
     _say(f"{written} personas written to {out}")
 
 
+@personas_app.command("filter")
+def personas_filter(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where those that are kept go.")],
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest cosine to a profile kept before.")] = 0.6,
+    debug: Debug = False,
+) -> None:
+    """Drop personas whose profile nearly repeats one before it, by TF-IDF cosine."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        found = api.personas_filter(file, out, threshold=threshold)
+    _say(f"{found}; {len(found.kept)} personas written to {out}")
+
+
 @personas_app.command("split")
 def personas_split(
     file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")],
