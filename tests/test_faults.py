@@ -371,9 +371,10 @@ def test_two_servers_share_the_calls_and_one_that_goes_away_is_replaced_by_the_o
     leaving = planned({"first": [{}, {}, {"down": 60}]})
     with fault_server.serving(leaving) as first, fault_server.serving() as second:
         assert run(tmp_path / "run.db", (first.url, second.url), trees=8, turns=2, deadline=10) == Came(0, "", 0)
-        assert len(first.asked) == 3
-        # 32 calls, two of them answered by the first.
-        assert len(second.asked) == 30
+        # The third request takes the first server down; with 4 in flight at most three more had already reached it.
+        assert 3 <= len(first.asked) <= 6
+        # 32 calls, two of them, or some that were in flight, answered by the first.
+        assert 27 <= len(second.asked) <= 30
     with fault_server.serving() as server:
         assert run(tmp_path / "calm.db", server.url, trees=8, turns=2) == Came(0, "", 0)
     assert data_of(tmp_path / "run.db") == data_of(tmp_path / "calm.db")
