@@ -45,8 +45,9 @@ async def answered(
     """What `ask` returns, asked of the least loaded server until it raises no Transient any more.
 
     `deadline` is the total in seconds, waiting for a turn included; one attempt gets half of what is left of it, and
-    never less than an eighth of the total: a server that hangs twice in a row leaves time for a third attempt. Raises
-    DeadlineError when the time is over, and whatever else `ask` raises. `retrying` is told of every repetition.
+    never less than an eighth of the total, and no backoff takes more than a quarter of what is left: a server that
+    hangs twice in a row leaves time for a third attempt. Raises DeadlineError when the time is over, and whatever else
+    `ask` raises. `retrying` is told of every repetition.
     """
     attempts, last, end = 0, None, monotonic() + deadline
     try:
@@ -59,7 +60,7 @@ async def answered(
                 except Transient as fault:
                     last = fault
                 if last.wait is None:  # else the governor makes everybody wait
-                    await asyncio.sleep(backoff(attempts))
+                    await asyncio.sleep(min(backoff(attempts), (end - monotonic()) / 4))
                 retrying()
     except TimeoutError:
         raise DeadlineError(attempts, last) from None
