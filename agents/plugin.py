@@ -4,7 +4,8 @@ import asyncio
 import inspect
 import json
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -23,9 +24,9 @@ from interalign.agents.protocols import (
     UserAsk,
 )
 from interalign.config import Parameters
-from interalign.errors import BadContentError, FailedTreeError, InteralignError
+from interalign.errors import BadContentError, FailedTreeError, RoleError, StopError
 from interalign.ledger import Call, Ledger, Place
-from interalign.models.base import Reply
+from interalign.models.base import ChatModel, Reply
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
 
@@ -41,7 +42,7 @@ class RecordedRole:
         self._role = role
 
     async def __call__(self, ask: TextAsk) -> Said:
-        """What the plug-in says; FailedTreeError if it raises or answers with the wrong type."""
+        """What the plug-in says; RoleError if it raises or answers with the wrong type."""
         return await self._call(ask, self._role, Said)
 
 
@@ -53,17 +54,17 @@ class RecordedJudge:
         self._judge = judge
 
     async def compare(self, ask: Comparison) -> ChoiceOpinion:
-        """The plug-in's choice; FailedTreeError if it raises, has no `compare`, or answers with the wrong type."""
+        """The plug-in's choice; RoleError if it raises, has no `compare`, or answers with the wrong type."""
         return await self._call(ask, self._method("compare", "--judging score"), ChoiceOpinion)
 
     async def score(self, ask: Scoring) -> ScoreOpinion:
-        """The plug-in's score; FailedTreeError if it raises, has no `score`, or answers with the wrong type."""
+        """The plug-in's score; RoleError if it raises, has no `score`, or answers with the wrong type."""
         return await self._call(ask, self._method("score", "--judging compare"), ScoreOpinion)
 
     def _method(self, name: str, instead: str) -> Callable[[Any], Awaitable[Any]]:
         method = getattr(self._judge, name, None)
         if method is None:
-            raise FailedTreeError(f"{self._call.label} has no `{name}`; add it, or use {instead}")
+            raise RoleError(f"{self._call.label} has no `{name}`; add it, or use {instead}", self._call.spec, name)
         return method  # type: ignore[no-any-return]
 
 
@@ -75,15 +76,16 @@ class RecordedHook:
         self._hook = hook
 
     async def __call__(self, view: HookView) -> dict[str, dict[str, JsonValue]]:
-        """The annotations by node and name; FailedTreeError if it raises or answers anything else."""
+        """The annotations by node and name; RoleError if it raises or answers anything else."""
         return (await self._call(view, self._noted, _Notes)).root
 
     async def _noted(self, view: HookView) -> Any:
-        notes = await _awaited(self._call.label, self._hook, view)
+        notes = await self._call.awaited(self._hook, view)
         nodes = {view.user.id, *(reply.id for reply in view.replies)}
         strangers = set(notes) - nodes if isinstance(notes, Mapping) else set()
         if strangers:
-            raise FailedTreeError(f"{self._call.label} noted something about {strangers.pop()!r}, no node of this turn")
+            said = f"{self._call.label} noted something about {strangers.pop()!r}, no node of this turn"
+            raise RoleError(said, self._call.spec, "no node of this turn")
         return notes
 
 
@@ -96,8 +98,8 @@ class _Recorder:
 
     def __init__(self, kind: str, spec: str, ledger: Ledger) -> None:
         self.label = f"{kind} {spec!r}"
+        self.spec = spec
         self._kind = kind
-        self._spec = spec
         self._ledger = ledger
 
     async def __call__(self, ask: Any, role: Callable[[Any], Awaitable[Any]], kind: type[Answer]) -> Answer:
@@ -113,36 +115,59 @@ class _Recorder:
 
     async def _sample(self, sample: int, ask: Any, role: Callable[[Any], Awaitable[Any]], kind: type[Answer]) -> Call:
         async def answer() -> str:
-            # Not pydantic's own JSON, which refuses the lone surrogates that some models produce.
-            return json.dumps(self._checked(await self._guarded(role, ask), kind).model_dump(mode="json"))
+            with _named(self.label, self.spec):
+                said = await _outside_our_graphs(lambda: self.awaited(role, ask))
+                # Not pydantic's own JSON, which refuses the lone surrogates that some models produce.
+                return json.dumps(self._checked(said, kind).model_dump(mode="json"))
 
         request = ask.model_dump(mode="json", exclude={"at": {"samples"}})
         return await self._ledger.record(
-            Place(ask.at.tree, ask.at.node, self._kind, sample), self._spec, request, answer
+            Place(ask.at.tree, ask.at.node, self._kind, sample), self.spec, request, answer
         )
 
-    async def _guarded(self, role: Callable[[Any], Awaitable[Any]], ask: BaseModel) -> Any:
-        try:
-            return await _outside_our_graphs(lambda: _awaited(self.label, role, ask))
-        except InteralignError:
-            raise
-        except Exception as error:
-            raise _raised(self.label, error) from error
+    async def awaited(self, role: Callable[[Any], Awaitable[Any]], ask: BaseModel) -> Any:
+        """What the role says; RoleError if it is a plain function, which could only block all trees."""
+        answer = role(ask)
+        if not inspect.isawaitable(answer):
+            raise RoleError(f"{self.label} is not async: write it with `async def`", self.spec, "not async")
+        return await answer
 
     def _checked(self, said: object, kind: type[Answer]) -> Answer:
         try:
-            return kind.model_validate(said)
+            # By its fields: of a value of our own type pydantic would believe everything.
+            return kind.model_validate(dict(said) if isinstance(said, kind) else said)
         except ValidationError as error:
             expected = kind.__name__ if kind is not _Notes else "node id -> name -> value"
-            why = error.errors()[0]["msg"]
-            raise FailedTreeError(f"{self.label} answered {type(said).__name__}, expected {expected} ({why})") from None
+            given, why = type(said).__name__, error.errors()[0]["msg"]
+            message = f"{self.label} answered {given}, expected {expected} ({why})"
+            raise RoleError(message, self.spec, given, expected) from None
 
 
-def _raised(label: str, error: Exception) -> FailedTreeError:
+@contextmanager
+def _named(label: str, spec: str) -> Iterator[None]:
+    """Whatever goes wrong in somebody's code becomes a RoleError; what a role may say by raising passes.
+
+    A ConfigError, say, does not: it would claim that nothing was started.
+    """
+    try:
+        yield
+    except (BadContentError, FailedTreeError, StopError):
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # we are the ones who are cancelled, not something of theirs that they waited for
+        raise _raised(label, spec, error) from error
+    except Exception as error:
+        raise _raised(label, spec, error) from error
+
+
+def _raised(label: str, spec: str, error: BaseException) -> RoleError:
     """What somebody's code raised, with the line it was raised in."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    reason = " ".join(str(error).split())
-    return FailedTreeError(f"{label} raised {type(error).__name__}: {reason} ({frame.filename}:{frame.lineno})")
+    kind, line = type(error).__name__, f"{frame.filename}:{frame.lineno}"
+    reason = " ".join(f"{kind}: {error}".split())
+    return RoleError(f"{label} raised {reason} ({line})", spec, kind, line)
 
 
 def _sampled(ask: Any, sample: int) -> Any:
@@ -150,13 +175,6 @@ def _sampled(ask: Any, sample: int) -> Any:
     if sample == 0:
         return ask
     return ask.model_copy(update={"at": ask.at.model_copy(update={"seed": addressed_seed(ask.at.seed, sample)})})
-
-
-async def _awaited(label: str, role: Callable[[Any], Awaitable[Any]], ask: BaseModel) -> Any:
-    answer = role(ask)
-    if not inspect.isawaitable(answer):
-        raise FailedTreeError(f"{label} is not async: write it with `async def`")
-    return await answer
 
 
 async def _outside_our_graphs(work: Callable[[], Awaitable[Any]]) -> Any:
@@ -168,7 +186,10 @@ async def _outside_our_graphs(work: Callable[[], Awaitable[Any]]) -> Any:
     from langchain_core.runnables.config import var_child_runnable_config
 
     async def alone() -> Any:
-        return await work()
+        try:
+            return await work()
+        except SystemExit as error:  # asyncio would let it end the whole process
+            raise RuntimeError(f"sys.exit({error.code!r}) was called").with_traceback(error.__traceback__) from None
 
     context = copy_context()
     context.run(var_child_runnable_config.set, None)
@@ -189,27 +210,22 @@ class RunnableModel:
         self._is_graph = hasattr(runnable, "get_input_jsonschema") and hasattr(runnable, "nodes")
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
-        """One reply; FailedTreeError if the Runnable raises, BadContentError if it answers no text."""
+        """One reply; RoleError if the Runnable raises, BadContentError if it answers no text."""
         from langchain_core.messages import convert_to_messages
 
         chat = convert_to_messages([message.model_dump() for message in messages])
         given = {"messages": chat} if self._is_graph else chat
         config = {"configurable": {"seed": seed, "thread_id": uuid4().hex}}
-        try:
+        with _named(self.name, self.name):
             answer = await _outside_our_graphs(lambda: self._runnable.ainvoke(given, config))
-        except InteralignError:
-            raise
-        except Exception as error:
-            raise _raised(self.name, error) from error
-        return Reply(text=self._text(answer), model=self.name)
+            return Reply(text=self._text(answer), model=self.name)
 
     def _text(self, answer: Any) -> str:
         if self._is_graph:
             said = answer.get("messages") if isinstance(answer, Mapping) else None
             if not said:
-                raise FailedTreeError(
-                    f"{self.name} answered without `messages`; a graph in a seat keeps its chat there"
-                )
+                message = f"{self.name} answered without `messages`; a graph in a seat keeps its chat there"
+                raise RoleError(message, self.name, "no messages")
             answer = said[-1]
         if getattr(answer, "type", "ai") != "ai":
             raise BadContentError(f"{self.name} added no message of an assistant")
@@ -217,3 +233,23 @@ class RunnableModel:
         if not isinstance(text, str):
             raise BadContentError(f"{self.name} answered {type(answer).__name__}, expected a message or a string")
         return str(text)  # a message's text is a str of LangChain's own kind
+
+
+class PluginModel:
+    """Somebody's own chat model: it gets nothing that we use again, and what it does wrong carries its name."""
+
+    def __init__(self, spec: str, model: ChatModel) -> None:
+        self.name = model.name
+        self._spec = spec
+        self._model = model
+
+    async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
+        """Its reply; RoleError if it raises or answers anything else."""
+        given = (tuple(messages), parameters.model_copy(deep=True), seed)
+        with _named(self._spec, self._spec):
+            reply = await _outside_our_graphs(lambda: self._model(*given))
+            try:
+                return Reply.model_validate(dict(reply) if isinstance(reply, Reply) else reply)
+            except ValidationError as error:
+                kind, why = type(reply).__name__, error.errors()[0]["msg"]
+                raise RoleError(f"{self._spec} answered {kind}, expected Reply ({why})", self._spec, kind) from None

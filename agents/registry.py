@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from interalign.agents.candidate import PromptedCandidate
 from interalign.agents.inducer import PromptedInducer
 from interalign.agents.judge import PromptedJudge
-from interalign.agents.plugin import RecordedJudge, RecordedRole, RunnableModel
+from interalign.agents.plugin import PluginModel, RecordedJudge, RecordedRole, RunnableModel
 from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRole
 from interalign.agents.speaker import Speaker
 from interalign.agents.user import PromptedUser
@@ -73,7 +73,7 @@ def seat_role(
     if hasattr(plugin, "ainvoke"):
         return _PROMPTED[kind](Speaker(kind, RunnableModel(spec, plugin), parameters, ledger))
     if isinstance(plugin, ChatModel):
-        return _PROMPTED[kind](Speaker(kind, plugin, parameters, ledger))
+        return _PROMPTED[kind](Speaker(kind, PluginModel(spec, plugin), parameters, ledger))
     if kind == "judge" and (hasattr(plugin, "compare") or hasattr(plugin, "score")):
         return RecordedJudge(spec, plugin, ledger)
     if kind != "judge" and callable(plugin):

@@ -6,6 +6,7 @@ InteralignError
 ├── StopError          stopped cleanly; the same command goes on                          exit 3
 │   └── LockedError    another process holds the run file                                 exit 3
 ├── FailedTreeError    this tree cannot go on; the others can                             exit 1 at the end
+│   └── RoleError      a plug-in broke its contract: the same in the first trees stops     exit 1, or 3
 ├── BadContentError    a reply came, but cannot be used: ask again, then missing
 ├── MalformedTreeError nodes that do not form one conversation tree
 └── MetricError        a metric is not defined for these numbers
@@ -42,12 +43,28 @@ class FailedTreeError(InteralignError):
     """One tree cannot go on (the reason is the message); all other trees do."""
 
 
-class BadContentError(InteralignError):
-    """A reply was received but is empty, refused or not in the contract's form. `reply` is the raw text."""
+class RoleError(FailedTreeError):
+    """A plug-in raised or broke its contract; a plug-in that means to fail a tree raises FailedTreeError itself.
 
-    def __init__(self, message: str, reply: str = "") -> None:
+    `same` is equal for the same fault in the same place of the same plug-in, whatever the message holds (a persona's
+    name, say): its name and what is wrong, with the line if it raised.
+    """
+
+    def __init__(self, message: str, *same: str) -> None:
+        super().__init__(message)
+        self.same = same
+
+
+class BadContentError(InteralignError):
+    """A reply was received but is empty, refused or not in the contract's form. `reply` is the raw text.
+
+    `tokens` are those of the prompt and of the reply: what cannot be used is paid for all the same.
+    """
+
+    def __init__(self, message: str, reply: str = "", tokens: tuple[int, int] = (0, 0)) -> None:
         super().__init__(message)
         self.reply = reply
+        self.tokens = tokens
 
 
 class MalformedTreeError(InteralignError):
