@@ -23,6 +23,7 @@ from interalign.agents.protocols import (
     Scoring,
     UserAsk,
 )
+from interalign.agents.watchdog import ASKED, Asked, watch_this_loop
 from interalign.config import Parameters
 from interalign.errors import BadContentError, FailedTreeError, RoleError, StopError
 from interalign.ledger import Call, Ledger, Place
@@ -99,6 +100,7 @@ class _Recorder:
     def __init__(self, kind: str, spec: str, ledger: Ledger) -> None:
         self.label = f"{kind} {spec!r}"
         self.spec = spec
+        self._asked = Asked(self.label)
         self._kind = kind
         self._ledger = ledger
 
@@ -116,7 +118,7 @@ class _Recorder:
     async def _sample(self, sample: int, ask: Any, role: Callable[[Any], Awaitable[Any]], kind: type[Answer]) -> Call:
         async def answer() -> str:
             with _named(self.label, self.spec):
-                said = await _outside_our_graphs(lambda: self.awaited(role, ask))
+                said = await _outside_our_graphs(self._asked, lambda: self.awaited(role, ask))
                 # Not pydantic's own JSON, which refuses the lone surrogates that some models produce.
                 return json.dumps(self._checked(said, kind).model_dump(mode="json"))
 
@@ -177,8 +179,8 @@ def _sampled(ask: Any, sample: int) -> Any:
     return ask.model_copy(update={"at": ask.at.model_copy(update={"seed": addressed_seed(ask.at.seed, sample)})})
 
 
-async def _outside_our_graphs(work: Callable[[], Awaitable[Any]]) -> Any:
-    """Do the work where LangGraph does not see it as part of our graphs.
+async def _outside_our_graphs(asked: Asked, work: Callable[[], Awaitable[Any]]) -> Any:
+    """Do the plug-in's work under watch, and where LangGraph does not see it as part of our graphs.
 
     A graph of the plug-in's would be their subgraph otherwise: it would get our seats as its context, our checkpointer
     and what is left of our step limit.
@@ -193,6 +195,8 @@ async def _outside_our_graphs(work: Callable[[], Awaitable[Any]]) -> Any:
 
     context = copy_context()
     context.run(var_child_runnable_config.set, None)
+    context.run(ASKED.set, asked)
+    watch_this_loop()
     return await asyncio.create_task(alone(), context=context)
 
 
@@ -206,6 +210,7 @@ class RunnableModel:
 
     def __init__(self, name: str, runnable: Any) -> None:
         self.name = name
+        self._asked = Asked(name)
         self._runnable = runnable
         self._is_graph = hasattr(runnable, "get_input_jsonschema") and hasattr(runnable, "nodes")
 
@@ -217,7 +222,7 @@ class RunnableModel:
         given = {"messages": chat} if self._is_graph else chat
         config = {"configurable": {"seed": seed, "thread_id": uuid4().hex}}
         with _named(self.name, self.name):
-            answer = await _outside_our_graphs(lambda: self._runnable.ainvoke(given, config))
+            answer = await _outside_our_graphs(self._asked, lambda: self._runnable.ainvoke(given, config))
             return Reply(text=self._text(answer), model=self.name)
 
     def _text(self, answer: Any) -> str:
@@ -241,13 +246,14 @@ class PluginModel:
     def __init__(self, spec: str, model: ChatModel) -> None:
         self.name = model.name
         self._spec = spec
+        self._asked = Asked(spec)
         self._model = model
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """Its reply; RoleError if it raises or answers anything else."""
         given = (tuple(messages), parameters.model_copy(deep=True), seed)
         with _named(self._spec, self._spec):
-            reply = await _outside_our_graphs(lambda: self._model(*given))
+            reply = await _outside_our_graphs(self._asked, lambda: self._model(*given))
             try:
                 return Reply.model_validate(dict(reply) if isinstance(reply, Reply) else reply)
             except ValidationError as error:

@@ -3,10 +3,13 @@
 import sys
 from pathlib import Path
 
+import faulty_roles
 import pytest
 import scripted_roles
+import yaml
 from calls_seen import calls_of, trees_of
 
+from interalign.agents import watchdog
 from interalign.agents.registry import describe_role, is_plugin_name, load_hook, load_plugin, registered_roles
 from interalign.errors import ConfigError
 from interalign.models.resolve import is_model_name, resolve_model
@@ -214,10 +217,18 @@ def test_a_graph_that_adds_no_message_fails_its_tree_and_names_itself(cli) -> No
         ("not_async", "candidate 'scripted_roles:not_async' is not async: write it with `async def`"),
         ("graph_without_messages", "scripted_roles:graph_without_messages answered without `messages`"),
         ("raising_graph", "scripted_roles:raising_graph raised ValueError: out of ideas ("),
+        ("says_more", "candidate 'faulty_roles:says_more' answered Confident, expected Said (Extra inputs are not per"),
+        ("built_without_checks", "candidate 'faulty_roles:built_without_checks' answered Said, expected Said (Input s"),
+        ("leaves", "candidate 'faulty_roles:leaves' raised RuntimeError: sys.exit('no key') was called ("),
+        ("waits_for_the_cancelled", "candidate 'faulty_roles:waits_for_the_cancelled' raised CancelledError"),
+        ("misconfigured", "candidate 'faulty_roles:misconfigured' raised ConfigError: set MY_KEY ("),
+        ("raising_model", "faulty_roles:raising_model raised KeyError: 'choices' ("),
+        ("wordy_model", "faulty_roles:wordy_model answered str, expected Reply (Input should be"),
     ],
 )
 def test_a_plug_in_that_breaks_its_contract_fails_the_tree_with_its_name(spec: str, said: str, cli) -> None:
-    ended = cli("simulate", "run.db", "--trees", "1", "--candidate", f"scripted_roles:{spec}")
+    module = "scripted_roles" if hasattr(scripted_roles, spec) else "faulty_roles"
+    ended = cli("simulate", "run.db", "--trees", "1", "--candidate", f"{module}:{spec}")
     assert ended.code == 1
     assert said in ended.err
     assert "Traceback" not in ended.err
@@ -237,6 +248,47 @@ def test_a_plug_in_whose_answer_cannot_be_used_is_asked_again_with_another_seed(
     assert f"{len(set(lost))} trees failed" in ended.err
     assert "candidate 'scripted_roles:moody' gave nothing usable, asked 3 times" in ended.err
     assert 0 < len(trees_of("run.db")) == 12 - len(set(lost))
+
+
+def test_what_a_plug_in_is_handed_cannot_be_changed_and_is_nobody_elses(tmp_path: Path, cli) -> None:
+    file = tmp_path / "run.yaml"
+    points = ("after_user", "before_candidates", "after_candidates", "after_judge")
+    file.write_text(yaml.safe_dump({"hooks": {point: ["faulty_roles:changing_hook"] for point in points}}))
+    shape = ("--trees", "2", "--turns", "2", "--config", file, "--judge", "faulty_roles:ChangingJudge")
+    roles = [word for kind in ("--user", "--inducer", "--candidate") for word in (kind, "faulty_roles:changing")]
+    assert cli("simulate", "run.db", *shape, *roles).code == 0
+    assert cli("simulate", "scores.db", *shape, *roles, "--judging", "score").code == 0
+    nothing = "I could change [] of this."
+    for run in ("run.db", "scores.db"):
+        for judged in trees_of(run):
+            assert {node.text for node in judged.tree.nodes} == {nothing}
+            assert {note.value for note in judged.annotations if note.name == "hint"} == {nothing}
+            noted = [(note.name, note.value) for note in judged.annotations if note.name != "hint"]
+            assert sorted(noted) == sorted((f"changed at point {point}", []) for point in range(4) for _ in range(2))
+            asked = [order for verdict in judged.verdicts for order in verdict.orders] or judged.scores
+            assert {order.replies for order in asked} == {(nothing,)}
+
+
+def test_a_chat_model_of_a_plug_in_shares_no_messages_and_no_parameters_with_us(tmp_path: Path, cli) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({"parameters": {"candidate": {"extra_body": {"mess": 1}}}}))
+    assert cli("simulate", "run.db", *SMALL, "--config", file, "--candidate", "faulty_roles:changing_model").code == 0
+    # Each call found the one that the configuration put there, not what the call before had made of it.
+    assert {reply.text for judged in trees_of("run.db") for reply in judged.tree.leaves()} == {"[] and 2 of this."}
+
+
+@pytest.mark.parametrize("spec", ["blocking", "blocking_graph"])
+def test_a_role_that_blocks_the_event_loop_is_named_once_and_one_that_waits_is_not(
+    spec: str, cli, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watchdog, "TOO_LONG", faulty_roles.BLOCKED * 0.3)
+    candidates = ("--candidate", f"faulty_roles:{spec}", "--candidate", "faulty_roles:patient")
+    assert cli("simulate", "run.db", "--trees", "2", "--turns", "1", *candidates).code == 0
+    (said,) = [record for record in caplog.records if record.name == "interalign"]
+    assert said.levelname == "WARNING"
+    assert f"faulty_roles:{spec}" in said.getMessage()
+    assert " has blocked the event loop, and so all trees, for 0.3 s (" in said.getMessage()
+    assert "faulty_roles.py:" in said.getMessage()
 
 
 def test_a_judge_without_the_method_that_is_asked_for_says_which_option_it_can_do(cli) -> None:
