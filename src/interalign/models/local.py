@@ -1,10 +1,12 @@
-"""Local weights as a chat model: `hf:PATH_OR_ID[?history=N&max_new_tokens=N&max_batch=N&dtype=NAME]`.
+"""Local weights as a chat model: `hf:PATH_OR_ID[?history=N&max_new_tokens=N&max_batch=N&dtype=NAME&cache_mb=N]`.
 
 Calls that arrive while a batch is running form the next one. One worker thread runs the batches, so the event loop
-stays free, and a reply depends on its own prompt, settings and seed, not on who shared its batch.
+stays free, and a reply depends on its own prompt, settings and seed, not on who shared its batch, nor on what was read
+before: keys and values of prompts and replies are kept (local_cache.py), so that the next turn reads only what is new.
 """
 
 import asyncio
+import inspect
 import random
 import threading
 import time
@@ -23,6 +25,7 @@ from pydantic import Field, ValidationError
 
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, InteralignError, StopError
 from interalign.models.base import Parameters, Reply
+from interalign.models.local_cache import PrefixStore, Span, Tokens, covered, cut_spans, lay_out, lift, next_to_read
 from interalign.tree import Frozen, Message
 
 _DEFAULT_NEW_TOKENS = 512
@@ -30,6 +33,10 @@ _LINGER_S = 0.005
 """How long a batch waits for company: siblings of a turn are asked within one sweep of the event loop."""
 _SMALL_MODEL = 20_000_000
 """Weights below which a second CPU thread costs more than it gives (measured: 1.3 times the CPU time at 0.4 M)."""
+_PASS_TOKENS = 64
+"""What a forward pass costs beside its tokens, in tokens: a pass is saved or spent where that many are at stake."""
+_PROBE_TOKENS = 24
+"""Length of the sequence on which a model shows that it may be read in parts."""
 
 
 class LocalOptions(Frozen):
@@ -42,6 +49,8 @@ class LocalOptions(Frozen):
     max_batch: int = Field(default=64, ge=1)
     dtype: Literal["auto", "float32", "float64", "bfloat16", "float16"] | None = None
     """None: float32 on the CPU, the checkpoint's own on a GPU."""
+    cache_mb: int = Field(default=1024, ge=0)
+    """Memory for keys and values kept between calls, in MiB, on the model's device; 0: every prompt is read anew."""
 
 
 def hf_model(spec: str) -> "LocalModel":
@@ -69,6 +78,8 @@ class _Weights(NamedTuple):
     stops: tuple[int, ...]
     """Ids of the tokens that end a reply."""
     max_new_tokens: int
+    in_parts: bool
+    """Whether it may read a prompt in parts, and so go on from keys and values that were kept."""
 
 
 @dataclass
@@ -79,7 +90,7 @@ class _Job:
     parameters: Parameters
     seed: int
     future: Future[Reply] = field(default_factory=Future)
-    prompt: tuple[int, ...] = ()
+    prompt: Tokens = ()
     max_new_tokens: int = 0
 
 
@@ -91,6 +102,7 @@ class LocalModel:
         self.path = path
         self.options = options
         self._waiting: deque[_Job] = deque()
+        self._prefixes = PrefixStore(options.cache_mb << 20)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hf")
         self._loading = threading.Lock()
 
@@ -106,15 +118,16 @@ class LocalModel:
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """One reply: greedy at temperature 0, sampled by `seed` otherwise (no temperature given: 1.0).
 
-        Same messages, parameters and seed give the same reply whatever shares the batch, up to the last bit of float
-        arithmetic: in float32 some millionth part of the tokens can differ between batch sizes, with `?dtype=float64`
-        none does.
+        Same messages, parameters and seed give the same reply whatever shares the batch or was read before, up to the
+        last bit of float arithmetic: in float32 some millionth part of the tokens can differ between batches, with
+        `?dtype=float64` none does.
 
         Raises BadContentError for an empty reply, FailedTreeError for a prompt the model cannot take, StopError if
         the model itself fails (out of memory), ConfigError for parameters it does not know.
         """
-        if parameters.extra:
-            raise ConfigError(f"{self.name} takes temperature, top_p and max_tokens, not {', '.join(parameters.extra)}")
+        if parameters.extra_body:
+            strange = ", ".join(parameters.extra_body)
+            raise ConfigError(f"{self.name} takes temperature, top_p and max_tokens, not {strange}")
         job = _Job(messages, parameters, seed)
         self._waiting.append(job)
         try:
@@ -124,8 +137,9 @@ class LocalModel:
         return await asyncio.wrap_future(job.future)
 
     def close(self) -> None:
-        """End the worker after the batch it is running; calls still waiting are cancelled."""
+        """End the worker after the batch it is running, and forget what was read; waiting calls are cancelled."""
         self._worker.shutdown(wait=False, cancel_futures=True)
+        self._prefixes = PrefixStore(0)
         while self._waiting:
             self._waiting.popleft().future.cancel()
 
@@ -169,7 +183,7 @@ class LocalModel:
         job.max_new_tokens = min(wanted, self._weights.limit - len(job.prompt))
         return True
 
-    def _encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def _encode(self, messages: Sequence[Message]) -> Tokens:
         import jinja2
 
         shown = last_turns(messages, self.options.history)
@@ -188,7 +202,7 @@ class LocalModel:
 
     def _answer(self, jobs: list[_Job]) -> None:
         with _few_threads(self._weights.model):
-            rows = _generate(self._weights, jobs)
+            rows = _generate(self._weights, self._prefixes, jobs)
         for job, row in zip(jobs, rows, strict=True):
             try:
                 job.future.set_result(self._reply(job, row))
@@ -196,15 +210,14 @@ class LocalModel:
                 job.future.set_exception(error)
 
     def _reply(self, job: _Job, row: list[int]) -> Reply:
-        end = next((place for place, token in enumerate(row) if token in self._weights.stops), None)
-        tokens = row if end is None else row[: end + 1]
+        tokens = _until_stop(row, self._weights.stops)
         text = self._weights.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         if not text:
             raise BadContentError(f"{self.name} gave an empty reply")
         return Reply(
             text=text,
             model=self.name,
-            finish_reason="length" if end is None else "stop",
+            finish_reason="stop" if tokens[-1] in self._weights.stops else "length",
             prompt_tokens=len(job.prompt),
             completion_tokens=len(tokens),
         )
@@ -227,7 +240,7 @@ def _fail(jobs: Sequence[_Job], error: Exception) -> None:
 
 def _as_stop(name: str, size: int, error: Exception) -> StopError:
     what = f"{name} failed on a batch of {size} ({type(error).__name__}: {_first_line(error)})"
-    stop = StopError(f"{what}; if memory ran out, lower ?max_batch=")
+    stop = StopError(f"{what}; if memory ran out, lower ?max_batch= or ?cache_mb=")
     stop.__cause__ = error
     return stop
 
@@ -296,7 +309,8 @@ def _weights(path: str, model: Any, tokenizer: Any) -> _Weights:
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
     # Sampling settings come from the run alone: those in the folder would change replies without being on record.
     model.generation_config = GenerationConfig(do_sample=False, pad_token_id=padding, eos_token_id=stops or None)
-    return _Weights(tokenizer, model, int(limit), tuple(stops), own.max_new_tokens or _DEFAULT_NEW_TOKENS)
+    longest = own.max_new_tokens or _DEFAULT_NEW_TOKENS
+    return _Weights(tokenizer, model, int(limit), tuple(stops), longest, _reads_in_parts(model, int(limit)))
 
 
 @contextmanager
@@ -313,49 +327,152 @@ def _few_threads(model: Any) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _generate(weights: _Weights, jobs: Sequence[_Job]) -> list[list[int]]:
+def _generate(weights: _Weights, prefixes: PrefixStore, jobs: Sequence[_Job]) -> list[list[int]]:
     """The new token ids of each job, `max_new_tokens` long at most, padded after the end of the reply."""
     import torch
 
-    unique = {prompt: place for place, prompt in enumerate(dict.fromkeys(job.prompt for job in jobs))}
-    copies = torch.tensor([unique[job.prompt] for job in jobs], device=weights.model.device)
+    kept = weights.in_parts and prefixes.max_bytes > 0
     with torch.inference_mode():
-        ids, mask = _left_padded(weights, list(unique))
-        cache = _read_once(weights.model, ids, mask, copies) if len(unique) < len(jobs) else None
+        ids, mask = _left_padded(weights.model, [job.prompt for job in jobs])
+        spans = _read_new(weights.model, prefixes, [job.prompt[:-1] for job in jobs]) if kept else {}
+        past = _past([spans[job.prompt[:-1]] for job in jobs]) if kept else _read_once(weights.model, jobs)
         out = weights.model.generate(
-            ids[copies],
-            attention_mask=mask[copies],
-            past_key_values=cache,
+            ids,
+            attention_mask=mask,
+            past_key_values=past,
             max_new_tokens=jobs[0].max_new_tokens,
             logits_processor=[_Sampler(jobs)],
+            return_dict_in_generate=True,
         )
-    rows: list[list[int]] = out[:, ids.shape[1] :].tolist()
+        rows: list[list[int]] = out.sequences[:, ids.shape[1] :].tolist()
+        if kept:
+            replies = [_until_stop(row, weights.stops) for row in rows]
+            _keep_replies(prefixes, spans, jobs, replies, out.past_key_values.layers)
     return rows
 
 
-def _left_padded(weights: _Weights, prompts: Sequence[tuple[int, ...]]) -> tuple[Any, Any]:
+def _until_stop(row: list[int], stops: Sequence[int]) -> list[int]:
+    end = next((place for place, token in enumerate(row) if token in stops), len(row))
+    return row[: end + 1]
+
+
+def _left_padded(model: Any, prompts: Sequence[Tokens]) -> tuple[Any, Any]:
     """Token ids and attention mask, both [prompts, longest]."""
     import torch
 
     longest = max(map(len, prompts))
-    padding = weights.model.generation_config.pad_token_id
+    padding = model.generation_config.pad_token_id
     rows = [[padding] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
     seen = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    device = weights.model.device
-    return torch.tensor(rows, device=device), torch.tensor(seen, device=device)
+    return torch.tensor(rows, device=model.device), torch.tensor(seen, device=model.device)
 
 
-def _read_once(model: Any, ids: Any, mask: Any, copies: Any) -> Any:
-    """Key-value cache of all but the last prompt token, row `copies[i]` of `ids` at place i.
+def _read(model: Any, prompts: Sequence[Tokens], past: Any = None) -> Any:
+    """The key-value cache after these prompts, whose first columns `past` holds."""
+    ids, mask = _left_padded(model, prompts)
+    return model.generate(
+        ids, attention_mask=mask, past_key_values=past, max_new_tokens=1, return_dict_in_generate=True
+    ).past_key_values
 
-    Several samples of one turn share their prompt; reading it once halves the cost of four samples (measured).
+
+def _read_once(model: Any, jobs: Sequence[_Job]) -> Any:
+    """Key-value cache of all but the last prompt token, if jobs share prompts: each prompt is then read only once.
+
+    It halves the cost of four samples of a turn (measured), for models that keep nothing from call to call.
     """
-    if int(mask.sum(1).min()) < 2:
+    import torch
+
+    unique = {prompt: place for place, prompt in enumerate(dict.fromkeys(job.prompt for job in jobs))}
+    if len(unique) == len(jobs) or min(map(len, unique)) < 2:
         return None
-    read = model.generate(ids[:, :-1], attention_mask=mask[:, :-1], max_new_tokens=1, return_dict_in_generate=True)
-    cache = read.past_key_values
-    cache.reorder_cache(copies)
+    cache = _read(model, [prompt[:-1] for prompt in unique])
+    cache.reorder_cache(torch.tensor([unique[job.prompt] for job in jobs], device=model.device))
     return cache
+
+
+def _read_new(model: Any, prefixes: PrefixStore, prompts: Sequence[Tokens]) -> dict[Tokens, list[Span]]:
+    """The spans of these prompts: those that are known, and those of the rest, which is read and kept."""
+    done: dict[Tokens, list[Span]] = {}
+    while waiting := {prompt: prefixes.longest(prompt) for prompt in prompts if prompt not in done}:
+        needs = {prompt: len(prompt) - covered(spans) for prompt, spans in waiting.items()}
+        if whole := [prompt for prompt, need in needs.items() if not need]:
+            done |= {prompt: waiting[prompt] for prompt in whole}
+            continue
+        chosen = next_to_read([(prompt, covered(spans)) for prompt, spans in waiting.items()], _PASS_TOKENS)
+        for prompt, spans in _read_pass(model, {prompt: waiting[prompt] for prompt in chosen}).items():
+            prefixes.add(prompt, spans)
+            done[prompt] = spans
+    return done
+
+
+def _read_pass(model: Any, known: dict[Tokens, list[Span]]) -> dict[Tokens, list[Span]]:
+    """The spans of these prompts out of one forward pass, in which every row reads as much as the neediest one."""
+    new = max(len(prompt) - covered(spans) for prompt, spans in known.items())
+    before = {prompt: list(cut_spans(spans, 0, len(prompt) - new)) for prompt, spans in known.items()}
+    layers = _read(model, list(known), _past(list(before.values()))).layers
+    end = max(map(len, known))
+    return {
+        prompt: [*spans, lift(layers, row, end - len(prompt) + covered(spans), end)]
+        for row, (prompt, spans) in enumerate(before.items())
+    }
+
+
+def _past(rows: Sequence[Sequence[Span]]) -> Any:
+    """The key-value cache of a batch, padded on the left; None where no row has anything."""
+    from transformers import DynamicCache
+
+    return DynamicCache(zip(*lay_out(rows), strict=True)) if any(rows) else None
+
+
+def _keep_replies(
+    prefixes: PrefixStore,
+    spans: dict[Tokens, list[Span]],
+    jobs: Sequence[_Job],
+    replies: Sequence[list[int]],
+    layers: Sequence[Any],
+) -> None:
+    """Keep every reply behind its prompt, for the turn that will follow it."""
+    start = max(len(job.prompt) for job in jobs) - 1
+    for row, (job, reply) in enumerate(zip(jobs, replies, strict=True)):
+        said = (job.prompt[-1], *reply)
+        # The last token of the longest reply was never read by the model.
+        end = min(start + len(said), layers[0].get_seq_length())
+        before = job.prompt[:-1]
+        prefixes.add(before + said[: end - start], [*spans[before], lift(layers, row, start, end)])
+
+
+def _reads_in_parts(model: Any, limit: int) -> bool:
+    """Whether a prompt read in parts leaves the same keys and values as one read at once.
+
+    Not so with sliding windows, recurrent layers, and positions that depend on the length of the whole; a model of a
+    kind unknown here shows it on a few tokens.
+    """
+    ropes = " ".join(str(getattr(module, "rope_type", "")) for module in model.modules())
+    if "position_ids" not in inspect.signature(model.forward).parameters or "dynamic" in ropes or "longrope" in ropes:
+        return False
+    try:
+        return _same_in_parts(model, min(_PROBE_TOKENS, limit - 1, model.config.get_text_config().vocab_size))
+    except Exception:  # noqa: BLE001 - whatever it is that it cannot do, it then reads every prompt anew
+        return False
+
+
+def _same_in_parts(model: Any, size: int) -> bool:
+    """Read prompts of `size` and fewer tokens at once and in parts, padded as in a batch; compare keys and values."""
+    import torch
+    from transformers.cache_utils import DynamicLayer
+
+    prompts = [tuple(range(size)), tuple(range(size - 1, size // 6, -1))]
+    with torch.inference_mode():
+        cache = _read(model, prompts)
+        # Exactly this layer: its heirs keep less than everything, or more than keys and values.
+        if any(type(layer) is not DynamicLayer for layer in cache.layers):
+            return False
+        at_once = _read_pass(model, {prompt: [] for prompt in prompts})
+        first = {prompt: list(cut_spans(spans, 0, size // 3)) for prompt, spans in at_once.items()}
+        in_parts = lay_out(list(_read_pass(model, first).values()))
+        tolerance = torch.finfo(in_parts[0].dtype).eps ** 0.5
+        pairs = zip(lay_out(list(at_once.values())), in_parts, strict=True)
+        return all(bool((one - other).abs().max() <= tolerance * one.abs().max()) for one, other in pairs)
 
 
 class _Sampler:
