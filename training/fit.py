@@ -227,8 +227,9 @@ def _progress_callback(progress: Progress) -> Any:
 
     class Report(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            losses = _losses(state.log_history)
-            progress(state.global_step, state.max_steps, losses[-1] if losses else None)
+            # From the end: a long run must not read its whole log at every step.
+            last = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
+            progress(state.global_step, state.max_steps, None if last is None else float(last))
 
     return Report()
 
