@@ -2,9 +2,9 @@
 
     python bench/fake_server.py [--port 0] [--latency SECONDS] [--cap N] [--words N] [--remember]
 
-Prints its address. `POST /v1/chat/completions` answers with text that depends on the prompt alone: a judge's prompt gets
-a verdict (the same reply wins in both orders) or a score, any other prompt some sentences. `GET /counters` tells what it
-was asked, `POST /reset` begins anew, `GET /asked` lists the requests (with `--remember`).
+Prints its address. `POST /v1/chat/completions` answers with text that depends on the prompt alone: a judge's prompt
+gets a verdict (the same reply wins in both orders) or a score, any other prompt some sentences. `GET /counters` tells
+what it was asked, `POST /reset` begins anew, `GET /asked` lists the requests (with `--remember`).
 """
 
 import argparse
@@ -72,13 +72,14 @@ def digest(model: str, messages: list[dict[str, str]]) -> str:
 
 # The server's side -----------------------------------------------------------------------------------
 
-_WORDS = (
-    "the of and to in is you that it he was for on are as with his they at be this have from or one had by word but not "
-    "what all were we when your can said there use an each which she do how their if will up other about out many then "
-    "them these so some her would make like him into time has look two more write go see number no way could people my "
-    "than first water been call who oil its now find long down day did get come made may part dinner garden train music "
-    "weather morning coffee guitar river kitchen holiday weekend walk dog city recipe film friend"
-).split()
+_VOCABULARY = (
+    "the of and to in is you that it he was for on are as with his they at be this have from or one had by word but "
+    "not what all were we when your can said there use an each which she do how their if will up other about out many "
+    "then them these so some her would make like him into time has look two more write go see number no way could my "
+    "than first water been call who oil its now find long down day did get come made may part dinner garden train "
+    "music weather morning coffee guitar river kitchen holiday weekend walk dog city recipe film friend people"
+)
+_WORDS = _VOCABULARY.split()
 
 
 def _sentences(count: int) -> list[str]:
@@ -177,8 +178,7 @@ class Counters:
     def _mean(self, start: float, end: float) -> float:
         """Requests in flight, averaged over this time."""
         busy = sum(
-            max(0.0, min(ended, end) - max(begun, start))
-            for begun, ended in zip(self._begun, self._ended, strict=True)
+            max(0.0, min(ended, end) - max(begun, start)) for begun, ended in zip(self._begun, self._ended, strict=True)
         )
         return busy / (end - start) if end > start else 0.0
 

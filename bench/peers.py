@@ -83,6 +83,12 @@ class Clock:
         self.took = Took(cpu, wall, seen["requests"], 0, seen)
 
 
+@contextmanager
+def unmeasured() -> Iterator[None]:
+    """The warm-up."""
+    yield
+
+
 # What a researcher writes ----------------------------------------------------------------------------
 
 
@@ -112,15 +118,21 @@ def taken(tree: int, turn_path: str, replies: Sequence[str]) -> int:
     return addressed_rng(0, f"t{tree:05}", turn_path, "continue").choice(range(len(replies)))
 
 
+def http_client(work: Work) -> Any:
+    """The SDK's own HTTP client, with as many connections as calls in flight."""
+    import openai
+
+    limits = type(openai.DEFAULT_CONNECTION_LIMITS)  # httpx's, whichever httpx this SDK has
+    return openai.DefaultAsyncHttpxClient(
+        limits=limits(max_connections=work.concurrency, max_keepalive_connections=work.concurrency)
+    )
+
+
 async def bare(work: Work, clock: Clock) -> None:
     """A loop over AsyncOpenAI: one client, a semaphore, results in a list."""
-    import httpx
-    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+    from openai import AsyncOpenAI
 
-    limits = httpx.Limits(max_connections=work.concurrency, max_keepalive_connections=work.concurrency)
-    client = AsyncOpenAI(
-        base_url=work.url, api_key="none", max_retries=0, http_client=DefaultAsyncHttpxClient(limits=limits)
-    )
+    client = AsyncOpenAI(base_url=work.url, api_key="none", max_retries=0, http_client=http_client(work))
     slots = asyncio.Semaphore(work.concurrency)
     pairs: list[tuple[Chat, str, str]] = []
 
@@ -152,16 +164,10 @@ async def bare(work: Work, clock: Clock) -> None:
             path = f"{path[:-1]}{index + 1}/u"
 
     async with client:
-        for count, running in ((WARM, contextless), (work.conversations, clock.running)):
+        for count, running in ((WARM, unmeasured), (work.conversations, clock.running)):
             with running():
                 people = world_personas("train", count, 0)
                 await asyncio.gather(*(talk(tree, persona) for tree, persona in enumerate(people)))
-
-
-@contextmanager
-def contextless() -> Iterator[None]:
-    """Measure nothing: the warm-up."""
-    yield
 
 
 class State(TypedDict, total=False):
@@ -221,12 +227,9 @@ def plain_machine(say: Say, turns: int) -> Any:
 
 async def langgraph(work: Work, clock: Clock) -> None:
     """A plain LangGraph machine with ChatOpenAI: one client, a semaphore, results in the state."""
-    import httpx
     from langchain_openai import ChatOpenAI
-    from openai import DefaultAsyncHttpxClient
 
-    limits = httpx.Limits(max_connections=work.concurrency, max_keepalive_connections=work.concurrency)
-    http = DefaultAsyncHttpxClient(limits=limits)
+    http = http_client(work)
     model = ChatOpenAI(model=MODEL, base_url=work.url, api_key="none", max_retries=0, http_async_client=http)
     slots = asyncio.Semaphore(work.concurrency)
 
@@ -242,7 +245,7 @@ async def langgraph(work: Work, clock: Clock) -> None:
         return machine.ainvoke(start, config={"recursion_limit": 5 * work.turns + 5})
 
     async with http:
-        for count, running in ((WARM, contextless), (work.conversations, clock.running)):
+        for count, running in ((WARM, unmeasured), (work.conversations, clock.running)):
             with running():
                 people = world_personas("train", count, 0)
                 await asyncio.gather(*(talk(tree, persona) for tree, persona in enumerate(people)))
@@ -297,7 +300,7 @@ async def unrecorded(work: Work, clock: Clock) -> None:
     chosen = SimulationSettings.model_validate(settings(work, work.conversations))
     seats = simulation_seats(chosen, Unrecorded(), lambda spec: model)
     growth = Growth(seats=seats, policy=branching_policy(chosen.policy), save=nothing)
-    for count, running in ((WARM, contextless), (work.conversations, clock.running)):
+    for count, running in ((WARM, unmeasured), (work.conversations, clock.running)):
         with running():
             talks = [
                 Conversation(tree=f"t{index:05}", case=f"t{index:05}", seed=0, persona=persona, turns=work.turns)
