@@ -233,8 +233,9 @@ class Connection(asyncio.Protocol):
             self._counters.end(began, was_refused=True)
             self._send(429, b'{"error": {"message": "more requests at once than this server takes"}}')
             return
-        last = body["messages"][-1]["content"]
-        number = crc32(last.encode("utf-8", "replace"))
+        first, last = (body["messages"][place]["content"] for place in (0, -1))
+        # The first message tells the conversations apart: every user begins on the same last one.
+        number = crc32(last.encode("utf-8", "replace"), crc32(first.encode("utf-8", "replace")))
         self._counters.note(body["model"], body["messages"], number)
         answer = _completion(body["model"], reply_to(last, number, self._words), size // 4)
         if self._latency:
