@@ -1,12 +1,15 @@
 import json
+import re
 
 import pytest
 from judged_trees import prefers, reply, said, tree
 from judged_trees import user as user_node
+from terminal import terminal
 from tiny import tiny_model
 from training_runs import assistant, reply_of, sft_rows, trainer_for, user, weights, write
 
 from interalign.errors import ConfigError, DataError
+from interalign.progress import shown_training
 from interalign.training.export import rows, write_jsonl
 from interalign.training.fit import Recipe
 from interalign.training.quiet import quiet_libraries
@@ -119,6 +122,25 @@ def test_training_makes_the_loss_fall_and_saves_a_model_that_answers(base, data,
     assert [step[:2] for step in seen] == [(number, 18) for number in range(1, 19)]
     assert isinstance(reply_of(tmp_path / "out", [user("Hi.")]), str)
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file() == lora
+
+
+def test_progress_tells_the_loss_that_was_logged_last(base, data, tmp_path):
+    told = []
+    config = {**QUICK, "max_steps": 5, "logging_steps": 2}
+    train_sft(str(base), data, tmp_path / "out", config=config, progress=lambda *step: told.append(step))
+    log = [json.loads(line) for line in (tmp_path / "out" / "training_log.jsonl").read_text().splitlines()]
+    two, four = (entry["loss"] for entry in log if entry.get("step") in (2, 4))
+
+    assert told == [(1, 5, None), (2, 5, None), (3, 5, two), (4, 5, two), (5, 5, four)]
+
+
+def test_on_a_terminal_training_shows_its_bar_and_nothing_else(base, data, tmp_path, monkeypatch):
+    with terminal(monkeypatch) as seen, shown_training() as told:
+        seen.look()
+        train_sft(str(base), data, tmp_path / "out", config={**QUICK, "max_steps": 3}, progress=told)
+
+    (line,) = seen.screen()
+    assert re.fullmatch(r"steps  \u2501+  3/3  loss \d+\.\d{4}  \d+:\d\d:\d\d  ETA 0:00:00", line)
 
 
 def test_a_model_trained_on_one_row_says_its_reply_and_stops(base, tmp_path):
