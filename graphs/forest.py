@@ -8,7 +8,7 @@ from interalign.errors import BadContentError, FailedTreeError, InteralignError,
 
 Job = tuple[str, Callable[[], Awaitable[None]]]
 """A tree's id and the work on it."""
-Finish = Callable[[str, str | None], Awaitable[None]]
+Finish = Callable[[str, Exception | None], Awaitable[None]]
 """Told of each tree that ended: its id and why it failed (None: it is done)."""
 
 
@@ -31,13 +31,13 @@ async def each_tree(jobs: Iterable[Job], finish: Finish, *, at_once: int) -> Non
             group.create_task(one(tree, work))
 
 
-async def _outcome(work: Callable[[], Awaitable[None]]) -> str | None:
+async def _outcome(work: Callable[[], Awaitable[None]]) -> Exception | None:
     """None when the tree is done, else why it failed; whatever concerns all trees is raised."""
     try:
         async with unwrapped():
             await work()
     except (FailedTreeError, BadContentError) as error:
-        return str(error)
+        return error
     return None
 
 

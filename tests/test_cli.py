@@ -112,7 +112,7 @@ def test_settings_that_cannot_work_end_with_2_and_write_nothing(
         ("turns: 2\ncolour: red\n", "colour: no such setting; there are turns, user, candidate"),
         ("turns: many\n", "turns: .*integer"),
         ("turns: [2\n", "bad.yaml: cannot be read as YAML .*line 2"),
-        ("- turns\n", "bad.yaml: expected settings as `name: value` lines, got list"),
+        ("- turns\n", "bad.yaml: expected `name: value` lines, got list"),
         ("turns: 2\n\ud800".encode("utf-8", "surrogatepass"), "bad.yaml: cannot be read as YAML"),
     ],
 )

@@ -186,8 +186,8 @@ def forest(number: int, seated: Seats, at_once: int = 2) -> dict[str, str | None
     async def save(tree: str, turn: Turn) -> None:
         pass
 
-    async def finish(tree: str, reason: str | None) -> None:
-        ended[tree] = reason
+    async def finish(tree: str, error: Exception | None) -> None:
+        ended[tree] = None if error is None else str(error)
 
     growth = Growth(seats=seated, policy=caterpillar, save=save)
     talks = (talk(f"t{index}") for index in range(number))

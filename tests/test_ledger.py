@@ -198,7 +198,7 @@ def test_bad_content_is_committed_and_raised_again_without_asking(store: Store) 
     assert len(model.asked) == 1
 
 
-@pytest.mark.parametrize("error", [FailedTreeError("too long"), StopError("no quota"), ZeroDivisionError()])
+@pytest.mark.parametrize("error", [FailedTreeError("too long"), ZeroDivisionError()])
 def test_other_failures_pass_through_and_leave_slot_and_file_as_they_were(store: Store, error: Exception) -> None:
     async def fail(text: str) -> str:
         raise error
@@ -212,6 +212,80 @@ def test_other_failures_pass_through_and_leave_slot_and_file_as_they_were(store:
         return await ledger.call(AT, Model(), HELLO, WARM, 1)
 
     assert asyncio.run(talk()).reply.text == "Hi."
+
+
+# Stopping ----------------------------------------------------------------------------------------
+
+
+def test_what_stops_one_call_lets_those_in_flight_finish_and_begins_no_other(store: Store) -> None:
+    out = asyncio.Event()
+
+    async def answer(text: str) -> str:
+        if text == "the key":
+            out.set()
+            raise StopError("no quota")
+        await out.wait()
+        await asyncio.sleep(0.05)
+        return "Paid for."
+
+    async def talk(ledger: Ledger, model: Model) -> list[Any]:
+        asked = ["slow", "the key", "waiting", "waiting too"]
+        calls = [ledger.call(AT._replace(node=text), model, ask(text), WARM, 1) for text in asked]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    model = Model(answer)
+    slow, *others = asyncio.run(talk(Ledger(store, concurrency=2), model))
+    assert slow.reply.text == "Paid for."
+    assert [str(other) for other in others] == ["no quota"] * 3
+    assert model.asked == ["slow", "the key"]
+    assert places_in(store.path) == {"t0 slow"}
+
+
+def test_a_sibling_that_may_not_begin_does_not_end_the_call_beside_it(store: Store) -> None:
+    async def talk(ledger: Ledger, model: Model) -> None:
+        async with asyncio.TaskGroup() as siblings:
+            siblings.create_task(ledger.call(AT._replace(node="1"), model, HELLO, WARM, 1))
+            await asyncio.sleep(0.01)
+            ledger.stop("interrupted")
+            siblings.create_task(ledger.call(AT._replace(node="2"), model, HELLO, WARM, 1))
+
+    with pytest.raises(ExceptionGroup) as error:
+        asyncio.run(talk(Ledger(store, concurrency=2), Model(slowly)))
+    assert [str(each) for each in error.value.exceptions] == ["interrupted"]
+    store.close()  # what is queued is committed
+    assert places_in(store.path) == {"t0 1"}
+
+
+def test_a_call_that_does_not_finish_is_left_after_the_time_it_gets(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interalign.ledger._FINISHING", 0.05)
+
+    async def hang(text: str) -> str:
+        await asyncio.sleep(60)
+        return "Late."
+
+    async def talk(ledger: Ledger) -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(ledger.call(AT, Model(hang), HELLO, WARM, 1))
+            await asyncio.sleep(0.01)
+            ledger.stop("interrupted")
+            both.create_task(ledger.call(AT._replace(node="2"), Model(), HELLO, WARM, 1))
+
+    with pytest.raises(ExceptionGroup) as error:
+        asyncio.run(talk(Ledger(store, concurrency=2)))
+    assert [str(each) for each in error.value.exceptions] == ["interrupted"]
+    assert places_in(store.path) == set()
+
+
+def test_a_ledger_that_stopped_answers_nothing_from_the_file_either(store: Store) -> None:
+    async def talk(ledger: Ledger) -> None:
+        await ledger.call(AT, Model(), HELLO, WARM, 1)
+        ledger.stop("interrupted")
+        with pytest.raises(StopError, match="interrupted"):
+            await ledger.call(AT, Model(), HELLO, WARM, 1)
+
+    asyncio.run(talk(Ledger(store, concurrency=1)))
 
 
 # At the same time --------------------------------------------------------------------------------

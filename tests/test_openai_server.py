@@ -257,19 +257,31 @@ def test_a_judge_out_of_form_is_asked_three_times_and_its_verdict_is_missing_nev
 
 
 def test_the_settings_of_a_seat_are_sent_and_what_openai_does_not_know_goes_into_the_body(cli) -> None:
-    parameters = {"candidate": {"temperature": 0.3, "top_p": 0.5, "max_tokens": 9, "extra": {"top_k": 7}}}
+    given = {"temperature": 0.3, "top_p": 0.5, "max_tokens": 9, "seed": 5, "extra_body": {"top_k": 7}}
+    parameters = {"candidate": given}
     with loopback.serving(lambda body: loopback.completion("What do you like?")) as server:
         config = ("--config", settings(parameters=parameters))
         ended = cli("simulate", "run.db", *ONE, *config, "--base-url", server.url)
     assert ended.code == 0
     hinted, plain = server.asked
-    assert plain.keys() == {"model", "messages", "temperature", "top_p", "max_completion_tokens", "top_k", "stream"}
-    assert [plain[name] for name in ("model", "temperature", "top_p", "max_completion_tokens", "top_k", "stream")] == [
-        "m", 0.3, 0.5, 9, 7, False,
-    ]  # fmt: skip
-    (asked,) = plain["messages"]
+    (asked,) = plain.pop("messages")
+    assert plain == {
+        "model": "m", "temperature": 0.3, "top_p": 0.5, "max_completion_tokens": 9, "seed": 5, "top_k": 7,
+        "stream": False,
+    }  # fmt: skip
     assert asked["role"] == "user"
     assert hinted["messages"][0]["content"].startswith(asked["content"] + "\n\n[for the assistant only]\n")
+
+
+def test_an_addressed_seed_differs_from_place_to_place_and_is_the_same_whenever_the_run_is_made(cli) -> None:
+    config = ("--config", settings(parameters={"candidate": {"seed": "addressed"}}))
+    with loopback.serving(lambda body: loopback.completion("What do you like?")) as server:
+        for run in ("one.db", "two.db"):
+            assert cli("simulate", run, *ONE, *config, "--concurrency", "1", "--base-url", server.url).code == 0
+    seeds = [body["seed"] for body in server.asked]
+    assert seeds[:2] == seeds[2:]
+    assert len(set(seeds)) == 2
+    assert all(0 <= seed < 2**31 for seed in seeds)
 
 
 def test_two_runs_in_one_process_each_have_their_own_connections(tmp_path: Path) -> None:

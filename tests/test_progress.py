@@ -17,8 +17,8 @@ import interalign as ia
 from interalign.calls import Usage
 from interalign.pace import Pace, StepPace
 from interalign.progress import json_line, names_failed, shown, shown_training
-from interalign.runs import RunSummary
 from interalign.screen import one_line
+from interalign.summary import RunSummary
 
 LOG = logging.getLogger("interalign")
 USED = Usage(calls=2, prompt_tokens=1_200_000, completion_tokens=34_567, bad=0)

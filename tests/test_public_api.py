@@ -19,7 +19,7 @@ PROMISED = {
     *("UserRole", "Inducer", "Candidate", "Judge", "Hook"),
     *("At", "UserAsk", "InducerAsk", "CandidateAsk", "Comparison", "Scoring", "HookView"),
     *("Said", "ChoiceOpinion", "ScoreOpinion"),
-    *("Runtime", "Parameters"),
+    *("Runtime", "Parameters", "Price", "RunSummary", "Usage"),
     *("InteralignError", "ConfigError", "DataError", "StopError", "LockedError"),
     *("FailedTreeError", "BadContentError", "MalformedTreeError", "MetricError"),
 }

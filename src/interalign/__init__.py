@@ -27,7 +27,8 @@ from interalign.agents.protocols import (
     UserRole,
 )
 from interalign.api import evaluate, export, open_run, simulate
-from interalign.config import Parameters, Runtime
+from interalign.calls import Usage
+from interalign.config import Parameters, Price, Runtime
 from interalign.errors import (
     BadContentError,
     ConfigError,
@@ -40,6 +41,7 @@ from interalign.errors import (
     StopError,
 )
 from interalign.personas import Persona
+from interalign.summary import RunSummary
 from interalign.tree import Annotation, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
 
 __all__ = [
@@ -68,6 +70,8 @@ __all__ = [
     "Parameters",
     "Persona",
     "Presentation",
+    "Price",
+    "RunSummary",
     "Runtime",
     "Said",
     "Score",
@@ -75,6 +79,7 @@ __all__ = [
     "Scoring",
     "StopError",
     "Tree",
+    "Usage",
     "UserAsk",
     "UserRole",
     "Verdict",

@@ -6,12 +6,14 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from interalign.budget import read_prices
 from interalign.config import (
     EvaluationSettings,
+    RunSettings,
     Runtime,
     SimulationSettings,
     build,
-    read_yaml,
+    read_settings,
     split_address,
     with_addresses,
 )
@@ -19,18 +21,17 @@ from interalign.errors import ConfigError
 from interalign.models.resolve import importable
 from interalign.personas import Persona, by_profile, dump_personas, parse_personas
 from interalign.seeds import addressed_rng
+from interalign.summary import Progress, RunSummary
 
 if TYPE_CHECKING:
     from interalign.diversity import Diversity
     from interalign.eval.results import Report
-    from interalign.runs import RunSummary
     from interalign.store import Store
     from interalign.training.result import TrainResult
 
 T = TypeVar("T")
+R = TypeVar("R", bound=RunSettings)
 ExportFormat = Literal["sft", "dpo", "kto", "rm", "listwise", "messages"]
-Progress = Callable[["RunSummary"], None]
-"""Called whenever a tree has ended, with the run as it then stands."""
 
 
 def simulate(
@@ -41,16 +42,19 @@ def simulate(
     runtime: Runtime | None = None,
     progress: Progress | None = None,
     **settings: Any,
-) -> "RunSummary":
+) -> RunSummary:
     """Grow conversation trees and keep them in `run`; the same call again goes on where it stopped.
 
-    `settings` are the fields of SimulationSettings and win over those in the YAML file `config`. With `fork`, `run`
-    is left alone and a copy of it goes on under these settings. Raises ConfigError for settings that cannot work or
-    differ from those the run was begun with, StopError when the run stopped cleanly and can be resumed.
+    `settings` are the fields of SimulationSettings and, like what is set in `runtime`, win over those in the YAML file
+    `config`. With `fork`, `run` is left alone and a copy of it goes on under these settings. In the main thread the
+    first SIGINT or SIGTERM makes the run stop cleanly, a second one ends the process.
+
+    Raises ConfigError for settings that cannot work or differ from those the run was begun with, StopError when the
+    run stopped cleanly and can be resumed.
     """
     from interalign.runs import run_simulation
 
-    chosen, runtime = with_addresses(build(SimulationSettings, _merged(config, settings)), runtime or Runtime())
+    chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
     personas = load_personas(chosen.personas, split="train", n=chosen.trees, seed=chosen.seed)
     source, target = (Path(run), fork) if fork else (None, Path(run))
     work = run_simulation(target, chosen, personas, runtime, progress, fork_of=source)
@@ -65,14 +69,14 @@ def evaluate(
     runtime: Runtime | None = None,
     progress: Progress | None = None,
     **settings: Any,
-) -> "RunSummary":
+) -> RunSummary:
     """Measure candidates by the ALOE evaluation and keep every conversation in `run`; resumes like `simulate`.
 
     `settings` are the fields of EvaluationSettings. Each candidate meets the same cases: same personas, same seeds.
     """
     from interalign.runs import run_evaluation
 
-    chosen, runtime = with_addresses(build(EvaluationSettings, _merged(config, settings)), runtime or Runtime())
+    chosen, runtime = _chosen(EvaluationSettings, config, settings, runtime)
     cases = load_personas(chosen.cases, split="heldout", n=chosen.limit or 100, seed=chosen.seed)
     source, target = (Path(run), fork) if fork else (None, Path(run))
     work = run_evaluation(target, chosen, cases, runtime, progress, fork_of=source)
@@ -85,7 +89,7 @@ def judge(
     judge: str,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
-) -> "RunSummary":
+) -> RunSummary:
     """Judge the finished trees of `run` again with another judge; what was said before stays beside it."""
     from interalign.runs import run_judging
 
@@ -313,8 +317,16 @@ def graph(name: str) -> str:
     return mermaid(name)
 
 
-def _merged(config: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
-    return {**(read_yaml(config) if config else {}), **settings}
+def _chosen(
+    kind: type[R], config: Path | None, settings: Mapping[str, Any], runtime: Runtime | None
+) -> tuple[R, Runtime]:
+    """The settings and the runtime of a run: what the caller says, else what the YAML file says, else the defaults."""
+    given = {**(read_settings(config) if config else {}), **settings}
+    carried = {name: given.pop(name) for name in Runtime.model_fields if name in given}
+    if isinstance(carried.get("prices"), str):
+        carried["prices"] = read_prices(Path(carried["prices"]))
+    said = {} if runtime is None else {name: getattr(runtime, name) for name in runtime.model_fields_set}
+    return with_addresses(build(kind, given), build(Runtime, {**carried, **said}))
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

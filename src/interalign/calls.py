@@ -3,7 +3,7 @@
 import hashlib
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
@@ -52,6 +52,37 @@ class Usage(Frozen):
     completion_tokens: int
     bad: int
     """Replies among `calls` that could not be used."""
+    usd: float | None = None
+    """What the tokens cost by the price table in use; None without one."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            calls=self.calls + other.calls,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            bad=self.bad + other.bad,
+            usd=None if self.usd is None or other.usd is None else self.usd + other.usd,
+        )
+
+
+def usage(connection: sqlite3.Connection) -> dict[tuple[str, str], Usage]:
+    """What was used, by role and the model that was asked."""
+    rows = connection.execute(
+        "SELECT role, asked, sum(calls), sum(prompt_tokens), sum(completion_tokens), sum(bad) "
+        "FROM usage JOIN seats ON seats.id = seat GROUP BY role, asked ORDER BY role, asked"
+    )
+    return {
+        (role, decode_text(asked)): Usage(calls=count, prompt_tokens=prompt, completion_tokens=completion, bad=bad)
+        for role, asked, count, prompt, completion, bad in rows
+    }
+
+
+def by_role(used: Mapping[tuple[str, str], Usage]) -> dict[str, Usage]:
+    """The same, summed over the models of each role."""
+    sums: dict[str, Usage] = {}
+    for (role, _), more in used.items():
+        sums[role] = sums[role] + more if role in sums else more
+    return sums
 
 
 class CallRow(NamedTuple):

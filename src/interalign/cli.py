@@ -1,5 +1,6 @@
 """The command line: parse, call one library function, report. Data to standard output, messages to standard error."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,11 @@ import typer
 
 from interalign import __version__
 from interalign.errors import InteralignError
+from interalign.signals import INTERRUPTED
 
 if TYPE_CHECKING:
-    from interalign.runs import RunSummary
+    from interalign.config import Runtime
+    from interalign.summary import RunSummary
 
 app = typer.Typer(
     name="interalign",
@@ -85,8 +88,17 @@ BaseUrl = Annotated[
         help="Server of the openai: models, such as http://localhost:8000/v1. Repeat it to share the calls.",
     ),
 ]
-Concurrency = Annotated[int, typer.Option(min=1, max=4096, help="Model calls in flight.")]
-Deadline = Annotated[float, typer.Option(help="Seconds that one call may take in all.")]
+Concurrency = Annotated[int | None, typer.Option(min=1, max=4096, help="Model calls in flight. [default: 16]")]
+Deadline = Annotated[float | None, typer.Option(help="Seconds that one call may take in all. [default: 120]")]
+MaxUsd = Annotated[
+    float | None, typer.Option(min=0, help="Stop before a call that could make the run cost more. Needs --prices.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=0, help="Stop before a call that could make the run take more tokens.")
+]
+PricesFile = Annotated[
+    Path | None, typer.Option("--prices", metavar="FILE.yaml", help="What each model costs, USD per million tokens.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
@@ -132,8 +144,11 @@ def simulate(
     judge: JudgeOption = None,
     judging: Annotated[Judging | None, typer.Option(help="What the judge is asked. [default: compare]")] = None,
     base_url: BaseUrl = None,
-    concurrency: Concurrency = 16,
-    deadline: Deadline = 120.0,
+    concurrency: Concurrency = None,
+    deadline: Deadline = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    prices: PricesFile = None,
     seed: Seed = None,
     fork: Fork = None,
     debug: Debug = False,
@@ -146,7 +161,7 @@ def simulate(
         candidate=candidate, judge=judge, judging=judging and judging.value, seed=seed,
     )  # fmt: skip
     with _errors_as_exit_codes(debug), _progress("trees") as progress:
-        runtime = _runtime(base_url, concurrency, deadline)
+        runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
         summary = api.simulate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
     _end(summary)
 
@@ -168,8 +183,11 @@ def evaluate(
     user: User = None,
     judge: JudgeOption = None,
     base_url: BaseUrl = None,
-    concurrency: Concurrency = 16,
-    deadline: Deadline = 120.0,
+    concurrency: Concurrency = None,
+    deadline: Deadline = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    prices: PricesFile = None,
     seed: Seed = None,
     fork: Fork = None,
     debug: Debug = False,
@@ -179,7 +197,7 @@ def evaluate(
 
     settings = _given(cases=cases, limit=limit, turns=turns, user=user, candidate=candidate, judge=judge, seed=seed)
     with _errors_as_exit_codes(debug), _progress("conversations") as progress:
-        runtime = _runtime(base_url, concurrency, deadline)
+        runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
         summary = api.evaluate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
     _end(summary)
 
@@ -189,15 +207,18 @@ def judge(
     run: Run,
     judge: Annotated[str, typer.Option(metavar="MODEL", help="Who judges.")],
     base_url: BaseUrl = None,
-    concurrency: Concurrency = 16,
-    deadline: Deadline = 120.0,
+    concurrency: Concurrency = None,
+    deadline: Deadline = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    prices: PricesFile = None,
     debug: Debug = False,
 ) -> None:
     """Judge the stored trees of RUN.db again; what other judges said stays beside it."""
     from interalign import api
 
     with _errors_as_exit_codes(debug), _progress("trees") as progress:
-        runtime = _runtime(base_url, concurrency, deadline)
+        runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
         summary = api.judge(run, judge=judge, runtime=runtime, progress=progress)
     _end(summary)
 
@@ -423,10 +444,22 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _runtime(base_url: list[str] | None, concurrency: int, deadline: float) -> Any:
+def _runtime(
+    base_url: list[str] | None,
+    concurrency: int | None,
+    deadline: float | None,
+    max_usd: float | None,
+    max_tokens: int | None,
+    prices: Path | None,
+) -> "Runtime":
+    from interalign.budget import read_prices
     from interalign.config import Runtime, build
 
-    return build(Runtime, {"base_url": tuple(base_url or ()), "concurrency": concurrency, "deadline": deadline})
+    given = _given(
+        base_url=tuple(base_url) if base_url else None, concurrency=concurrency, deadline=deadline,
+        max_usd=max_usd, max_tokens=max_tokens, prices=prices and read_prices(prices),
+    )  # fmt: skip
+    return build(Runtime, given)
 
 
 def _say(line: str) -> None:
@@ -437,6 +470,9 @@ def _end(summary: "RunSummary") -> None:
     """The last line of a run, and exit code 1 if a tree failed."""
     counts = f"{summary.done} of {summary.trees} trees done in {summary.run}"
     _say(f"{counts}; {summary.calls} calls made, {summary.replayed} answered from the ledger")
+    if summary.usd is not None:
+        costs = ", ".join(f"{role} ${used.usd or 0:.4f}" for role, used in summary.usage.items())
+        _say(f"${summary.usd:.4f} spent on all calls in the file ({costs})")
     if summary.failed:
         for tree, reason in list(summary.failed.items())[:10]:
             _say(f"failed: {tree}: {reason}")
@@ -501,7 +537,7 @@ def _errors_as_exit_codes(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         if debug:
             raise
-        _say("interalign: interrupted; what was finished is kept, run the same command again to go on")
+        _say(f"interalign: {INTERRUPTED}")
         raise typer.Exit(3) from None
 
 
@@ -511,6 +547,7 @@ _UsageError: Any = typer.BadParameter.__base__
 
 def main() -> None:
     """Entry point of the `interalign` command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a KeyboardInterrupt, as Ctrl-C is
     sys.path.append(str(Path.cwd()))  # so that a plug-in, module:attribute, may lie in the folder one works in
     try:
         sys.exit(app(standalone_mode=False))

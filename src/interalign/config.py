@@ -24,7 +24,10 @@ class Parameters(Frozen):
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
-    extra: dict[str, Any] = Field(default_factory=dict)
+    seed: int | Literal["addressed"] | None = None
+    """Sent to the provider as its `seed`: this number with every call, or each call's own, which differs from place to
+    place and is the same whenever the run is made. None: no seed is sent."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
     """Further request fields for the provider, passed as they are."""
 
 
@@ -127,6 +130,15 @@ class EvaluationSettings(RunSettings):
     """Only the first `limit` cases; None: all."""
 
 
+class Price(Frozen):
+    """What a model costs, in USD per million tokens."""
+
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+    longest_reply: int | None = Field(default=None, ge=1)
+    """Most tokens that the model can answer with, where `max_tokens` does not say less."""
+
+
 class Runtime(Frozen):
     """How a run is carried out. Nothing here changes what comes out, so none of it is part of a run's identity."""
 
@@ -138,6 +150,17 @@ class Runtime(Frozen):
     """Model calls in flight, over all trees."""
     deadline: float = Field(default=120.0, gt=0)
     """Total seconds for one call."""
+    max_usd: float | None = Field(default=None, ge=0)
+    """The run stops before a call that could make all calls in its file cost more, in USD."""
+    max_tokens: int | None = Field(default=None, ge=0)
+    """The run stops before a call that could make all calls in its file take more tokens, of prompts and replies."""
+    prices: tuple[tuple[str, Price], ...] = ()
+    """The price table: full model name and price; a mapping is taken too."""
+
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _as_pairs(cls, value: object) -> object:
+        return tuple(value.items()) if isinstance(value, Mapping) else value
 
 
 def split_address(spec: str) -> tuple[str, str | None]:
@@ -186,12 +209,29 @@ def build(kind: type[S], given: Mapping[str, object]) -> S:
         if first["type"] == "missing":
             reason = f"must be given; use --{option}"
         if first["type"] == "extra_forbidden":
-            reason = f"no such setting; there are {', '.join(kind.model_fields)}"
+            reason = f"no such setting; there are {', '.join(_fields_at(kind, first['loc'][:-1]))}"
         raise ConfigError(f"{option + ': ' if option else ''}{reason}") from None
 
 
-def read_yaml(path: Path) -> dict[str, object]:
-    """The settings in a YAML file, keyed as the command line's options; ConfigError if it is not a mapping."""
+def _fields_at(kind: type[Frozen], where: tuple[int | str, ...]) -> list[str]:
+    """The names of the settings at this place: those of a seat's parameters, say, not all of the run's."""
+    for name in where:
+        field = kind.model_fields.get(str(name))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Frozen):
+            break
+        kind = field.annotation
+    return list(kind.model_fields)
+
+
+def models_of(settings: RunSettings) -> tuple[str, ...]:
+    """The names of all models and plug-ins in the seats of a run, each once."""
+    inducer = [settings.inducer] if isinstance(settings, SimulationSettings) and settings.inducer != "none" else []
+    candidates = [candidate.model for candidate in settings.candidate]
+    return tuple(dict.fromkeys([settings.user, *inducer, *candidates, settings.judge]))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The `name: value` lines of a YAML file; ConfigError if it holds anything else."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -200,5 +240,10 @@ def read_yaml(path: Path) -> dict[str, object]:
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{path}: expected settings as `name: value` lines, got {type(values).__name__}")
-    return {key.replace("-", "_"): value for key, value in values.items()}
+        raise ConfigError(f"{path}: expected `name: value` lines, got {type(values).__name__}")
+    return values
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, keyed as the command line's options."""
+    return {key.replace("-", "_"): value for key, value in read_yaml(path).items()}

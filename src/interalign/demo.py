@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from interalign import api
 from interalign.config import Runtime
-from interalign.runs import RunSummary
+from interalign.summary import RunSummary
 
 if TYPE_CHECKING:
     from interalign.training.base import BaseRecipe

@@ -5,9 +5,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 from pydantic import JsonValue
 
+from interalign.budget import Budget
 from interalign.calls import Call, CallRow, Place, call_key
 from interalign.errors import BadContentError, StopError
 from interalign.models.base import ChatModel, Parameters, Reply
@@ -17,6 +19,9 @@ from interalign.tree import Message
 
 __all__ = ["Call", "Ledger", "Place"]
 
+_FINISHING = 10.0
+"""Seconds that calls in flight get to finish once the run has to stop."""
+
 
 class Ledger:
     """The record of all calls of a run, and the door to the models.
@@ -25,9 +30,12 @@ class Ledger:
     no more than that, and nothing anybody has seen.
     """
 
-    def __init__(self, store: Store, *, concurrency: int) -> None:
-        """`concurrency` counts model calls in flight, at least 1."""
+    def __init__(self, store: Store, *, concurrency: int, budget: Budget | None = None) -> None:
+        """`concurrency` counts model calls in flight, at least 1; `budget` None: no limit."""
         self._store = store
+        self._budget = budget
+        self._stopping: str | None = None
+        self._finished = asyncio.Event()
         self._slots = asyncio.Semaphore(concurrency)
         self._uncommitted = asyncio.Semaphore(concurrency)
         self._asking: dict[bytes, _Question] = {}
@@ -53,7 +61,7 @@ class Ledger:
         settings = parameters.model_dump(mode="json", exclude_defaults=True)
         key = call_key(place, [model.name, settings, seed], messages)
         blank = CallRow(key, place, model.name, encode_json(settings), messages, Reply(text="", model=model.name), None)
-        return await self._once(blank, lambda: model(messages, parameters, seed))
+        return await self._once(blank, lambda: self._within_budget(model, messages, parameters, seed))
 
     async def record(self, place: Place, name: str, request: JsonValue, answer: Callable[[], Awaitable[str]]) -> Call:
         """The committed answer of a plug-in called `name`, which is asked only if there is none yet.
@@ -68,10 +76,49 @@ class Ledger:
 
         return await self._once(blank, ask)
 
+    def stop(self, reason: str) -> None:
+        """Begin no call any more: each one raises StopError with this reason.
+
+        It is raised once the calls in flight are done, or 10 s later: raised at once it would end their trees, and
+        with them replies that are being paid for.
+        """
+        if self._stopping is None:
+            self._stopping = reason
+            if self.in_flight:
+                asyncio.get_running_loop().call_later(_FINISHING, self._finished.set)
+            else:
+                self._finished.set()
+
+    async def _stop(self) -> NoReturn:
+        await self._finished.wait()
+        raise StopError(self._stopping)
+
+    async def _within_budget(
+        self, model: ChatModel, messages: Sequence[Message], parameters: Parameters, seed: int
+    ) -> Reply:
+        """The model's reply; StopError, and the model is not asked, if the budget could be passed."""
+        if self._budget is None:
+            return await model(messages, parameters, seed)
+        reserved = await self._budget.reserve(model.name, messages, parameters)
+        tokens, text = None, ""
+        try:
+            if self._stopping is not None:  # while this call waited for others to settle
+                raise StopError(self._stopping)
+            reply = await model(messages, parameters, seed)
+            tokens, text = (reply.prompt_tokens, reply.completion_tokens), reply.text
+            return reply
+        except BadContentError as error:
+            tokens, text = error.tokens, error.reply
+            raise
+        finally:
+            self._budget.settle(reserved, tokens, text)
+
     async def _once(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> Call:
         """Replay, or ask; of those who want the same at the same time one asks and the others wait for its commit."""
         while (other := self._asking.get(blank.key)) is not None:
             await asyncio.wait([other.finished])
+        if self._stopping is not None:
+            await self._stop()
         found = self._on_record(blank)
         if found is not None:
             self.replayed += 1
@@ -101,12 +148,13 @@ class Ledger:
     async def _ask(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]], question: "_Question") -> CallRow:
         """Make the call in a slot, then commit the reply. The slot is free while the commit is under way."""
         async with self._slots:
+            if self._stopping is not None:
+                await self._stop()
             self._store.refuse_if_stopped()  # before paying for a reply that could not be kept
-            self.in_flight += 1
             try:
-                row = await _answered(blank, ask)
-            finally:
-                self.in_flight -= 1
+                row = await self._make(blank, ask)
+            except StopError:
+                await self._stop()
             self.fresh += 1
             try:
                 await self._uncommitted.acquire()
@@ -116,6 +164,19 @@ class Ledger:
                 raise
         await self._queue(row, question, self._uncommitted.release)
         return row
+
+    async def _make(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> CallRow:
+        """The row with its reply. What stops this call stops them all."""
+        self.in_flight += 1
+        try:
+            return await _answered(blank, ask)
+        except StopError as error:
+            self.stop(str(error))
+            raise
+        finally:
+            self.in_flight -= 1
+            if self._stopping is not None and not self.in_flight:
+                self._finished.set()
 
     def _queue(
         self, row: CallRow, question: "_Question", release: Callable[[], None] = lambda: None
@@ -151,7 +212,9 @@ async def _answered(blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> Call
     try:
         return blank._replace(reply=await ask())
     except BadContentError as error:
-        reply = blank.reply.model_copy(update={"text": error.reply})
+        prompt_tokens, completion_tokens = error.tokens
+        used = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+        reply = blank.reply.model_copy(update={"text": error.reply, **used})
         return blank._replace(reply=reply, error=str(error))
 
 

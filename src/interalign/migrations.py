@@ -62,12 +62,13 @@ CREATE TABLE calls (
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, error TEXT
 );;
 CREATE TABLE usage (
-    role TEXT PRIMARY KEY, calls INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
-    bad INTEGER NOT NULL
+    role TEXT NOT NULL, seat INTEGER NOT NULL,
+    calls INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, bad INTEGER NOT NULL,
+    PRIMARY KEY (role, seat)
 ) WITHOUT ROWID;;
 CREATE TRIGGER count_call AFTER INSERT ON calls BEGIN
-    INSERT INTO usage VALUES (new.role, 1, new.prompt_tokens, new.completion_tokens, new.error IS NOT NULL)
-    ON CONFLICT (role) DO UPDATE SET
+    INSERT INTO usage VALUES (new.role, new.seat, 1, new.prompt_tokens, new.completion_tokens, new.error IS NOT NULL)
+    ON CONFLICT (role, seat) DO UPDATE SET
         calls = calls + 1,
         prompt_tokens = prompt_tokens + excluded.prompt_tokens,
         completion_tokens = completion_tokens + excluded.completion_tokens,

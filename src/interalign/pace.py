@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from interalign.runs import RunSummary
+    from interalign.summary import RunSummary
 
 WINDOW: Final = 10.0
 """Seconds over which calls per second are taken."""

@@ -18,7 +18,7 @@ from interalign.pace import Pace, StepPace
 from interalign.screen import Screen, Unfailing, is_terminal, one_line, run_lines, training_line
 
 if TYPE_CHECKING:
-    from interalign.runs import RunSummary
+    from interalign.summary import RunSummary
 
 JSON_EVERY: Final = 5.0
 """Seconds between two lines of progress for machines."""

@@ -155,11 +155,12 @@ class Store:
 
     def usage(self) -> dict[str, Usage]:
         """Calls and tokens by role, over all calls in the file."""
-        rows = self._rows("SELECT role, calls, prompt_tokens, completion_tokens, bad FROM usage ORDER BY role")
-        return {
-            role: Usage(calls=count, prompt_tokens=prompt, completion_tokens=completion, bad=bad)
-            for role, count, prompt, completion, bad in rows
-        }
+        return calls.by_role(self.usage_by_model())
+
+    def usage_by_model(self) -> dict[tuple[str, str], Usage]:
+        """Calls and tokens by role and the model that was asked, over all calls in the file."""
+        with self._reading() as db:
+            return calls.usage(db)
 
     def size_bytes(self) -> int:
         """Bytes on disk, the log included."""

@@ -20,6 +20,11 @@ class Reply(Frozen):
     completion_tokens: int = 0
 
 
+def provider_seed(parameters: Parameters, seed: int) -> int | None:
+    """The seed to send to a provider with a call whose own seed is `seed`; 31 bits, which all of them take."""
+    return seed % 2**31 if parameters.seed == "addressed" else parameters.seed
+
+
 @runtime_checkable
 class ChatModel(Protocol):
     """Anything that answers a list of chat messages."""

@@ -109,7 +109,7 @@ def _not_taken(error: Mapping[str, Any], code: set[object], said: str) -> str | 
 def _how_to_drop(name: str) -> str:
     setting = _SETTINGS.get(name)
     if setting is None:
-        return f"take {name} out of `parameters: {{ROLE: {{extra: ...}}}}` in the --config file"
+        return f"take {name} out of `parameters: {{ROLE: {{extra_body: ...}}}}` in the --config file"
     return f"set `parameters: {{ROLE: {{{setting or name}: null}}}}` for its role in the --config file"
 
 
@@ -160,14 +160,14 @@ def read_reply(asked: Asked, body: bytes) -> Reply:
         start = _plain(body[:60].decode("utf-8", "replace"))
         raise Transient(f"200 with a body that is no JSON ({type(error).__name__}): {start}") from None
     choice = _first_choice(asked, answer)
-    text = _text_of(asked, choice)
     usage, served, ended = answer.get("usage"), answer.get("model"), choice.get("finish_reason")
+    tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     return Reply(
-        text=text,
+        text=_text_of(asked, choice, tokens),
         model=served if isinstance(served, str) and served else asked.model,
         finish_reason=ended if isinstance(ended, str) else None,
-        prompt_tokens=_count(usage, "prompt_tokens"),
-        completion_tokens=_count(usage, "completion_tokens"),
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
     )
 
 
@@ -182,18 +182,19 @@ def _first_choice(asked: Asked, answer: object) -> Mapping[str, Any]:
     raise BadContentError(f"{asked.model} gave no choices")
 
 
-def _text_of(asked: Asked, choice: Mapping[str, Any]) -> str:
+def _text_of(asked: Asked, choice: Mapping[str, Any], tokens: tuple[int, int]) -> str:
     """The text of a choice; BadContentError, with what text there is, if it cannot be used."""
     found = choice.get("message")
     message: Mapping[str, Any] = found if isinstance(found, dict) else {}
     text = _joined(message.get("content"))
     if message.get("tool_calls") or message.get("function_call"):
-        raise BadContentError(f"{asked.model} answered with a tool call where text was due", text)
+        raise BadContentError(f"{asked.model} answered with a tool call where text was due", text, tokens)
     refusal = message.get("refusal")
     if refusal or choice.get("finish_reason") == "content_filter":
-        raise BadContentError(f"{asked.model} refused ({_plain(str(refusal or 'content filter'))})", text)
+        why = _plain(str(refusal or "content filter"))
+        raise BadContentError(f"{asked.model} refused ({why})", text, tokens)
     if not text.strip():
-        raise BadContentError(f"{asked.model} answered nothing", text)
+        raise BadContentError(f"{asked.model} answered nothing", text, tokens)
     return text
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from interalign.config import Runtime
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, InteralignError
-from interalign.models.base import Parameters, Reply
+from interalign.models.base import Parameters, Reply, provider_seed
 from interalign.models.faults import Asked, Transient, fault_of_status
 from interalign.models.governor import Governor
 from interalign.models.retry import DeadlineError, answered
@@ -33,7 +33,9 @@ class LangChainModel:
         from langchain_core.messages import convert_to_messages
 
         chat = convert_to_messages([message.model_dump() for message in messages])
-        settings = {**parameters.model_dump(exclude={"extra"}, exclude_none=True), **parameters.extra}
+        given = parameters.model_dump(exclude={"seed", "extra_body"}, exclude_none=True)
+        number = provider_seed(parameters, seed)
+        settings = {**given, **({} if number is None else {"seed": number}), **parameters.extra_body}
         asked = Asked(self.name.partition(":")[0], self.name, sum(message.role == "user" for message in messages))
 
         async def once(_: LangChainModel) -> Reply:
@@ -51,21 +53,21 @@ class LangChainModel:
             raise FailedTreeError(late) from None
 
     def _reply(self, answer: Any) -> Reply:
-        text, facts = str(answer.text), answer.response_metadata
+        text, facts, usage = str(answer.text), answer.response_metadata, answer.usage_metadata or {}
+        tokens = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
         if answer.tool_calls:
-            raise BadContentError(f"{self.name} answered with a tool call where text was due", text)
+            raise BadContentError(f"{self.name} answered with a tool call where text was due", text, tokens)
         refusal = answer.additional_kwargs.get("refusal")
         if refusal or facts.get("finish_reason") == "content_filter":
-            raise BadContentError(f"{self.name} refused ({refusal or 'content filter'})", text)
+            raise BadContentError(f"{self.name} refused ({refusal or 'content filter'})", text, tokens)
         if not text.strip():
-            raise BadContentError(f"{self.name} answered nothing", text)
-        usage = answer.usage_metadata or {}
+            raise BadContentError(f"{self.name} answered nothing", text, tokens)
         return Reply(
             text=text,
             model=facts.get("model_name") or self.name,
             finish_reason=facts.get("finish_reason"),
-            prompt_tokens=usage.get("input_tokens", 0),
-            completion_tokens=usage.get("output_tokens", 0),
+            prompt_tokens=tokens[0],
+            completion_tokens=tokens[1],
         )
 
 

@@ -394,14 +394,13 @@ def _read_new(model: Any, prefixes: PrefixStore, prompts: Sequence[Tokens]) -> d
     """The spans of these prompts: those that are known, and those of the rest, which is read and kept."""
     done: dict[Tokens, list[Span]] = {}
     while waiting := {prompt: prefixes.longest(prompt) for prompt in prompts if prompt not in done}:
-        needs = {prompt: len(prompt) - covered(spans) for prompt, spans in waiting.items()}
-        if whole := [prompt for prompt, need in needs.items() if not need]:
-            done |= {prompt: waiting[prompt] for prompt in whole}
-            continue
-        chosen = next_to_read([(prompt, covered(spans)) for prompt, spans in waiting.items()], _PASS_TOKENS)
-        for prompt, spans in _read_pass(model, {prompt: waiting[prompt] for prompt in chosen}).items():
-            prefixes.add(prompt, spans)
-            done[prompt] = spans
+        done |= {prompt: spans for prompt, spans in waiting.items() if covered(spans) == len(prompt)}
+        unread = [(prompt, covered(spans)) for prompt, spans in waiting.items() if prompt not in done]
+        if chosen := next_to_read(unread, _PASS_TOKENS):
+            read = _read_pass(model, {prompt: waiting[prompt] for prompt in chosen})
+            for prompt, spans in read.items():
+                prefixes.add(prompt, spans)
+            done |= read
     return done
 
 

@@ -20,7 +20,7 @@ from yarl import URL
 
 from interalign.config import Parameters, Runtime, split_address
 from interalign.errors import ConfigError, FailedTreeError, StopError
-from interalign.models.base import Reply
+from interalign.models.base import Reply, provider_seed
 from interalign.models.faults import Asked, Transient, fault_of_status, read_reply
 from interalign.models.governor import Governor
 from interalign.models.retry import DeadlineError, answered
@@ -59,16 +59,16 @@ class OpenAIModel:
         if self._stopped:
             raise StopError(self._stopped)
         try:
-            return self._named(await self._patiently(messages, parameters))
+            return self._named(await self._patiently(messages, parameters, seed))
         except StopError as error:
             self._stopped = str(error)
             raise
 
-    async def _patiently(self, messages: Sequence[Message], parameters: Parameters) -> Reply:
+    async def _patiently(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         if not self._servers:
             self._servers = [_server(url, self._key, self._runtime) for url in self._urls]
         turn = sum(message.role == "user" for message in messages)
-        body = _encoded(self._body(messages, parameters))
+        body = _encoded(self._body(messages, parameters, seed))
         began = monotonic()
         try:
             return await answered(
@@ -86,15 +86,16 @@ class OpenAIModel:
         for server in servers:
             await server.release()
 
-    def _body(self, messages: Sequence[Message], parameters: Parameters) -> dict[str, Any]:
+    def _body(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> dict[str, Any]:
         settings = {
             "temperature": parameters.temperature,
             "top_p": parameters.top_p,
             "max_completion_tokens": parameters.max_tokens,
+            "seed": provider_seed(parameters, seed),
         }
         given = {name: value for name, value in settings.items() if value is not None}
         chat = [{"role": message.role, "content": message.content} for message in messages]
-        return {**given, **parameters.extra, "model": self._model, "messages": chat, "stream": False}
+        return {**given, **parameters.extra_body, "model": self._model, "messages": chat, "stream": False}
 
     def _retrying(self) -> None:
         self.retried += 1

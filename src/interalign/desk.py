@@ -1,0 +1,197 @@
+"""An open run: its file, ledger and models, what became of its trees, and who is told."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from interalign import __version__
+from interalign.agents.templates import prompt_versions
+from interalign.budget import Budget, Prices
+from interalign.calls import by_role
+from interalign.config import RunSettings, Runtime, identity_of
+from interalign.errors import ConfigError, RoleError
+from interalign.ledger import Ledger
+from interalign.models.base import ChatModel
+from interalign.models.resolve import resolve_model
+from interalign.personas import Persona
+from interalign.signals import stopping_on_signals
+from interalign.store import Store, TreeRecord
+from interalign.summary import Progress, RunSummary
+
+_TOLD_EVERY = 0.5
+"""Seconds between two looks at a run in progress."""
+_SAME_FAULT = 3
+"""Trees that fail alike, with none done before them, until a role is taken to be broken."""
+
+
+@dataclass
+class Desk:
+    """An open run file with its ledger and the models in use."""
+
+    path: Path
+    store: Store
+    ledger: Ledger
+    runtime: Runtime
+    models: dict[str, ChatModel] = field(default_factory=dict)
+    trees: int = 0
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    broken: str | None = None
+    """Why the run stops although its models answer: a role fails every tree."""
+    _first_faults: list[object] = field(default_factory=list)
+
+    def resolve(self, spec: str) -> ChatModel:
+        """One model object a name, so that what it batches or pools is shared by all seats."""
+        if spec not in self.models:
+            self.models[spec] = resolve_model(spec, self.runtime)
+        return self.models[spec]
+
+    def begin(
+        self,
+        settings: RunSettings,
+        kind: Literal["simulation", "evaluation"],
+        source: Mapping[str, str],
+        personas: Sequence[Persona],
+        plan: Sequence[TreeRecord],
+    ) -> None:
+        """Put the run on record, or make sure that it is the same one; then what is planned.
+
+        `source` says in the run's identity where the personas come from.
+        """
+        _refuse_strangers(personas, settings)
+        identity = {**identity_of(settings, prompts=dict(prompt_versions())), **source}
+        self.store.begin_run(self.path.stem, kind, identity, __version__)
+        self.store.add_personas(personas)
+        self.store.plan_trees(plan)
+        self.count()
+
+    def count(self) -> None:
+        """Take stock of the trees in the file."""
+        trees = self.store.trees()
+        self.trees = len(trees)
+        self.done = sum(tree.status == "done" for tree in trees)
+        self.failed = {tree.id: tree.reason or "" for tree in trees if tree.status == "failed"}
+
+    async def ended(self, tree: str, failed: Exception | None) -> None:
+        """Put on record that a tree ended. A role that breaks the first trees all alike stops the run."""
+        await self.store.finish_tree(tree, failed=None if failed is None else str(failed))
+        self.failed.pop(tree, None)
+        if failed is None:
+            self.done += 1
+        else:
+            self.failed[tree] = str(failed)
+        self._notice(failed)
+
+    def _notice(self, failed: Exception | None) -> None:
+        faults = self._first_faults
+        if len(faults) == _SAME_FAULT:
+            return
+        faults.append(failed.same if isinstance(failed, RoleError) else object())  # anything else is like no other
+        if len(faults) == _SAME_FAULT and len(set(faults)) == 1:
+            self.broken = (
+                f"the first {_SAME_FAULT} trees failed alike: {failed}; mend it and run the same command again"
+            )
+            self.ledger.stop(self.broken)
+
+    def summary(self) -> RunSummary:
+        """The run as it stands."""
+        used, prices = self.store.usage_by_model(), Prices(self.runtime)
+        usage = by_role({seat: prices.priced(seat[1], use) for seat, use in used.items()})
+        return RunSummary(
+            run=self.path,
+            trees=self.trees,
+            done=self.done,
+            failed=dict(self.failed),
+            calls=self.ledger.fresh,
+            replayed=self.ledger.replayed,
+            in_flight=self.ledger.in_flight,
+            retried=sum(getattr(model, "retried", 0) for model in self.models.values()),
+            usage=usage,
+            usd=sum(use.usd or 0.0 for use in usage.values()) if prices else None,
+        )
+
+
+@asynccontextmanager
+async def open_desk(
+    path: Path, runtime: Runtime, progress: Progress | None, fork_of: Path | None = None
+) -> AsyncIterator[Desk]:
+    """The run file, open, with its ledger. A file that is made here goes again if no run was begun in it.
+
+    SIGINT and SIGTERM make the run stop cleanly; `progress` is told twice a second how it stands, and at the end.
+    """
+    is_new = not path.exists()  # noqa: ASYNC240  (a look at the disk before anything runs)
+    if fork_of is not None:
+        Store.fork(fork_of, path)
+    begun = False
+    try:
+        with Store.create_or_open(path) as store:
+            ledger = Ledger(store, concurrency=runtime.concurrency, budget=_budget(runtime, store))
+            desk = Desk(path, store, ledger, runtime)
+            try:
+                with stopping_on_signals(ledger.stop):
+                    async with _telling(desk, progress):
+                        yield desk
+            finally:
+                await _close(desk.models.values())
+                begun = store.run is not None
+    finally:
+        if is_new and not begun:
+            path.unlink(missing_ok=True)  # noqa: ASYNC240
+
+
+def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:
+    """ConfigError if money is to be counted and one of these models has no price."""
+    if runtime.max_usd is not None or runtime.prices:
+        Prices(runtime).refuse_unknown(models, "--max-usd" if runtime.max_usd is not None else "--prices")
+
+
+def _budget(runtime: Runtime, store: Store) -> Budget | None:
+    if runtime.max_usd is None and runtime.max_tokens is None:
+        return None
+    return Budget(runtime, [(model, use) for (_, model), use in store.usage_by_model().items()])
+
+
+@asynccontextmanager
+async def _telling(desk: Desk, progress: Progress | None) -> AsyncIterator[None]:
+    """Tell `progress` from time to time, and at the end whatever that is."""
+    if progress is None:
+        yield
+        return
+
+    async def tell() -> None:
+        while True:
+            progress(desk.summary())
+            await asyncio.sleep(_TOLD_EVERY)
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        progress(desk.summary())
+
+
+async def _close(models: Iterable[ChatModel]) -> None:
+    for model in models:
+        close = getattr(model, "close", None)
+        closing = close() if close else None
+        if inspect.isawaitable(closing):
+            await closing
+
+
+def _refuse_strangers(personas: Sequence[Persona], settings: RunSettings) -> None:
+    """The world's user and judge understand only the world's personas: ConfigError for others."""
+    from interalign.models.world import is_world_persona
+
+    seats = [("user", settings.user), ("judge", settings.judge)]
+    for option, spec in seats:
+        stranger = next((persona for persona in personas if not is_world_persona(persona)), None)
+        if spec.startswith("world:") and stranger is not None:
+            raise ConfigError(
+                f"--{option} {spec} understands only the embedded world's personas, and {stranger.id!r} is not one; "
+                f"name a model for --{option}, such as openai:gpt-4o-mini"
+            )
