@@ -153,7 +153,7 @@ WORDS = [
     "do",
     "today",
 ]
-SPECIALS = ["<pad>", "<end>", "<user>", "<assistant>"]
+SPECIALS = ["<pad>", "<end>", "<user>", "<assistant>", "<unk>"]
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}> {{ m.content }} <end> {% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -237,13 +237,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 def tokenizer():
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(SPECIALS + WORDS)}, unk_token="hello"))
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(SPECIALS + WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=words,
         pad_token="<pad>",
         eos_token="<end>",
-        unk_token="hello",
+        unk_token="<unk>",
         additional_special_tokens=["<user>", "<assistant>"],
         chat_template=TEMPLATE,
         model_max_length=256,
