@@ -46,6 +46,10 @@ class Served:
         """Set all counters to nothing."""
         self._said("POST", "/reset")
 
+    def close(self) -> None:
+        """Close the connection of the counters."""
+        self._connection.close()
+
     def _said(self, method: str, path: str) -> bytes:
         self._connection.request(method, path)
         return self._connection.getresponse().read()
@@ -58,9 +62,11 @@ def serving(*options: str) -> Iterator[Served]:
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
         assert process.stdout
+        served = Served(process.stdout.readline().strip())
         try:
-            yield Served(process.stdout.readline().strip())
+            yield served
         finally:
+            served.close()
             process.stdin.close()
 
 

@@ -108,10 +108,10 @@ def broken_run(run: Path, asked: argparse.Namespace, server: Served, calls: int)
     """Kill the run again and again, then let it finish."""
     tally, committed, rng = Tally(), Committed(run), random.Random(asked.seed)
     words = command(run, asked, server.url)
-    # Room for every kill, and the last ones must not find the run done.
-    most = max(1, int(1.6 * calls / asked.kills))
     for _ in range(asked.kills):
         before, since = set(committed.asked), len(server.asked())
+        # Spread over the run, with room for every kill: the last ones must not find it done.
+        most = max(1, min(2 * calls // asked.kills, (calls - len(committed.keys)) // 2))
         starting = rng.random() < STARTING
         requests, pause = (0, rng.uniform(0, 1.5)) if starting else (rng.randint(1, most), rng.uniform(0, 0.02))
         if killed(words, server, requests, pause):

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 from fake_server import serving
 
 PEERS = Path(__file__).with_name("peers.py")
-CPU_CONCURRENCY = 16
+FEW = 16
+"""The goals' smaller concurrency."""
 
 Took = dict[str, Any]
 """What `peers.py` prints for one program."""
@@ -70,15 +71,15 @@ def took(name: str, asked: argparse.Namespace, concurrency: int, latency: float,
     return json.loads(done.stdout)
 
 
-def repeated(names: Sequence[str], repeats: int, one: Callable[[str], Took]) -> list[Repeat]:
-    """All programs in turn, `repeats` times; the order goes round, so that none is always first."""
-    found = []
-    for repeat in range(repeats):
+def repeated(part: "Part", asked: argparse.Namespace) -> list[Repeat]:
+    """All programs in turn, time and again; the order goes round, so that none is always first."""
+    found, names = [], part.programs
+    for repeat in range(asked.repeats):
         order = [names[(repeat + place) % len(names)] for place in range(len(names))]
-        by_name = {name: one(name) for name in order}
-        check_same_work(by_name)
-        found.append(by_name)
-        print(f"  repeat {repeat + 1}: {told(by_name)}", file=sys.stderr, flush=True)
+        done = {name: part.run(name, asked) for name in order}
+        check_same_work(done)
+        found.append({name: done[name] for name in names})
+        print(f"  repeat {repeat + 1}: {told(found[-1])}", file=sys.stderr, flush=True)
     return found
 
 
@@ -108,16 +109,14 @@ def calls_per_second(took: Took) -> float:
     return took["calls"] / took["wall"]
 
 
-def cpu_rows(asked: argparse.Namespace) -> Iterator[Row]:
-    names = ["bare", "langgraph", "interalign", "unrecorded"]
-    found = repeated(names, asked.repeats, lambda name: took(name, asked, CPU_CONCURRENCY, 0.0))
-    where = f"no delay, concurrency {CPU_CONCURRENCY}"
+def cpu_rows(found: Sequence[Repeat], asked: argparse.Namespace) -> Iterator[Row]:
+    where = f"no delay, concurrency {FEW}"
     yield at_most(
         0.75, f"CPU per call, {where}, recorded / bare AsyncOpenAI", ratios(found, "interalign", "bare", cpu_per_call)
     )
     yield beside("  the same / LangGraph + ChatOpenAI", ratios(found, "interalign", "langgraph", cpu_per_call))
     yield beside("  LangGraph + ChatOpenAI / bare AsyncOpenAI", ratios(found, "langgraph", "bare", cpu_per_call))
-    for name in names:
+    for name in found[0]:
         yield beside(f"  CPU ms per call, {name}", [1e3 * cpu_per_call(repeat[name]) for repeat in found])
     kept = ratios(found, "interalign", "unrecorded", cpu_per_call)
     yield at_most(1.15, "CPU of persistence: recorded / unrecorded", kept)
@@ -126,34 +125,46 @@ def cpu_rows(asked: argparse.Namespace) -> Iterator[Row]:
     yield at_most(80, f"disk per conversation of {asked.turns} turns, {calls:.0f} calls, kB", disk)
 
 
-def rate_rows(asked: argparse.Namespace) -> Iterator[Row]:
-    found = repeated(
-        ["bare", "langgraph", "interalign"],
-        asked.repeats,
-        lambda name: took(name, asked, asked.concurrency, asked.latency),
-    )
+def rate_rows(found: Sequence[Repeat], asked: argparse.Namespace) -> Iterator[Row]:
     where = f"{1e3 * asked.latency:g} ms latency, concurrency {asked.concurrency}"
     rate = ratios(found, "interalign", "bare", calls_per_second)
     yield at_least(1.0, f"calls/s, {where}, recorded / bare AsyncOpenAI", rate)
     yield beside("  the same / LangGraph + ChatOpenAI", ratios(found, "interalign", "langgraph", calls_per_second))
     for name in found[0]:
         yield beside(f"  calls/s, {name}", [calls_per_second(repeat[name]) for repeat in found])
+    yield beside("  calls/s, all slots busy all the time", [asked.concurrency / asked.latency])
 
 
-def busy_rows(asked: argparse.Namespace) -> Iterator[Row]:
-    cap = CPU_CONCURRENCY
-    found = repeated(["bare", "interalign"], asked.repeats, lambda name: took(name, asked, cap, asked.latency, cap=cap))
+def busy_rows(found: Sequence[Repeat], asked: argparse.Namespace) -> Iterator[Row]:
     seen = {name: [repeat[name]["server"] for repeat in found] for name in found[0]}
-    where = f"{1e3 * asked.latency:g} ms latency, concurrency {cap}"
-    shares = {name: [one["steady_in_flight"] / cap for one in seen[name]] for name in seen}
+    where = f"{1e3 * asked.latency:g} ms latency, concurrency {FEW}"
+    shares = {name: [one["steady_in_flight"] / FEW for one in seen[name]] for name in seen}
     yield at_least(0.88, f"share of the cap kept busy, {where}, steady", shares["interalign"])
     yield beside("  the same, bare AsyncOpenAI", shares["bare"])
-    yield beside("  first request to last reply", [one["mean_in_flight"] / cap for one in seen["interalign"]])
+    yield beside("  first request to last reply", [one["mean_in_flight"] / FEW for one in seen["interalign"]])
     over = [float(one["refused"]) for one in seen["interalign"]]
-    yield at_most(0, "requests above the cap", over)
+    yield Row("requests above the cap", over, "0", max(over) == 0)
 
 
-BENCHES = {"cpu": cpu_rows, "rate": rate_rows, "busy": busy_rows}
+class Part(NamedTuple):
+    """One set of runs and what is read off them."""
+
+    programs: tuple[str, ...]
+    run: Callable[[str, argparse.Namespace], Took]
+    rows: Callable[[Sequence[Repeat], argparse.Namespace], Iterator[Row]]
+
+
+PARTS = {
+    "cpu": Part(
+        ("bare", "langgraph", "interalign", "unrecorded"), lambda name, asked: took(name, asked, FEW, 0.0), cpu_rows
+    ),
+    "rate": Part(
+        ("bare", "langgraph", "interalign"),
+        lambda name, asked: took(name, asked, asked.concurrency, asked.latency),
+        rate_rows,
+    ),
+    "busy": Part(("bare", "interalign"), lambda name, asked: took(name, asked, FEW, asked.latency, cap=FEW), busy_rows),
+}
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -174,10 +185,10 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.1, help="seconds, for calls/s and the share of the cap")
     parser.add_argument("--concurrency", type=int, default=64, help="for calls/s")
     parser.add_argument("--words", type=int, default=40, help="words of a reply, on average")
-    parser.add_argument("--only", nargs="+", choices=BENCHES, default=list(BENCHES))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--json", type=Path, help="write all figures to this file, too")
     asked = parser.parse_args()
-    rows = [row for name in asked.only for row in BENCHES[name](asked)]
+    rows = [row for name in asked.only for row in PARTS[name].rows(repeated(PARTS[name], asked), asked)]
     print(f"{asked.conversations} conversations of {asked.turns} turns, {asked.repeats} repeats\n\n{table(rows)}")
     if asked.json:
         asked.json.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n", encoding="utf-8")
