@@ -11,6 +11,7 @@ import ssl
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -197,6 +198,50 @@ def payload(step: Step, body: dict[str, Any]) -> bytes:
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     answer = {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice]}
     return json.dumps({**answer, "usage": usage, **step.get("top", {})}).encode()
+
+
+STORM = {"wait": 0.30, "reset": 0.05, "hang": 0.02}
+"""What strikes how many of the requests in a storm: 429 with Retry-After, a reset, no answer at all."""
+
+
+class Storm:
+    """A plan: a storm of so many requests, then slow answers. Drawn from the requests: no matter of luck."""
+
+    def __init__(self, server: FaultServer, requests: int, seconds: float = 0.5) -> None:
+        self.struck: Counter[str] = Counter()
+        """How many requests were struck, by what."""
+        self.answering_after: list[int] = []
+        """Of every request after the storm: how many, itself included, the server was answering just then."""
+        self._server = server
+        self._left = requests
+        self._seconds = seconds
+        self._asked: Counter[str] = Counter()
+
+    def __call__(self, body: dict[str, Any]) -> Step:
+        words = json.dumps(body["messages"])
+        self._asked[words] += 1
+        if self._left == 0:
+            hanging = self.struck["hang"] - self._server.dropped
+            self.answering_after.append(self._server.in_flight - hanging)
+            return {"delay": self._seconds}
+        self._left -= 1
+        kind = self._drawn(f"{words}{self._asked[words]}")
+        if kind is None:
+            return {"delay": 0.01}
+        self.struck[kind] += 1
+        return {
+            "wait": {"status": 429, "headers": {"Retry-After": "0.05"}, "json": {"error": {"message": "storm"}}},
+            "reset": {"cut": ("before headers", "after headers", "mid-body")[self._asked[words] % 3]},
+            "hang": {"hang": True},
+        }[kind]
+
+    def _drawn(self, address: str) -> str | None:
+        luck = int.from_bytes(hashlib.sha256(address.encode()).digest()[:4]) / 2**32
+        for kind, share in STORM.items():
+            if luck < share:
+                return kind
+            luck -= share
+        return None
 
 
 @contextmanager
