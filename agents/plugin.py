@@ -26,7 +26,7 @@ from interalign.agents.protocols import (
 from interalign.agents.watchdog import ASKED, Asked, watch_this_loop
 from interalign.config import Parameters
 from interalign.errors import BadContentError, FailedTreeError, RoleError, StopError
-from interalign.ledger import Call, Ledger, Place
+from interalign.ledger import Call, Calls, Place
 from interalign.models.base import ChatModel, Reply
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
@@ -38,7 +38,7 @@ TextAsk = UserAsk | InducerAsk | CandidateAsk
 class RecordedRole:
     """A plug-in text role: its answers are committed to the ledger and replayed from it."""
 
-    def __init__(self, kind: str, spec: str, role: Callable[[Any], Awaitable[Said]], ledger: Ledger) -> None:
+    def __init__(self, kind: str, spec: str, role: Callable[[Any], Awaitable[Said]], ledger: Calls) -> None:
         self._call = _Recorder(kind, spec, ledger)
         self._role = role
 
@@ -50,7 +50,7 @@ class RecordedRole:
 class RecordedJudge:
     """A plug-in judge: an object with `compare`, `score` or both."""
 
-    def __init__(self, spec: str, judge: Any, ledger: Ledger) -> None:
+    def __init__(self, spec: str, judge: Any, ledger: Calls) -> None:
         self._call = _Recorder("judge", spec, ledger)
         self._judge = judge
 
@@ -72,7 +72,7 @@ class RecordedJudge:
 class RecordedHook:
     """A plug-in at a point of the turn graph: what it notes is on record too, so that resuming repeats nothing."""
 
-    def __init__(self, point: str, spec: str, hook: Callable[[HookView], Awaitable[Any]], ledger: Ledger) -> None:
+    def __init__(self, point: str, spec: str, hook: Callable[[HookView], Awaitable[Any]], ledger: Calls) -> None:
         self._call = _Recorder(point, spec, ledger)
         self._hook = hook
 
@@ -97,7 +97,7 @@ class _Notes(RootModel[dict[str, dict[str, JsonValue]]]):
 class _Recorder:
     """Asks a plug-in through the ledger: one place, one answer, replayed on resume."""
 
-    def __init__(self, kind: str, spec: str, ledger: Ledger) -> None:
+    def __init__(self, kind: str, spec: str, ledger: Calls) -> None:
         self.label = f"{kind} {spec!r}"
         self.spec = spec
         self._asked = Asked(self.label)

@@ -18,7 +18,7 @@ from interalign.agents.speaker import Speaker
 from interalign.agents.user import PromptedUser
 from interalign.config import Parameters, Runtime
 from interalign.errors import ConfigError
-from interalign.ledger import Ledger
+from interalign.ledger import Calls
 from interalign.models.base import ChatModel
 from interalign.models.resolve import is_model_name, resolve_model
 
@@ -64,7 +64,7 @@ def is_plugin_name(spec: str) -> bool:
 
 
 def seat_role(
-    kind: Kind, spec: str, parameters: Parameters, ledger: Ledger, resolve: Callable[[str], ChatModel]
+    kind: Kind, spec: str, parameters: Parameters, ledger: Calls, resolve: Callable[[str], ChatModel]
 ) -> Role:
     """The role behind a spec, ready to be asked. `resolve` turns a model name into a model (one object a name)."""
     if not is_plugin_name(spec):

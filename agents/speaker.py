@@ -5,7 +5,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from interalign.agents.protocols import At
 from interalign.errors import BadContentError
-from interalign.ledger import Ledger, Place
+from interalign.ledger import Calls, Place
 from interalign.models.base import ChatModel, Parameters
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
@@ -24,7 +24,7 @@ class Heard(NamedTuple, Generic[T]):
 class Speaker:
     """A model in one seat."""
 
-    def __init__(self, role: str, model: ChatModel, parameters: Parameters, ledger: Ledger) -> None:
+    def __init__(self, role: str, model: ChatModel, parameters: Parameters, ledger: Calls) -> None:
         self.role = role
         self.model = model
         self.parameters = parameters

@@ -9,7 +9,7 @@ from interalign.agents.registry import Kind, Role, load_hook, seat_role
 from interalign.config import EvaluationSettings, HookPoint, RunSettings, SimulationSettings
 from interalign.graphs.evaluation import evaluation_seats
 from interalign.graphs.turn import Seats
-from interalign.ledger import Ledger
+from interalign.ledger import Calls
 from interalign.models.base import ChatModel, Parameters
 
 Resolve = Callable[[str], ChatModel]
@@ -18,7 +18,7 @@ Resolve = Callable[[str], ChatModel]
 class Seating:
     """Finds and builds the roles that settings name; ConfigError for one that is not there."""
 
-    def __init__(self, settings: RunSettings, ledger: Ledger, resolve: Resolve) -> None:
+    def __init__(self, settings: RunSettings, ledger: Calls, resolve: Resolve) -> None:
         self._settings = settings
         self._ledger = ledger
         self._resolve = resolve
@@ -40,7 +40,7 @@ class Seating:
         return {spec.name: cast(Candidate, self.role("candidate", spec.model)) for spec in self._settings.candidate}
 
 
-def simulation_seats(settings: SimulationSettings, ledger: Ledger, resolve: Resolve) -> Seats:
+def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resolve) -> Seats:
     """The seats of a simulation."""
     seating = Seating(settings, ledger, resolve)
     inducer = None if settings.inducer == "none" else cast(Inducer, seating.role("inducer", settings.inducer))
@@ -56,7 +56,7 @@ def simulation_seats(settings: SimulationSettings, ledger: Ledger, resolve: Reso
     )
 
 
-def all_evaluation_seats(settings: EvaluationSettings, ledger: Ledger, resolve: Resolve) -> dict[str, Seats]:
+def all_evaluation_seats(settings: EvaluationSettings, ledger: Calls, resolve: Resolve) -> dict[str, Seats]:
     """The seats of an evaluation for each candidate by name."""
     seating = Seating(settings, ledger, resolve)
     user = cast(UserRole, seating.role("user", settings.user))

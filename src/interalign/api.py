@@ -13,6 +13,7 @@ from interalign.config import (
     Runtime,
     SimulationSettings,
     build,
+    models_of,
     read_settings,
     split_address,
     with_addresses,
@@ -25,6 +26,7 @@ from interalign.summary import Progress, RunSummary
 
 if TYPE_CHECKING:
     from interalign.diversity import Diversity
+    from interalign.estimate import Estimate
     from interalign.eval.results import Report
     from interalign.store import Store
     from interalign.training.result import TrainResult
@@ -81,6 +83,32 @@ def evaluate(
     source, target = (Path(run), fork) if fork else (None, Path(run))
     work = run_evaluation(target, chosen, cases, runtime, progress, fork_of=source)
     return run_async(work)
+
+
+def estimate(
+    kind: Literal["simulation", "evaluation"],
+    run: Path | str,
+    *,
+    config: Path | None = None,
+    runtime: Runtime | None = None,
+    **settings: Any,
+) -> "Estimate":
+    """What `simulate` or `evaluate` with the same arguments is expected to take: calls, tokens, money, time, disk.
+
+    Nothing is asked and nothing is written.
+    """
+    from interalign.desk import refuse_unknown_prices
+    from interalign.estimate import estimate_evaluation, estimate_simulation
+
+    if kind == "simulation":
+        chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
+        refuse_unknown_prices(models_of(chosen), runtime)
+        personas = load_personas(chosen.personas, split="train", n=1, seed=chosen.seed)
+        return run_async(estimate_simulation(Path(run), chosen, personas, runtime))
+    measured, runtime = _chosen(EvaluationSettings, config, settings, runtime)
+    refuse_unknown_prices(models_of(measured), runtime)
+    cases = load_personas(measured.cases, split="heldout", n=measured.limit or 100, seed=measured.seed)
+    return run_async(estimate_evaluation(Path(run), measured, cases, runtime))
 
 
 def judge(
@@ -217,10 +245,12 @@ def train(
     config: "Path | Mapping[str, Any] | None" = None,
     method: Literal["pairs", "tree"] = "pairs",
     lora: bool = False,
+    progress: Callable[[int, int, float | None], None] | None = None,
 ) -> "TrainResult":
     """Fine-tune `model` on exported rows with TRL and save it in the folder `out`; resumes from its checkpoints.
 
-    `config` is a YAML file of TRL's own settings, or a mapping of them. Raises ConfigError for settings that cannot
+    `config` is a YAML file of TRL's own settings, or a mapping of them; `progress` is told after every step: steps
+    done, steps in all, the last loss. Raises ConfigError for settings that cannot
     work and DataError, naming the row, for data that would be dropped or mislearnt.
     """
     _need_training_extra()
@@ -229,10 +259,10 @@ def train(
 
         if method != "pairs":
             raise ConfigError("--method belongs to `train dpo`; SFT has no preference pairs to pack")
-        return train_sft(model, Path(data), Path(out), config=config, lora=lora)
+        return train_sft(model, Path(data), Path(out), config=config, lora=lora, progress=progress)
     from interalign.training.dpo import train_dpo
 
-    return train_dpo(model, Path(data), Path(out), config=config, method=method, lora=lora)
+    return train_dpo(model, Path(data), Path(out), config=config, method=method, lora=lora, progress=progress)
 
 
 def _need_training_extra() -> None:

@@ -12,6 +12,8 @@ import typer
 
 from interalign import __version__
 from interalign.errors import InteralignError
+from interalign.progress import json_line, names_failed, shown, shown_training
+from interalign.screen import one_line
 from interalign.signals import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -99,6 +101,10 @@ MaxTokens = Annotated[
 PricesFile = Annotated[
     Path | None, typer.Option("--prices", metavar="FILE.yaml", help="What each model costs, USD per million tokens.")
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what to expect: calls, tokens, money, time, disk. Nothing is asked.")
+]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Progress and messages as JSON lines, for machines.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
@@ -151,6 +157,8 @@ def simulate(
     prices: PricesFile = None,
     seed: Seed = None,
     fork: Fork = None,
+    dry_run: DryRun = False,
+    log_json: LogJson = False,
     debug: Debug = False,
 ) -> None:
     """Grow conversation trees and keep them in RUN.db. The same command again goes on where it stopped."""
@@ -160,10 +168,14 @@ def simulate(
         personas=personas, trees=trees, turns=turns, branch=branch, policy=policy, user=user, inducer=inducer,
         candidate=candidate, judge=judge, judging=judging and judging.value, seed=seed,
     )  # fmt: skip
-    with _errors_as_exit_codes(debug), _progress("trees") as progress:
+    with _errors_as_exit_codes(debug, log_json):
         runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
-        summary = api.simulate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
-    _end(summary)
+        if dry_run:
+            typer.echo(api.estimate("simulation", run, config=config, runtime=runtime, **settings))
+            return
+        with shown("trees", log_json=log_json) as progress:
+            summary = api.simulate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
+    _end(summary, log_json)
 
 
 @app.command()
@@ -190,16 +202,22 @@ def evaluate(
     prices: PricesFile = None,
     seed: Seed = None,
     fork: Fork = None,
+    dry_run: DryRun = False,
+    log_json: LogJson = False,
     debug: Debug = False,
 ) -> None:
     """Measure candidates by the ALOE evaluation: every candidate meets every case, a judge scores every reply."""
     from interalign import api
 
     settings = _given(cases=cases, limit=limit, turns=turns, user=user, candidate=candidate, judge=judge, seed=seed)
-    with _errors_as_exit_codes(debug), _progress("conversations") as progress:
+    with _errors_as_exit_codes(debug, log_json):
         runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
-        summary = api.evaluate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
-    _end(summary)
+        if dry_run:
+            typer.echo(api.estimate("evaluation", run, config=config, runtime=runtime, **settings))
+            return
+        with shown("conversations", log_json=log_json) as progress:
+            summary = api.evaluate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
+    _end(summary, log_json)
 
 
 @app.command()
@@ -212,15 +230,16 @@ def judge(
     max_usd: MaxUsd = None,
     max_tokens: MaxTokens = None,
     prices: PricesFile = None,
+    log_json: LogJson = False,
     debug: Debug = False,
 ) -> None:
     """Judge the stored trees of RUN.db again; what other judges said stays beside it."""
     from interalign import api
 
-    with _errors_as_exit_codes(debug), _progress("trees") as progress:
+    with _errors_as_exit_codes(debug, log_json), shown("trees", log_json=log_json) as progress:
         runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
         summary = api.judge(run, judge=judge, runtime=runtime, progress=progress)
-    _end(summary)
+    _end(summary, log_json)
 
 
 @app.command()
@@ -258,8 +277,11 @@ def train(
     """Fine-tune a model with TRL on exported data."""
     from interalign import api
 
-    with _errors_as_exit_codes(debug):
-        result = api.train(stage.value, model=model, data=data, out=out, config=config, method=method.value, lora=lora)
+    with _errors_as_exit_codes(debug), shown_training() as progress:
+        result = api.train(
+            stage.value, model=model, data=data, out=out, config=config, method=method.value, lora=lora,
+            progress=progress,
+        )  # fmt: skip
     _say(str(result))
 
 
@@ -466,46 +488,26 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _end(summary: "RunSummary") -> None:
-    """The last line of a run, and exit code 1 if a tree failed."""
+def _end(summary: "RunSummary", log_json: bool) -> None:
+    """The last lines of a run, and exit code 1 if a tree failed."""
+    if log_json:
+        _say(json_line("end", trees=summary.trees, done=summary.done, failed=len(summary.failed), calls=summary.calls))
+    else:
+        _say_all(summary)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _say_all(summary: "RunSummary") -> None:
     counts = f"{summary.done} of {summary.trees} trees done in {summary.run}"
     _say(f"{counts}; {summary.calls} calls made, {summary.replayed} answered from the ledger")
     if summary.usd is not None:
         costs = ", ".join(f"{role} ${used.usd or 0:.4f}" for role, used in summary.usage.items())
         _say(f"${summary.usd:.4f} spent on all calls in the file ({costs})")
     if summary.failed:
-        for tree, reason in list(summary.failed.items())[:10]:
-            _say(f"failed: {tree}: {reason}")
+        for tree, reason in [] if names_failed() else list(summary.failed.items())[:10]:
+            _say(one_line(f"failed: {tree}: {reason}"))
         _say(f"{len(summary.failed)} trees failed; run the same command again to retry just these")
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[["RunSummary"], None] | None]:
-    """A bar on standard error; nothing where that is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda run: bar.update(task, total=run.trees, completed=run.done + len(run.failed))
 
 
 @contextmanager
@@ -525,19 +527,23 @@ def _step(title: str) -> Iterator[Callable[[float], None]]:
 
 
 @contextmanager
-def _errors_as_exit_codes(debug: bool) -> Iterator[None]:
+def _errors_as_exit_codes(debug: bool, log_json: bool = False) -> Iterator[None]:
     """One line on standard error instead of a traceback, and the exit code that goes with the error."""
+
+    def say(message: str, code: int) -> None:
+        _say(json_line("error", message=message, exit=code) if log_json else one_line(f"interalign: {message}"))
+
     try:
         yield
     except InteralignError as error:
         if debug:
             raise
-        _say(f"interalign: {error}")
+        say(str(error), error.exit_code)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         if debug:
             raise
-        _say(f"interalign: {INTERRUPTED}")
+        say(INTERRUPTED, 3)
         raise typer.Exit(3) from None
 
 

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from pydantic import JsonValue
 
@@ -17,10 +17,24 @@ from interalign.store import Store
 from interalign.texts import decode_text, encode_json
 from interalign.tree import Message
 
-__all__ = ["Call", "Ledger", "Place"]
+__all__ = ["Call", "Calls", "Ledger", "Place"]
 
 _FINISHING = 10.0
 """Seconds that calls in flight get to finish once the run has to stop."""
+
+
+class Calls(Protocol):
+    """Where roles take their calls: the ledger, or in a dry run somebody who only counts them."""
+
+    async def call(
+        self, place: Place, model: ChatModel, messages: Sequence[Message], parameters: Parameters, seed: int
+    ) -> Call:
+        """The model's reply to these messages at this place."""
+        ...
+
+    async def record(self, place: Place, name: str, request: JsonValue, answer: Callable[[], Awaitable[str]]) -> Call:
+        """The answer of a plug-in called `name`."""
+        ...
 
 
 class Ledger:

@@ -101,15 +101,20 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         personas = desk.store.personas()
         done = [record for record in desk.store.trees() if record.status == "done"]
 
+        desk.trees, desk.done = len(done), 0
+
         async def judge_one(record: TreeRecord, judged: JudgedTree) -> None:
             conversation = _conversation(record, personas[record.persona], settings.turns)
             said = await judge_tree(judged.tree, conversation, role, judge, judging)
             await desk.store.save_judgement(record.id, *said)
+            desk.done += 1
 
         def jobs() -> Iterator[Job]:
             for record in done:
                 judged = desk.store.judged_tree(record.id)
-                if judged is not None and judge not in judged.judges():
+                if judged is None or judge in judged.judges():
+                    desk.done += 1
+                else:
                     yield record.id, partial(judge_one, record, judged)
 
         async def finish(tree: str, failed: Exception | None) -> None:
@@ -139,6 +144,7 @@ def _saver(store: Store) -> Callable[[str, Turn], Awaitable[None]]:
 async def _grow(desk: Desk, growths: Mapping[str | None, Growth], turns: int) -> RunSummary:
     """Grow every tree that is not done; `growths` by the candidate measured, None in a simulation."""
     personas = desk.store.personas()
+    desk.failed.clear()  # they are tried again
     unfinished = [record for record in desk.store.trees() if record.status != "done"]
 
     jobs = (

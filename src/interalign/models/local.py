@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,7 +25,17 @@ from pydantic import Field, ValidationError
 
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, InteralignError, StopError
 from interalign.models.base import Parameters, Reply
-from interalign.models.local_cache import PrefixStore, Span, Tokens, covered, cut_spans, lay_out, lift, next_to_read
+from interalign.models.local_cache import (
+    PrefixStore,
+    Span,
+    Tokens,
+    covered,
+    cut_spans,
+    lay_out,
+    lift,
+    next_to_read,
+    with_room,
+)
 from interalign.tree import Frozen, Message
 
 _DEFAULT_NEW_TOKENS = 512
@@ -35,6 +45,8 @@ _SMALL_MODEL = 20_000_000
 """Weights below which a second CPU thread costs more than it gives (measured: 1.3 times the CPU time at 0.4 M)."""
 _PASS_TOKENS = 64
 """What a forward pass costs beside its tokens, in tokens: a pass is saved or spent where that many are at stake."""
+_ROOM = 64
+"""Tokens by which a batch's keys and values grow at a time: growing copies all of them."""
 _PROBE_TOKENS = 24
 """Length of the sequence on which a model shows that it may be read in parts."""
 
@@ -408,7 +420,7 @@ def _read_pass(model: Any, known: dict[Tokens, list[Span]]) -> dict[Tokens, list
     """The spans of these prompts out of one forward pass, in which every row reads as much as the neediest one."""
     new = max(len(prompt) - covered(spans) for prompt, spans in known.items())
     before = {prompt: list(cut_spans(spans, 0, len(prompt) - new)) for prompt, spans in known.items()}
-    layers = _read(model, list(known), _past(list(before.values()))).layers
+    layers = _read(model, list(known), _past(list(before.values()), room=new)).layers
     end = max(map(len, known))
     return {
         prompt: [*spans, lift(layers, row, end - len(prompt) + covered(spans), end)]
@@ -416,11 +428,42 @@ def _read_pass(model: Any, known: dict[Tokens, list[Span]]) -> dict[Tokens, list
     }
 
 
-def _past(rows: Sequence[Sequence[Span]]) -> Any:
-    """The key-value cache of a batch, padded on the left; None where no row has anything."""
+def _past(rows: Sequence[Sequence[Span]], room: int = _ROOM) -> Any:
+    """The key-value cache of a batch, padded on the left, `room` tokens to come; None where no row has anything."""
     from transformers import DynamicCache
 
-    return DynamicCache(zip(*lay_out(rows), strict=True)) if any(rows) else None
+    if not any(rows):
+        return None
+    past, used = DynamicCache(), max(map(covered, rows))
+    past.layers = [_roomy_layer()(keys, values, used) for keys, values in zip(*lay_out(rows, room), strict=True)]
+    return past
+
+
+@cache
+def _roomy_layer() -> Any:
+    """The class of a cache layer that grows in place: the plain one copies everything for every new token."""
+    from transformers.cache_utils import DynamicLayer
+
+    class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+        def __init__(self, keys: Any, values: Any, used: int) -> None:
+            super().__init__()
+            self.lazy_initialization(keys, values)
+            self._show([keys, values], used)
+
+        def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+            used = self.keys.shape[2]
+            end = used + key_states.shape[2]
+            parts = [with_room(part, used, end, _ROOM) for part in self._parts]
+            for part, new in zip(parts, (key_states, value_states), strict=True):
+                part[:, :, used:end] = new
+            self._show(parts, end)
+            return self.keys, self.values
+
+        def _show(self, parts: list[Any], used: int) -> None:
+            self._parts = parts
+            self.keys, self.values = (part[:, :, :used] for part in parts)
+
+    return RoomyLayer
 
 
 def _keep_replies(

@@ -140,14 +140,15 @@ def cut_spans(spans: Sequence[Span], start: int, end: int) -> Iterator[Span]:
         at += span.tokens
 
 
-def lay_out(rows: Sequence[Sequence[Span]]) -> tuple[Any, Any]:
-    """Keys and values of a batch, [layers, rows, heads, longest, width]; shorter rows have zeros on the left.
+def lay_out(rows: Sequence[Sequence[Span]], room: int = 0) -> tuple[Any, Any]:
+    """Keys and values of a batch, [layers, rows, heads, longest + room, width]; shorter rows have zeros on the left.
 
-    At least one row has to cover a token.
+    At least one row has to cover a token. `room` columns of zeros follow on the right.
     """
     longest = max(map(covered, rows))
     some = next(span for spans in rows for span in spans)
-    keys, values = (part.new_zeros((len(part), len(rows), part.shape[1], longest, part.shape[3])) for part in some)
+    columns = longest + room
+    keys, values = (part.new_zeros((len(part), len(rows), part.shape[1], columns, part.shape[3])) for part in some)
     for row, spans in enumerate(rows):
         at = longest - covered(spans)
         for span in spans:
@@ -155,6 +156,15 @@ def lay_out(rows: Sequence[Sequence[Span]]) -> tuple[Any, Any]:
             values[:, row, :, at : at + span.tokens] = span.values
             at += span.tokens
     return keys, values
+
+
+def with_room(part: Any, used: int, columns: int, spare: int) -> Any:
+    """`part` [rows, heads, at least `used`, width] if it has `columns`; else a copy that has them, and some to spare."""
+    if part.shape[2] >= columns:
+        return part
+    roomy = part.new_empty((*part.shape[:2], columns + spare, part.shape[3]))
+    roomy[:, :, :used] = part[:, :, :used]
+    return roomy
 
 
 def lift(layers: Sequence[Any], row: int, start: int, end: int) -> Span:

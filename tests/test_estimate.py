@@ -1,0 +1,111 @@
+"""A dry run says what a run will take, and asks nobody."""
+
+from pathlib import Path
+from typing import Any
+
+import fault_server
+import pytest
+
+import interalign as ia
+from interalign import api
+from interalign.estimate import Estimate
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "caterpillar": {},
+    "full": {"policy": "full", "turns": 3},
+    "beam, scored, three replies": {"policy": "beam:2", "judging": "score", "branch": 3},
+    "no inducer": {"inducer": "none"},
+    "three compared replies": {"branch": 3, "turns": 2},
+    "plug-ins": {"candidate": "scripted_roles:candidate", "judge": "scripted_roles:judge", "turns": 2},
+    "a hook": {"hooks": {"after_judge": ["hooks_noting:lengths"]}, "turns": 2},
+}
+
+
+def calls(estimate: Estimate) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for line in estimate.lines:
+        sums[line.role] = sums.get(line.role, 0) + line.used.calls
+    return sums
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_calls_that_are_expected_are_the_calls_that_are_made(
+    shape: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALL_LOG", str(tmp_path / "log"))  # for the scripted roles
+    settings = {"trees": 3, "turns": 4, **shape}
+    expected = api.estimate("simulation", tmp_path / "run.db", **settings)
+    assert not (tmp_path / "run.db").exists()
+    made = ia.simulate(tmp_path / "run.db", **settings)
+    assert calls(expected) == {role: used.calls for role, used in made.usage.items()}
+    assert expected.trees == 3
+    assert api.estimate("simulation", tmp_path / "run.db", **{**settings, "trees": 5}).trees == 2
+
+
+def test_an_evaluation_counts_every_candidate_and_case(tmp_path: Path) -> None:
+    settings = {"candidate": ["world:blind", "world:oracle"], "limit": 3, "turns": 2}
+    expected = api.estimate("evaluation", tmp_path / "eval.db", **settings)
+    made = ia.evaluate(tmp_path / "eval.db", **settings)
+    assert expected.trees == 6
+    assert calls(expected) == {role: used.calls for role, used in made.usage.items()}
+    assert api.estimate("evaluation", tmp_path / "eval.db", **settings).total.calls == 0
+
+
+def test_tokens_and_disk_are_of_the_right_size_for_the_world(tmp_path: Path) -> None:
+    expected = api.estimate("simulation", tmp_path / "run.db", trees=20)
+    made = ia.simulate(tmp_path / "run.db", trees=20)
+    prompt = sum(used.prompt_tokens for used in made.usage.values())
+    assert prompt / 2 < expected.total.prompt_tokens < prompt * 2.5  # the world counts words, not tokens
+    assert 0.7 < expected.bytes_on_disk / (tmp_path / "run.db").stat().st_size < 1.4
+
+
+def test_nobody_is_asked_no_key_is_needed_and_no_file_is_made(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = ("--candidate", "openai:m", "--judge", "openai:j", "--user", "hf:nowhere")
+    with fault_server.serving() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        ended = cli("simulate", "run.db", "--trees", "1000", *models, "--dry-run")
+        assert (ended.code, ended.err, server.asked) == (0, "", [])
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert cli("simulate", "run.db", "--trees", "1000", *models, "--dry-run").out == ended.out
+    assert list(Path().iterdir()) == []
+    lines = ended.out.splitlines()
+    assert lines[0] == "Expected for 1,000 trees; nothing was asked, nothing was written."
+    assert lines[1].split() == ["role", "model", "calls", "tokens", "in", "tokens", "out", "USD"]
+    assert [line.split()[:3] for line in lines[2:6]] == [
+        ["user", "hf:nowhere", "10,000"],
+        ["inducer", "world:inducer", "10,000"],
+        ["candidate", "openai:m", "20,000"],
+        ["judge", "openai:j", "20,000"],
+    ]
+    assert lines[6].split()[:2] == ["total", "60,000"]
+    assert lines[6].split()[-1] == "unknown"
+
+
+def test_the_cost_follows_from_the_price_table_and_the_longest_reply(tmp_path: Path) -> None:
+    price = ia.Price(prompt=0, completion=10)
+    runtime = ia.Runtime(prices=(("openai:m", price),), concurrency=1)
+    settings = {"trees": 10, "turns": 1, "candidate": "openai:m"}
+    usual = api.estimate("simulation", tmp_path / "run.db", runtime=runtime, **settings)
+    assert usual.total.usd == pytest.approx(10 * 2 * 200 * 10 / 1e6)
+    brief = {**settings, "parameters": {"candidate": {"max_tokens": 50}}}
+    short = api.estimate("simulation", tmp_path / "run.db", runtime=runtime, **brief)
+    assert short.total.usd == pytest.approx(10 * 2 * 50 * 10 / 1e6)
+    assert usual.seconds == pytest.approx(20 * (0.5 + 200 * 0.02))
+    assert short.seconds == pytest.approx(20 * (0.5 + 50 * 0.02))
+
+
+def test_once_replies_are_on_record_their_length_is_what_counts(tmp_path: Path) -> None:
+    used = {"usage": {"prompt_tokens": 10, "completion_tokens": 77}}
+    settings = {"turns": 1, "candidate": "openai:m"}
+    with fault_server.serving(lambda body: {"top": used}) as server:
+        ia.simulate(tmp_path / "run.db", trees=1, runtime=ia.Runtime(base_url=server.url), **settings)
+    expected = api.estimate("simulation", tmp_path / "run.db", trees=3, **settings)
+    (candidate,) = [line for line in expected.lines if line.role == "candidate"]
+    assert candidate.used.completion_tokens == 2 * 2 * 77
+    assert "candidate 77" in str(expected)
+
+
+def test_a_setting_that_cannot_work_is_refused_as_in_the_run(cli) -> None:
+    ended = cli("simulate", "run.db", "--policy", "bush", "--dry-run")
+    assert (ended.code, ended.out) == (2, "")
+    assert "policy" in ended.err
