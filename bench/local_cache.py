@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from interalign.models.base import Parameters
@@ -60,6 +61,7 @@ class Cost:
 
 
 def save_model(kind: str, folder: Path) -> int:
+    torch.manual_seed(0)
     tokenizer = world_tokenizer(POSITIONS)
     if kind == "demo":
         model = new_model(tokenizer, BaseRecipe(positions=POSITIONS))
