@@ -159,7 +159,7 @@ def lay_out(rows: Sequence[Sequence[Span]], room: int = 0) -> tuple[Any, Any]:
 
 
 def with_room(part: Any, used: int, columns: int, spare: int) -> Any:
-    """`part` [rows, heads, tokens, width] if it has so many columns; else a copy of what is used, with some to spare."""
+    """`part` [rows, heads, tokens, width] if it is that long; else a copy of what is used, with some to spare."""
     if part.shape[2] >= columns:
         return part
     roomy = part.new_empty((*part.shape[:2], columns + spare, part.shape[3]))
