@@ -99,7 +99,7 @@ class Desk:
 
     def summary(self) -> RunSummary:
         """The run as it stands."""
-        used, prices = self.store.usage_by_model(), Prices(self.runtime)
+        used, prices = self.store.usage_by_model(), Prices(self.runtime.prices)
         usage = by_role({seat: prices.priced(seat[1], use) for seat, use in used.items()})
         return RunSummary(
             run=self.path,
@@ -126,9 +126,10 @@ async def open_desk(
     is_new = not path.exists()  # noqa: ASYNC240  (a look at the disk before anything runs)
     if fork_of is not None:
         Store.fork(fork_of, path)
-    begun = False
+    opened = begun = False
     try:
         with Store.create_or_open(path) as store:
+            opened = True
             ledger = Ledger(store, concurrency=runtime.concurrency, budget=_budget(runtime, store))
             desk = Desk(path, store, ledger, runtime)
             try:
@@ -139,14 +140,15 @@ async def open_desk(
                 await _close(desk.models.values())
                 begun = store.run is not None
     finally:
-        if is_new and not begun:
+        # Only a file that was ours to write: what another process has made there meanwhile is its own.
+        if is_new and opened and not begun:
             path.unlink(missing_ok=True)  # noqa: ASYNC240
 
 
 def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:
     """ConfigError if money is to be counted and one of these models has no price."""
     if runtime.max_usd is not None or runtime.prices:
-        Prices(runtime).refuse_unknown(models, "--max-usd" if runtime.max_usd is not None else "--prices")
+        Prices(runtime.prices).refuse_unknown(models, "--max-usd" if runtime.max_usd is not None else "--prices")
 
 
 def _budget(runtime: Runtime, store: Store) -> Budget | None:

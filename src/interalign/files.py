@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from interalign.errors import ConfigError
@@ -24,4 +25,5 @@ def write_atomically(path: Path, pieces: Iterable[str]) -> None:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror}); its folder must exist") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk refuses even that
+            partial.unlink(missing_ok=True)

@@ -60,16 +60,24 @@ def copy(source: Path, target: Path, changes: Sequence[str]) -> None:
         if target.exists():
             raise ConfigError(f"{target} exists already; give the copy another name")
         refuse_unusable(target)
-        _make(target, lambda connection: _copy_into(connection, reader, changes))
+        _make(target, lambda connection: _copy_into(connection, source, reader, changes))
 
 
-def _copy_into(connection: sqlite3.Connection, reader: sqlite3.Connection, changes: Sequence[str]) -> None:
-    reader.backup(connection)
-    connection.execute("PRAGMA journal_mode = DELETE")
-    connection.execute("BEGIN")
-    for change in changes:
-        connection.execute(change)
-    connection.execute("COMMIT")
+def _copy_into(
+    connection: sqlite3.Connection, source: Path, reader: sqlite3.Connection, changes: Sequence[str]
+) -> None:
+    try:
+        reader.backup(connection)
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("BEGIN")
+        for change in changes:
+            connection.execute(change)
+        connection.execute("COMMIT")
+    except sqlite3.DatabaseError as error:
+        # Pages are copied as they are: what is damaged in the copy is damaged in the source.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
+            raise as_ours(source, error) from error
+        raise
 
 
 @contextmanager
