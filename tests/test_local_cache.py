@@ -78,6 +78,12 @@ def test_what_was_used_longest_ago_goes_first_and_a_prefix_never_before_what_fol
     assert store.nbytes == kept_bytes(store) == 7 * BYTES_A_TOKEN
 
 
+def test_tokens_behind_the_last_span_are_left_out() -> None:
+    store = PrefixStore(10**6)
+    store.add((1, 2, 3, 4), spans_of(1, 2, 3))
+    assert covered(store.longest((1, 2, 3, 4))) == 3
+
+
 def test_a_store_without_room_keeps_nothing() -> None:
     store = PrefixStore(0)
     store.add((1, 2), spans_of(1, 2))
@@ -200,8 +206,8 @@ def gpt2():
 
 
 def sliding():
-    """Two layers that see 8 tokens back."""
-    return transformers.MistralForCausalLM(transformers.MistralConfig(**LLAMA_LIKE, sliding_window=8))
+    """Two layers that see 200 tokens back: further than one could try out on every model."""
+    return transformers.MistralForCausalLM(transformers.MistralConfig(**LLAMA_LIKE, sliding_window=200))
 
 
 def half_sliding():

@@ -477,10 +477,9 @@ def _keep_replies(
     start = max(len(job.prompt) for job in jobs) - 1
     for row, (job, reply) in enumerate(zip(jobs, replies, strict=True)):
         said = (job.prompt[-1], *reply)
-        # The last token of the longest reply was never read by the model.
-        end = min(start + len(said), layers[0].get_seq_length())
         before = job.prompt[:-1]
-        prefixes.add(before + said[: end - start], [*spans[before], lift(layers, row, start, end)])
+        # Its last token may have no column yet: the model reads a token only to write the one after it.
+        prefixes.add(before + said, [*spans[before], lift(layers, row, start, start + len(said))])
 
 
 def _reads_in_parts(model: Any, limit: int) -> bool:

@@ -66,7 +66,7 @@ class PrefixStore:
         return [node.span.cut(0, count) for node, count in path]
 
     def add(self, tokens: Tokens, spans: Sequence[Span]) -> None:
-        """Keep the spans of `tokens`, which they cover from the first to the last; what is known stays as it is."""
+        """Keep the spans of `tokens`, which they cover from the first on; tokens behind the last span are left out."""
         path = self._walk(tokens)
         known = sum(count for _, count in path)
         nodes = [node for node, _ in path]
