@@ -210,8 +210,10 @@ def _simulator_lines(report: Report) -> Iterator[str]:
 
 def _usage_lines(report: Report) -> Iterator[str]:
     for role, used in report.usage.items():
+        bad = f", {used.bad:,} without a usable reply" if used.bad else ""
+        cost = "" if used.usd is None else f", ${used.usd:,.4f}"
         tokens = f"{used.prompt_tokens:,} tokens in, {used.completion_tokens:,} out"
-        yield f"Calls of the {role}: {used.calls:,} ({tokens})"
+        yield f"Calls of the {role}: {used.calls:,} ({tokens}{bad}{cost})"
 
 
 def _table(title: str) -> Table:

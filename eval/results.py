@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import JsonValue, model_validator
 
+from interalign.calls import Usage
 from interalign.errors import MetricError
 from interalign.eval import metrics
 from interalign.eval.counts import (
@@ -112,14 +113,6 @@ class Bootstrap(Frozen):
     seed: int
 
 
-class Usage(Frozen):
-    """What one role cost."""
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
 class Report(Frozen):
     """What `report --json` prints; `schema` rises when a key changes its meaning or goes away."""
 
@@ -201,7 +194,7 @@ def evaluation_report(
     run: Mapping[str, JsonValue],
     candidates: Sequence[CandidateScores],
     judged: Sequence[JudgedTree],
-    usage: Mapping[str, Any],
+    usage: Mapping[str, Usage],
     *,
     judge: str | None = None,
     resamples: int = RESAMPLES,
@@ -228,7 +221,7 @@ def simulation_report(
     run: Mapping[str, JsonValue],
     judged: Sequence[JudgedTree],
     personas: Sequence[Persona],
-    usage: Mapping[str, Any],
+    usage: Mapping[str, Usage],
     *,
     turns: int,
     judge: str | None = None,
@@ -257,7 +250,7 @@ def _report(
     candidates: Sequence[CandidateScores],
     judged: Sequence[JudgedTree],
     judge: JudgeFigures,
-    usage: Mapping[str, Any],
+    usage: Mapping[str, Usage],
     turns: int,
     resamples: int,
     seed: int,
@@ -273,7 +266,7 @@ def _report(
         comparisons=compared,
         judge=judge,
         simulator=simulator_figures(judged, user if isinstance(user, str) else None),
-        usage={role: Usage.model_validate(used) for role, used in usage.items()},
+        usage=usage,
         kind=kind,
         turns=turns,
         n_cases=len(cases),

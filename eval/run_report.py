@@ -4,17 +4,20 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from interalign.budget import Prices
+from interalign.calls import Usage, by_role
 from interalign.errors import ConfigError
 from interalign.eval.results import Report, ScoredCase, candidate_scores, evaluation_report, simulation_report
 from interalign.store import RunRecord, Store
 
 
-def run_report(store: Store) -> Report:
+def run_report(store: Store, prices: Prices) -> Report:
     """The figures of an open run; ConfigError if nothing was run in it. A failed conversation's scores are missing."""
     run = store.run
     if run is None:
         raise ConfigError("nothing was run in this file yet; `interalign simulate` or `evaluate` begins a run")
-    return _evaluation(store, run) if run.kind == "evaluation" else _simulation(store, run)
+    usage = by_role({seat: prices.priced(seat[1], used) for seat, used in store.usage_by_model().items()})
+    return _evaluation(store, run, usage) if run.kind == "evaluation" else _simulation(store, run, usage)
 
 
 def scored_cases(store: Store) -> list[ScoredCase]:
@@ -32,19 +35,19 @@ def scored_cases(store: Store) -> list[ScoredCase]:
     ]
 
 
-def _evaluation(store: Store, run: RunRecord) -> Report:
+def _evaluation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:
     cases = scored_cases(store)
     judged = [case.judged for case in cases if case.judged is not None]
     judge = store.newest_judge()
     scores = candidate_scores(cases, _turns(run), judge)
-    return evaluation_report(_facts(run), scores, judged, _usage(store), judge=judge)
+    return evaluation_report(_facts(run), scores, judged, usage, judge=judge)
 
 
-def _simulation(store: Store, run: RunRecord) -> Report:
+def _simulation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:
     judged = list(store.judged_trees())
     personas = list(store.personas().values())
     judge = store.newest_judge()
-    return simulation_report(_facts(run), judged, personas, _usage(store), turns=_turns(run), judge=judge)
+    return simulation_report(_facts(run), judged, personas, usage, turns=_turns(run), judge=judge)
 
 
 def _facts(run: RunRecord) -> dict[str, JsonValue]:
@@ -55,10 +58,3 @@ def _turns(run: RunRecord) -> int:
     turns = run.identity["turns"]
     assert isinstance(turns, int), "turns are a number in every run's identity"
     return turns
-
-
-def _usage(store: Store) -> Mapping[str, Mapping[str, int]]:
-    return {
-        role: {"calls": used.calls, "prompt_tokens": used.prompt_tokens, "completion_tokens": used.completion_tokens}
-        for role, used in store.usage().items()
-    }

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 from rich.console import Console
 
+from interalign.calls import Usage
 from interalign.errors import MetricError
 from interalign.eval.chart import Axis, Line, curves_svg, spread
 from interalign.eval.report import chance, headline, print_report, report_html, report_json, summary
@@ -71,7 +72,7 @@ def small_report(
     cases: Sequence[ScoredCase] = CASES, run: Mapping[str, JsonValue] | None = None, turns: int = 3
 ) -> Report:
     judged = [case.judged for case in cases if case.judged is not None]
-    usage = {"user": {"calls": 16, "prompt_tokens": 1600, "completion_tokens": 160}}
+    usage = {"user": Usage(calls=16, prompt_tokens=1600, completion_tokens=160, bad=1, usd=0.25)}
     return evaluation_report(run or {"user": "openai:someone"}, candidate_scores(cases, turns), judged, usage)
 
 
@@ -417,7 +418,9 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
     )
     assert set(found["judge"]) == ({"name", "others", "asked", "missing", "re_asked", "comparisons", "scores", "hint"})
     assert set(found["simulator"]) == ({"user", "conversations", "turns", "mean_words", "mean_characters", "repeated"})
-    assert found["usage"] == {"user": {"calls": 16, "prompt_tokens": 1600, "completion_tokens": 160}}
+    assert found["usage"] == {
+        "user": {"calls": 16, "prompt_tokens": 1600, "completion_tokens": 160, "bad": 1, "usd": 0.25}
+    }
     assert found["bootstrap"] == {"unit": "profile", "resamples": 2000, "level": 0.95, "seed": 0}
 
 
@@ -566,7 +569,9 @@ def test_the_tables_show_every_figure_with_its_interval_and_n() -> None:
     assert re.search(r"plain +2\.44 \[2\.00, 4\.00\] +\+1\.000 +0\.87 +\+0\.500 +3 +1", text)
     assert re.search(r"plain - eager +-1\.61 \[.*\] +0\.500 +0\.500 +3", text)
     assert "Judge strict: 16 questions, 1 without a readable answer, 1 asked again." in text
-    assert "Calls of the user: 16 (1,600 tokens in, 160 out)" in text
+    assert "Calls of the user: 16 (1,600 tokens in, 160 out, 1 without a usable reply, $0.2500)" in " ".join(
+        text.split()
+    )
 
 
 def test_the_tables_fit_eighty_columns_and_cut_no_number() -> None:

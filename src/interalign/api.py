@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from interalign.budget import read_prices
+from interalign.budget import Prices, read_prices
 from interalign.config import (
     EvaluationSettings,
     RunSettings,
@@ -166,13 +166,13 @@ def why_empty(run: Path | str, format: ExportFormat) -> str:  # noqa: A002  (the
     return "no judge preferred one reply to another: every verdict is a tie or missing"
 
 
-def report(run: Path | str) -> "Report":
-    """The figures of a run, as documented in docs/report.md."""
+def report(run: Path | str, prices: Path | None = None) -> "Report":
+    """The figures of a run, as documented in docs/report.md; with a price table also what it cost."""
     from interalign.eval.run_report import run_report
     from interalign.store import Store
 
     with Store.open(Path(run)) as store:
-        return run_report(store)
+        return run_report(store, Prices(read_prices(prices) if prices else ()))
 
 
 def open_run(run: Path | str) -> "Store":

@@ -59,8 +59,9 @@ def read_prices(path: Path) -> tuple[tuple[str, Price], ...]:
 class Prices:
     """What the models of a run cost."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._table = dict(runtime.prices)
+    def __init__(self, table: Iterable[tuple[str, Price]]) -> None:
+        """`table`: full model name and price."""
+        self._table = dict(table)
 
     def __bool__(self) -> bool:
         return bool(self._table)
@@ -110,7 +111,7 @@ class Budget:
     def __init__(self, runtime: Runtime, used: Iterable[tuple[str, Usage]]) -> None:
         """`used`: what is on record already, by model."""
         self._usd, self._tokens = runtime.max_usd, runtime.max_tokens
-        self._prices = Prices(runtime)
+        self._prices = Prices(runtime.prices)
         self._settled = Spent()
         self._reserved = Spent()
         self._on_their_way = 0

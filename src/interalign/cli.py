@@ -290,13 +290,14 @@ def report(
     run: Run,
     json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The figures as one HTML file.")] = None,
+    prices: PricesFile = None,
     debug: Debug = False,
 ) -> None:
     """Say what came out: alignment level per turn, improvement rate, intervals, comparisons, the judge."""
     from interalign import api
 
     with _errors_as_exit_codes(debug):
-        found = api.report(run)
+        found = api.report(run, prices)
         if html:
             api.write_report_html(found, html)
             _say(f"report written to {html}")

@@ -203,7 +203,7 @@ async def _rehearse(
 
 def _estimate(made: Sequence[_Made], record: _Record, left: int, runtime: Runtime, grown: int = 1) -> Estimate:
     """The calls of `grown` trees, as many times as it takes for the trees that are left."""
-    prices, times = Prices(runtime), left / grown
+    prices, times = Prices(runtime.prices), left / grown
     lines = []
     for role, model in dict.fromkeys((call.place.role, call.model) for call in made):
         calls = [call for call in made if (call.place.role, call.model) == (role, model)]
