@@ -1,9 +1,11 @@
 """Plug-ins for tests, `faulty_roles:NAME` on the command line: what they do wrong concerns more than their own tree."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -176,6 +178,17 @@ async def fails_on_purpose(ask: ia.CandidateAsk) -> ia.Said:
     return ia.Said(text="Tell me more.")
 
 
-async def always_raises(ask: ia.CandidateAsk) -> ia.Said:
-    """A candidate with a bug, whose message is another one each time."""
-    raise ValueError(f"no idea about {ask.at.tree}")
+def _broken() -> bool:
+    return Path(os.environ["BREAKS"]).exists()
+
+
+async def raises_for_now(ask: ia.CandidateAsk) -> ia.Said:
+    """A candidate with a bug while the file named by BREAKS is there; its message is another one each time."""
+    if _broken():
+        raise ValueError(f"no idea about {ask.at.tree}")
+    return ia.Said(text="Tell me more.")
+
+
+async def of_the_wrong_type_for_now(ask: ia.CandidateAsk) -> Any:
+    """A candidate of the wrong type while the file named by BREAKS is there."""
+    return 7 if _broken() else ia.Said(text="Tell me more.")

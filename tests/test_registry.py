@@ -9,6 +9,7 @@ import scripted_roles
 import yaml
 from calls_seen import calls_of, trees_of
 
+import interalign as ia
 from interalign.agents import watchdog
 from interalign.agents.registry import describe_role, is_plugin_name, load_hook, load_plugin, registered_roles
 from interalign.errors import ConfigError
@@ -232,6 +233,53 @@ def test_a_plug_in_that_breaks_its_contract_fails_the_tree_with_its_name(spec: s
     assert ended.code == 1
     assert said in ended.err
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("raises_for_now", "raised ValueError: no idea about t0000"),
+        ("of_the_wrong_type_for_now", "answered int, expected Said"),
+    ],
+)
+def test_a_plug_in_with_the_same_fault_in_the_first_three_trees_stops_the_run_which_goes_on_once_it_is_mended(
+    spec: str, said: str, tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BREAKS", str(tmp_path / "broken"))
+    (tmp_path / "broken").touch()
+    words = ("--trees", "40", "--turns", "1", "--concurrency", "2", "--candidate", f"faulty_roles:{spec}")
+    ended = cli("simulate", "run.db", *words)
+    assert ended.code == 3
+    last = ended.err.splitlines()[-1]
+    assert last.startswith(f"interalign: the first 3 trees failed alike: candidate 'faulty_roles:{spec}' {said}")
+    assert last.endswith("; mend it and run the same command again")
+    assert ("faulty_roles.py:" in last) == (spec == "raises_for_now")
+    with ia.open_run(tmp_path / "run.db") as run:
+        # Four trees are under way at once; none is begun after the third has failed.
+        assert 3 <= sum(tree.status == "failed" for tree in run.trees()) <= 7
+    (tmp_path / "broken").unlink()
+    assert cli("simulate", "run.db", *words).code == 0
+    assert len(trees_of("run.db")) == 40
+
+
+@pytest.mark.parametrize(
+    ("spec", "failed"),
+    [("unlucky_at_first", ["t00000", "t00001"]), ("fails_on_purpose", ["t00000", "t00001", "t00002", "t00003"])],
+)
+def test_a_plug_in_that_fails_some_trees_or_means_to_does_not_stop_the_run(
+    spec: str, failed: list[str], tmp_path: Path, cli
+) -> None:
+    assert cli("simulate", "run.db", "--trees", "9", "--turns", "1", "--candidate", f"faulty_roles:{spec}").code == 1
+    with ia.open_run(tmp_path / "run.db") as run:
+        assert [tree.id for tree in run.trees() if tree.status == "failed"] == failed
+        assert {tree.status for tree in run.trees()} == {"done", "failed"}
+
+
+def test_a_plug_in_with_another_fault_in_one_of_the_first_trees_does_not_stop_the_run(tmp_path: Path, cli) -> None:
+    words = ("--trees", "9", "--turns", "1", "--concurrency", "1", "--candidate", "faulty_roles:unlucky_in_two_ways")
+    assert cli("simulate", "run.db", *words).code == 1
+    with ia.open_run(tmp_path / "run.db") as run:
+        assert {tree.status for tree in run.trees()} == {"failed"}
 
 
 def test_a_plug_in_whose_answer_cannot_be_used_is_asked_again_with_another_seed(cli) -> None:
