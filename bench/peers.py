@@ -296,19 +296,23 @@ async def unrecorded(work: Work, clock: Clock) -> None:
     async def nothing(tree: str, turn: Any) -> None:
         pass
 
-    model = resolve_model(f"openai:{MODEL}", Runtime(base_url=work.url, concurrency=work.concurrency))
-    chosen = SimulationSettings.model_validate(settings(work, work.conversations))
-    seats = simulation_seats(chosen, Unrecorded(), lambda spec: model)
-    growth = Growth(seats=seats, policy=branching_policy(chosen.policy), save=nothing)
-    for count, running in ((WARM, unmeasured), (work.conversations, clock.running)):
-        with running():
-            talks = [
-                Conversation(tree=f"t{index:05}", case=f"t{index:05}", seed=0, persona=persona, turns=work.turns)
-                for index, persona in enumerate(world_personas("train", count, 0))
-            ]
-            jobs = ((talk.tree, partial(grow_tree, talk, growth)) for talk in talks)
-            await each_tree(jobs, nothing, at_once=2 * work.concurrency)
-    await model.close()
+    async def run(conversations: int) -> None:
+        # From the settings on, as `simulate` does it: seats, personas and connections are part of both runs.
+        model = resolve_model(f"openai:{MODEL}", Runtime(base_url=work.url, concurrency=work.concurrency))
+        chosen = SimulationSettings.model_validate(settings(work, conversations))
+        seats = simulation_seats(chosen, Unrecorded(), lambda spec: model)
+        growth = Growth(seats=seats, policy=branching_policy(chosen.policy), save=nothing)
+        talks = [
+            Conversation(tree=f"t{index:05}", case=f"t{index:05}", seed=0, persona=persona, turns=work.turns)
+            for index, persona in enumerate(world_personas("train", conversations, 0))
+        ]
+        jobs = ((talk.tree, partial(grow_tree, talk, growth)) for talk in talks)
+        await each_tree(jobs, nothing, at_once=2 * work.concurrency)
+        await model.close()
+
+    await run(WARM)
+    with clock.running():
+        await run(work.conversations)
 
 
 def main() -> None:
