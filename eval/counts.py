@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from interalign.agents.audit import ANSWERS, ENDS, REPEATS, audit_user_message
 from interalign.eval.intervals import (
     RESAMPLES,
     Interval,
@@ -93,6 +94,10 @@ class SimulatorFigures(Frozen):
     mean_characters: float | None
     repeated: float | None
     """Share of the user messages that were already said earlier on the same path (case and blanks ignored)."""
+    ended: float | None
+    """Share of those that say goodbye, by their words (agents/audit.py)."""
+    as_assistant: float | None
+    """Share of those that speak as the assistant, by their words."""
 
 
 class _Outcome(NamedTuple):
@@ -138,28 +143,25 @@ def judge_figures(
 def simulator_figures(trees: Sequence[JudgedTree], user: str | None) -> SimulatorFigures:
     """Counts over every user message of the trees; the means are None if there is no message."""
     texts = [node.text for judged in trees for node in judged.tree.nodes if node.role == "user"]
-    repeats = sum(_repeats(judged) for judged in trees)
+    marks = [mark for judged in trees for mark in _marks(judged)]
     return SimulatorFigures(
         user=user,
         conversations=len(trees),
         turns=len(texts),
         mean_words=_share(sum(len(text.split()) for text in texts), len(texts)),
         mean_characters=_share(sum(map(len, texts)), len(texts)),
-        repeated=_share(repeats, len(texts)),
+        repeated=_share(marks.count(REPEATS), len(texts)),
+        ended=_share(marks.count(ENDS), len(texts)),
+        as_assistant=_share(marks.count(ANSWERS), len(texts)),
     )
 
 
-def _repeats(judged: JudgedTree) -> int:
-    """How many user messages say what another one said earlier on their path."""
-    users = [node for node in judged.tree.nodes if node.role == "user"]
-    return sum(
-        any(_same(node, earlier) for earlier in judged.tree.path(node.id)[:-1] if earlier.role == "user")
-        for node in users
-    )
-
-
-def _same(one: Node, other: Node) -> bool:
-    return one.text.casefold().split() == other.text.casefold().split()
+def _marks(judged: JudgedTree) -> Iterator[str]:
+    """Everything that is wrong with the user messages of a tree."""
+    for node in judged.tree.nodes:
+        if node.role == "user":
+            earlier = [said.text for said in judged.tree.path(node.id)[:-1] if said.role == "user"]
+            yield from audit_user_message(node.text, earlier)
 
 
 def _pair_figures(verdicts: Sequence[Verdict]) -> PairFigures:

@@ -204,7 +204,8 @@ def _simulator_lines(report: Report) -> Iterator[str]:
     yield (
         f"User {user.user or 'agent'}: {_count(user.turns, 'message')} in "
         f"{_count(user.conversations, 'conversation')}, "
-        f"{number(user.mean_words, 1)} words on average, {percent(user.repeated)} repeated."
+        f"{number(user.mean_words, 1)} words on average, {percent(user.repeated)} repeated, "
+        f"{percent(user.ended)} say goodbye, {percent(user.as_assistant)} speak as the assistant."
     )
 
 

@@ -14,6 +14,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
+from interalign.agents.audit import audit_user_message
 from interalign.agents.judge import compare_siblings, score_siblings
 from interalign.agents.protocols import (
     At,
@@ -116,8 +117,15 @@ async def user(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     node = Node(
         id=node_id, parent=parent and parent.id, turn=turn, role="user", text=said.text, by="user", call=said.call
     )
-    update = {"user": node, "transcript": (*state["transcript"], node.message)}
+    update = {"user": node, "transcript": (*state["transcript"], node.message), "annotations": _audited(node, state)}
     return await _with_hooks("after_user", state, update, runtime.context)
+
+
+def _audited(node: Node, state: TurnState) -> tuple[Annotation, ...]:
+    """A note of what a user agent should not do, if the message does it."""
+    earlier = [message.content for message in state["transcript"] if message.role == "user"]
+    marks = audit_user_message(node.text, earlier)
+    return (Annotation(node=node.id, name="audit", by="interalign", value=list(marks)),) if marks else ()
 
 
 async def inducer(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:

@@ -417,7 +417,8 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
         {"a", "b", "delta_al", "ci", "p", "n"} | {"p_holm", "delta_ir", "delta_ir_ci", "n_profiles"}
     )
     assert set(found["judge"]) == ({"name", "others", "asked", "missing", "re_asked", "comparisons", "scores", "hint"})
-    assert set(found["simulator"]) == ({"user", "conversations", "turns", "mean_words", "mean_characters", "repeated"})
+    counted = {"user", "conversations", "turns", "mean_words", "mean_characters"}
+    assert set(found["simulator"]) == counted | {"repeated", "ended", "as_assistant"}
     assert found["usage"] == {
         "user": {"calls": 16, "prompt_tokens": 1600, "completion_tokens": 160, "bad": 1, "usd": 0.25}
     }
