@@ -1,13 +1,14 @@
 """`hf:` models, on a tiny random Llama made here."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
 
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, StopError
 from interalign.models.base import Parameters, Reply
-from interalign.models.local import LocalModel, hf_model, last_turns
+from interalign.models.local import LocalModel, LocalOptions, hf_model, last_turns
 from interalign.tree import Message
 
 torch = pytest.importorskip("torch")
@@ -250,6 +251,12 @@ def test_an_empty_reply_is_bad_content(folder: Path) -> None:
 def test_a_name_that_cannot_work_is_refused_before_anything_starts(spec: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         hf_model(spec).load()
+
+
+def test_every_option_of_a_name_has_its_line_in_the_documentation() -> None:
+    page = Path(__file__).parent.parent / "docs" / "running.md"
+    shown = re.findall(r"^\| `(\w+)=[A-Z]+` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert shown == list(LocalOptions.model_fields)
 
 
 def test_a_folder_without_safetensors_or_chat_template_is_refused(folder: Path, tmp_path: Path) -> None:

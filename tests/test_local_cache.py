@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from interalign.errors import ConfigError, StopError
 from interalign.models.base import Parameters, Reply
 from interalign.models.local import LocalModel, hf_model
-from interalign.models.local_cache import PrefixStore, Span, covered, cut_spans, lay_out, lift, next_to_read
+from interalign.models.local.prefixes import PrefixStore, Span, covered, cut_spans, lay_out, lift, next_to_read
 from interalign.tree import Message
 
 torch = pytest.importorskip("torch")

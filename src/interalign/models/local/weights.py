@@ -1,0 +1,98 @@
+"""Loading the weights of an `hf:` model, and what follows from them: its limits, and what ends a reply."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from interalign.errors import ConfigError
+from interalign.models.local.parts import reads_in_parts
+
+_DEFAULT_NEW_TOKENS = 512
+
+
+class Weights(NamedTuple):
+    """A loaded model and what has to be known of it."""
+
+    tokenizer: Any
+    model: Any
+    limit: int
+    """Most positions the model can take, prompt and reply together."""
+    stops: tuple[int, ...]
+    """Ids of the tokens that end a reply."""
+    max_new_tokens: int
+    in_parts: bool
+    """Whether it may read a prompt in parts, and so go on from keys and values that were kept."""
+
+
+def load_weights(path: str, dtype: str | None) -> Weights:
+    """The model in a folder or of a Hugging Face id, ready to run; `dtype` None: float32, on a GPU the checkpoint's.
+
+    Raises ConfigError for whatever keeps it from being loaded, or from chatting.
+    """
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM
+    except ImportError:
+        raise ConfigError("hf: models need the training extra: pip install 'interalign[train]'") from None
+    folder = Path(path).expanduser()
+    if not folder.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
+        raise ConfigError(f"hf:{path}: there is no folder {path}")
+    source, gpu = str(folder) if folder.is_dir() else path, torch.cuda.is_available()
+    try:
+        with _no_bars():
+            # An adapter folder loads its base model too: with PEFT, transformers reads adapter_config.json.
+            dtype = dtype or ("auto" if gpu else "float32")
+            model = AutoModelForCausalLM.from_pretrained(
+                source, use_safetensors=True, trust_remote_code=False, dtype=dtype
+            )
+            tokenizer = _tokenizer(source, model)
+    except (OSError, ValueError, ImportError) as error:
+        missing = "" if folder.is_dir() else "no such folder, and as a name on the Hugging Face hub it "
+        raise ConfigError(f"hf:{path}: {missing}cannot be loaded: {first_line(error)}") from None
+    return _weights(path, model.to("cuda" if gpu else "cpu").eval(), tokenizer)
+
+
+def _tokenizer(source: str, model: Any) -> Any:
+    """The model's tokenizer, for an adapter without one its base model's."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError):
+        return AutoTokenizer.from_pretrained(model.config.name_or_path, trust_remote_code=False)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep the loading bars of transformers off standard error; a run has its own progress."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def first_line(error: Exception) -> str:
+    """What a foreign error says first: our errors are one line."""
+    return str(error).strip().partition("\n")[0]
+
+
+def _weights(path: str, model: Any, tokenizer: Any) -> Weights:
+    from transformers import GenerationConfig
+
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"hf:{path} has no chat template, so it cannot chat; use an instruction-tuned model")
+    own = model.generation_config
+    stops = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    stops = [token for token in dict.fromkeys([*stops, tokenizer.eos_token_id]) if token is not None]
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (stops or [0])[0]
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+    # Sampling settings come from the run alone: those in the folder would change replies without being on record.
+    model.generation_config = GenerationConfig(do_sample=False, pad_token_id=padding, eos_token_id=stops or None)
+    longest = own.max_new_tokens or _DEFAULT_NEW_TOKENS
+    return Weights(tokenizer, model, int(limit), tuple(stops), longest, reads_in_parts(model, int(limit)))
