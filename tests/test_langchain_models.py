@@ -48,7 +48,7 @@ def test_a_reply_comes_with_its_name_its_end_and_its_tokens() -> None:
         response_metadata={"model_name": "one-2026", "finish_reason": "stop"},
         usage_metadata={"input_tokens": 9, "output_tokens": 2, "total_tokens": 11},
     )
-    reply, chat = ask(message, ia.Parameters(temperature=0.5, max_tokens=7, extra={"top_k": 3}))
+    reply, chat = ask(message, ia.Parameters(temperature=0.5, max_tokens=7, extra_body={"top_k": 3}))
     assert reply.model_dump() == {
         "text": "Well.", "model": "one-2026", "finish_reason": "stop", "prompt_tokens": 9, "completion_tokens": 2,
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable
 from time import monotonic
@@ -166,35 +167,32 @@ def test_no_more_calls_than_the_limit_are_in_flight() -> None:
 
 async def room(governor: Governor) -> int:
     """How many calls may be in flight now; all of them are over again afterwards."""
-    inside = 0
+    inside: list[float] = []
     try:
         while True:
-            await asyncio.wait_for(governor.enter(), 0.01)
-            inside += 1
+            inside.append(await asyncio.wait_for(governor.enter(), 0.01))
     except TimeoutError:
-        return inside
+        return len(inside)
     finally:
-        for _ in range(inside):
-            governor.leave()
+        for sent in inside:
+            governor.leave(sent)
 
 
 def test_too_many_requests_halve_what_may_be_in_flight_once_a_round_and_answers_win_it_back() -> None:
     async def run() -> list[int]:
         governor, seen = Governor(8, 10), []
         seen.append(await room(governor))
+        inside = [await governor.enter() for _ in range(8)]
         for _ in range(8):
-            await governor.enter()
-        sent = monotonic()
-        for _ in range(8):
-            governor.heed(Transient("429", throttled=True), sent)
-        for _ in range(8):
-            governor.leave()
+            governor.heed(Transient("429", throttled=True), inside[-1])
+        for sent in inside:
+            governor.leave(sent)
         for _ in range(4):
             seen.append(await room(governor))
-            governor.answered()
-            governor.answered()
+            governor.answered(monotonic())
+            governor.answered(monotonic())
         for _ in range(20):
-            governor.answered()
+            governor.answered(monotonic())
         seen.append(await room(governor))
         return seen
 
@@ -205,12 +203,67 @@ def test_one_call_may_always_be_in_flight() -> None:
     async def run() -> int:
         governor = Governor(8, 10)
         for _ in range(9):
-            await governor.enter()
-            governor.heed(Transient("429", throttled=True), monotonic())
-            governor.leave()
+            sent = await governor.enter()
+            governor.heed(Transient("429", throttled=True), sent)
+            governor.leave(sent)
         return await room(governor)
 
     assert asyncio.run(run()) == 1
+
+
+def slow(governor: Governor, seconds: float) -> None:
+    """Enough answers to tell, each of which took so long."""
+    for _ in range(20):
+        governor.answered(monotonic() - seconds)
+
+
+def test_patience_is_five_times_the_slowest_of_the_last_answers_and_never_less_than_ten_seconds() -> None:
+    governor = Governor(8, 10)
+    assert governor.patience() == math.inf
+    slow(governor, 0.1)
+    assert governor.patience() == 10.0
+    slow(governor, 4.0)
+    assert governor.patience() == pytest.approx(20.0, abs=0.5)
+    for _ in range(5):
+        slow(governor, 0.1)
+    assert governor.patience() == 10.0
+
+
+def test_a_hang_at_a_server_that_has_been_quick_is_given_up_early_and_the_next_attempt_gets_twice_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("interalign.models.governor._LEAST_PATIENCE", 0.2)
+
+    async def hang() -> None:
+        await asyncio.sleep(60)
+
+    server = Server(hang, hang, "hello")
+    slow(server.governor, 0.0)
+    assert asyncio.run(ask(server, deadline=60.0)) == "hello"
+    first, second, third = server.asked
+    assert 0.2 <= second - first < 20
+    assert 0.4 <= third - second < 20
+
+
+def test_requests_that_hang_do_not_fill_what_a_slow_down_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interalign.models.governor._LEAST_SILENCE", 0.05)
+
+    async def run() -> list[int]:
+        governor = Governor(8, 10)
+        slow(governor, 0.0)
+        hanging = [await governor.enter() for _ in range(3)]
+        await asyncio.sleep(0.06)
+        sent = await governor.enter()
+        governor.heed(Transient("429", throttled=True), sent)  # one call that answers is left: half of it, at least one
+        governor.leave(sent)
+        seen = [await room(governor)]
+        governor.answered(monotonic())
+        for _ in range(20):
+            governor.answered(monotonic())
+        seen.append(await room(governor))
+        return [*seen, len(hanging)]
+
+    assert asyncio.run(run()) == [1, 5, 3]  # never above the limit of 8, the hanging ones included
 
 
 # Several servers

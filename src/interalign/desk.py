@@ -126,10 +126,8 @@ async def open_desk(
     is_new = not path.exists()  # noqa: ASYNC240  (a look at the disk before anything runs)
     if fork_of is not None:
         Store.fork(fork_of, path)
-    opened = begun = False
-    try:
-        with Store.create_or_open(path) as store:
-            opened = True
+    with Store.create_or_open(path) as store:
+        try:
             ledger = Ledger(store, concurrency=runtime.concurrency, budget=_budget(runtime, store))
             desk = Desk(path, store, ledger, runtime)
             try:
@@ -138,11 +136,9 @@ async def open_desk(
                         yield desk
             finally:
                 await _close(desk.models.values())
-                begun = store.run is not None
-    finally:
-        # Only a file that was ours to write: what another process has made there meanwhile is its own.
-        if is_new and opened and not begun:
-            path.unlink(missing_ok=True)  # noqa: ASYNC240
+        finally:
+            if is_new and store.run is None:
+                store.discard()
 
 
 def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:

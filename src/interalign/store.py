@@ -106,6 +106,11 @@ class Store:
         if self._writing is not None:
             self._writing.close()
 
+    def discard(self) -> None:
+        """Close, and remove the file while nobody else can have it."""
+        self._reader.close()
+        self._writes.close(lambda: self.path.unlink(missing_ok=True))
+
     def __enter__(self) -> Self:
         return self
 
@@ -356,8 +361,10 @@ class _Writing:
         self.calls = CallWriter(connection, self.texts)
         self.writer = Writer(connection, path, self._forget)
 
-    def close(self) -> None:
+    def close(self, at_last: Callable[[], object] = lambda: None) -> None:
+        """`at_last` is done when the file is closed and still locked."""
         self.writer.close()
+        at_last()
         self._lock.release()
 
     def _forget(self) -> None:

@@ -36,7 +36,13 @@ class Transient(Exception):
     """The same request may well be answered if it is sent again."""
 
     def __init__(
-        self, reason: str, *, wait: float | None = None, throttled: bool = False, unreachable: bool = False
+        self,
+        reason: str,
+        *,
+        wait: float | None = None,
+        throttled: bool = False,
+        unreachable: bool = False,
+        silent: bool = False,
     ) -> None:
         super().__init__(reason)
         self.wait = wait
@@ -45,6 +51,8 @@ class Transient(Exception):
         """The server had too many requests."""
         self.unreachable = unreachable
         """There was no connection at all."""
+        self.silent = silent
+        """No answer came in the time that the attempt had."""
 
 
 class Asked(NamedTuple):

@@ -2,6 +2,9 @@
 
 import asyncio
 import random
+from collections import deque
+from contextlib import suppress
+from math import inf
 from time import monotonic
 
 from interalign.models.faults import Transient
@@ -10,6 +13,12 @@ _GROWTH = 0.5
 """Calls in flight won back per answer after a slow-down: half as many again each round."""
 _FIRST_REST, _LONGEST_REST = 0.5, 30.0
 """Seconds that a server that cannot be reached is left alone if there are others; doubled each time."""
+_REMEMBERED, _TELLING = 100, 20
+"""Answers whose times are remembered, and how many of them tell what is usual."""
+_LEAST_PATIENCE = 10.0
+"""Seconds that every request gets."""
+_LEAST_SILENCE = 0.5
+"""Seconds from which a request without an answer may be one that never gets any."""
 
 
 class Governor:
@@ -25,7 +34,10 @@ class Governor:
         self._rests_until = 0.0
         self._rest = _FIRST_REST
         self._freed = asyncio.Event()
-        self._in_flight = 0
+        self._sent: list[float] = []
+        """When the requests in flight were sent."""
+        self._lasted: deque[float] = deque(maxlen=_REMEMBERED)
+        """Seconds that the last answers took."""
         self.load = 0
         """Calls that wait for this server or are being answered by it."""
         self.last_answer = -1.0
@@ -36,30 +48,59 @@ class Governor:
         """Whether another server should be asked if there is one."""
         return monotonic() < max(self._opens, self._rests_until)
 
-    async def enter(self) -> None:
-        """Wait for a turn; every `enter` that returned is followed by one `leave`."""
+    def patience(self) -> float:
+        """Seconds without an answer from which on none is to be expected: five times what the slowest of the last
+        answers took, and never less than 10; infinite while too few have come to tell.
+        """
+        return max(_LEAST_PATIENCE, 5 * max(self._lasted)) if len(self._lasted) >= _TELLING else inf
+
+    async def enter(self) -> float:
+        """Wait for a turn; the monotonic time at which it came, which is what `leave` has to be told afterwards."""
         self.load += 1
         try:
-            while (wait := self._opens - monotonic()) > 0 or self._in_flight >= self._window:
+            while (wait := self._opens - monotonic()) > 0 or self._is_full():
                 if wait > 0:
                     await asyncio.sleep(wait * random.uniform(1.0, 1.1))  # not all in the same moment
                 else:
-                    self._freed.clear()
-                    await self._freed.wait()
+                    await self._room()
         except BaseException:
             self.load -= 1
             raise
-        self._in_flight += 1
+        sent = monotonic()
+        self._sent.append(sent)
+        return sent
 
-    def leave(self) -> None:
-        """The request that entered is over."""
+    def _is_full(self) -> bool:
+        if len(self._sent) >= self._limit:
+            return True
+        return self._window < self._limit and self._answering() >= self._window
+
+    def _answering(self) -> int:
+        """Requests in flight, without those that have been silent for so long that they say nothing of the server's
+        load: hanging ones must not fill what a slow-down has left.
+        """
+        if len(self._lasted) < _TELLING:
+            return len(self._sent)
+        since = monotonic() - max(_LEAST_SILENCE, 3 * max(self._lasted))
+        return sum(sent > since for sent in self._sent)
+
+    async def _room(self) -> None:
+        """Wait until a request is over; while slowed down also until one may have fallen silent."""
+        self._freed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if self._window == self._limit else _LEAST_SILENCE):
+                await self._freed.wait()
+
+    def leave(self, sent: float) -> None:
+        """The request that entered at this time is over."""
         self.load -= 1
-        self._in_flight -= 1
+        self._sent.remove(sent)
         self._freed.set()
 
-    def answered(self) -> None:
-        """The server answered as it should: go a little faster again."""
+    def answered(self, sent: float) -> None:
+        """The server answered a request sent at this time as it should: go a little faster again."""
         self.last_answer = monotonic()
+        self._lasted.append(self.last_answer - sent)
         self._rest = _FIRST_REST
         if self._window < self._limit:
             self._window = min(self._limit, self._window + _GROWTH)
@@ -76,7 +117,7 @@ class Governor:
         elif fault.throttled and sent >= self._cut:
             # Once a round: the other refusals of requests sent before this cut tell nothing new.
             self._cut = now
-            self._window = max(1.0, self._in_flight / 2)
+            self._window = max(1.0, self._answering() / 2)
 
     def rest(self) -> None:
         """The server was not reached or did not answer: others are asked first for a while."""

@@ -4,6 +4,7 @@ A plain client of our own: it builds the request from our messages and reads the
 """
 
 import asyncio
+import io
 import json
 import logging
 import os
@@ -30,6 +31,8 @@ _LOG = logging.getLogger("interalign")
 _OPENAI = "https://api.openai.com/v1"
 _LARGEST = 16 * 2**20
 """Bytes of a body; what is longer is no reply to a chat message."""
+_LARGE = 2**20
+"""Bytes of a request from which on it is sent in pieces."""
 _CONNECTING = 15.0
 """Most seconds until there is a connection; a tenth of the deadline if that is less, so that it fits in an attempt."""
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -148,7 +151,7 @@ class _Server:
     async def ask(self, asked: Asked, body: bytes) -> Reply:
         """One attempt; Transient if another one makes sense, BadContentError, FailedTreeError or StopError if not."""
         try:
-            async with self._session.post(self._endpoint, data=body, allow_redirects=False) as response:
+            async with self._session.post(self._endpoint, data=_payload(body), allow_redirects=False) as response:
                 status, headers, answer = response.status, response.headers, await _read(response)
         except aiohttp.ClientSSLError as error:
             why = _safe(str(error.__cause__ or error), self._key)
@@ -185,6 +188,11 @@ def _server(url: str, key: str, runtime: Runtime) -> _Server:
         pool[place] = _Server(url, key, runtime)
     pool[place].users += 1
     return pool[place]
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """The body as aiohttp wants it: a large one as a file, which it sends in pieces."""
+    return body if len(body) < _LARGE else io.BytesIO(body)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:

@@ -44,21 +44,24 @@ async def answered(
 ) -> T:
     """What `ask` returns, asked of the least loaded server until it raises no Transient any more.
 
-    `deadline` is the total in seconds, waiting for a turn included; one attempt gets half of what is left of it, and
-    never less than an eighth of the total, and no backoff takes more than a quarter of what is left: a server that
-    hangs twice in a row leaves time for a third attempt. Raises DeadlineError when the time is over, and whatever else
-    `ask` raises. `retrying` is told of every repetition.
+    `deadline` is the total in seconds, waiting for a turn included. One attempt gets half of what is left of it, but
+    never less than an eighth of the total; where the server has shown how long it takes, a first attempt gets no more
+    than its patience, the next one after a hang twice as much. No backoff takes more than a quarter of what is left: a
+    server that hangs twice in a row leaves time for a third attempt.
+
+    Raises DeadlineError when the time is over, and whatever else `ask` raises. `retrying` is told of every repetition.
     """
-    attempts, last, end = 0, None, monotonic() + deadline
+    attempts, hangs, last, end = 0, 0, None, monotonic() + deadline
     try:
         async with asyncio.timeout(deadline):
             while True:
                 server = least_loaded(servers)
                 attempts += 1
                 try:
-                    return await _attempt(server, ask, max((end - monotonic()) / 2, deadline / 8))
+                    share = max((end - monotonic()) / 2, deadline / 8)
+                    return await _attempt(server, ask, min(share, 2**hangs * server.governor.patience()))
                 except Transient as fault:
-                    last = fault
+                    last, hangs = fault, hangs + fault.silent
                 if last.wait is None:  # else the governor makes everybody wait
                     await asyncio.sleep(min(backoff(attempts), (end - monotonic()) / 4))
                 retrying()
@@ -68,23 +71,22 @@ async def answered(
 
 async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float) -> T:
     governor = server.governor
-    await governor.enter()
-    sent = monotonic()
+    sent = await governor.enter()
     try:
         async with asyncio.timeout(seconds):
             found = await ask(server)
     except TimeoutError:
         governor.rest()
-        raise Transient(f"no answer within {seconds:g} s") from None
+        raise Transient(f"no answer within {seconds:g} s", silent=True) from None
     except Transient as fault:
         governor.heed(fault, sent)
         raise
     except InteralignError:
-        governor.answered()
+        governor.answered(sent)
         raise
     finally:
-        governor.leave()
-    governor.answered()
+        governor.leave(sent)
+    governor.answered(sent)
     return found
 
 
