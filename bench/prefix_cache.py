@@ -217,9 +217,14 @@ def table(found: Sequence[Counted]) -> tuple[str, bool]:
         ratio = f"{'' if one is ours else format(ours.uncached / one.uncached, '.2f'):12}"
         without = f"{one.tokens:5.0f} ({ours.uncached / one.tokens:.2f})"
         lines.append("| " + " | ".join([f"{one.name:{len(head[0]) + 1}}", *cells, ratio, f"{without:15}"]) + " |")
-    ratio = ours.uncached / usual.uncached
-    holds = ratio <= GOAL
-    lines += ["", f"interalign / rewritten for each role: {ratio:.2f}, goal <= {GOAL}: {'holds' if holds else 'NO'}"]
+    resent, cached = ours.uncached / usual.tokens, ours.uncached / usual.uncached
+    holds = resent <= GOAL
+    lines += [
+        "",
+        f"interalign / rewritten for each role, all resent: {resent:.2f}, goal <= {GOAL}: {'holds' if holds else 'NO'}",
+        f"interalign / rewritten for each role, through the same cache: {cached:.2f}",
+        f"interalign / the paper's original code (its own prompts and talk): {ours.uncached / PAPERS_ORIGINAL:.2f}",
+    ]
     return "\n".join(lines), holds
 
 
@@ -259,7 +264,6 @@ def main() -> None:
             print(f"{name}\n\n{shown}\n")
             figures[name] = [one._asdict() for one in found]
             all_hold = all_hold and holds
-    print(f"Beside: the paper's original code reads {PAPERS_ORIGINAL:,} uncached tokens a pair, on prompts of its own.")
     if asked.json:
         asked.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     sys.exit(0 if all_hold else 1)

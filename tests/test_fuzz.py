@@ -316,7 +316,7 @@ OUR_TAGS = {
 
 def texts_of(judged: JudgedTree) -> Iterator[str]:
     yield from (node.text for node in judged.tree.nodes)
-    yield from (str(note.value) for note in judged.annotations)
+    yield from (note.value for note in judged.annotations if isinstance(note.value, str))  # the hints
     yield from (reply for verdict in judged.verdicts for order in verdict.orders for reply in order.replies)
 
 

@@ -213,7 +213,7 @@ def test_trap_8_the_evaluation_judge_is_asked_about_the_reply_and_nothing_else(t
     asked = calls_of(path, "judge")
     assert len(asked) == 2 * 3 * 3
     for call in asked:
-        section = call.last.partition("\nThe reply:\n")[2].partition("\n\nScale: ")[0]
+        section = call.last.partition("\nThe reply:\n")[2].partition("\n\nYour reasons, ")[0]
         text = "\n".join(line.removeprefix("| ") for line in section.splitlines())
         assert text == trees[call.tree].node(call.node).text
 
