@@ -223,7 +223,7 @@ def table(found: Sequence[Counted]) -> tuple[str, bool]:
         "",
         f"interalign / rewritten for each role, all resent: {resent:.2f}, goal <= {GOAL}: {'holds' if holds else 'NO'}",
         f"interalign / rewritten for each role, through the same cache: {cached:.2f}",
-        f"interalign / the paper's original code (its own prompts and talk): {ours.uncached / PAPERS_ORIGINAL:.2f}",
+        f"interalign / the paper's original code, {PAPERS_ORIGINAL:,} a pair (its own prompts and talk): {ours.uncached / PAPERS_ORIGINAL:.2f}",
     ]
     return "\n".join(lines), holds
 
