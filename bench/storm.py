@@ -1,6 +1,6 @@
 """A run through a storm: 30 % 429 with Retry-After, 5 % resets, 2 % hangs, then a server that is well again.
 
-    python bench/storm.py [--trees 300] [--requests 1400] [--latency 0.2] [--concurrency 16] [--deadline 120]
+    python bench/storm.py [--trees 300] [--requests 1000] [--latency 0.2] [--concurrency 16] [--deadline 120]
 
 The server, with its clock, is a process of its own; it is the one that tests/test_faults.py uses. Prints how many trees
 were done, whether the data are those of a calm run, and how many seconds after the storm's end the server got 80 % of
@@ -111,7 +111,7 @@ def main() -> int:
     """Parse, run twice, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trees", type=int, default=300)
-    parser.add_argument("--requests", type=int, default=1400, help="how long the storm lasts")
+    parser.add_argument("--requests", type=int, default=1000, help="how long the storm lasts")
     parser.add_argument("--latency", type=float, default=0.2, help="seconds of an answer after the storm")
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--deadline", type=float, default=120.0)

@@ -15,7 +15,7 @@ _FIRST_REST, _LONGEST_REST = 0.5, 30.0
 """Seconds that a server that cannot be reached is left alone if there are others; doubled each time."""
 _REMEMBERED, _TELLING = 100, 20
 """Answers whose times are remembered, and how many of them tell what is usual."""
-_LEAST_PATIENCE = 10.0
+_LEAST_PATIENCE = 5.0
 """Seconds that every request gets."""
 _LEAST_SILENCE = 0.5
 """Seconds from which a request without an answer may be one that never gets any."""
@@ -50,7 +50,7 @@ class Governor:
 
     def patience(self) -> float:
         """Seconds without an answer from which on none is to be expected: five times what the slowest of the last
-        answers took, and never less than 10; infinite while too few have come to tell.
+        answers took, and never less than 5; infinite while too few have come to tell.
         """
         return max(_LEAST_PATIENCE, 5 * max(self._lasted)) if len(self._lasted) >= _TELLING else inf
 
