@@ -16,12 +16,14 @@ whatever stopped the run, the same command finishes it.
 Every fault has exactly one answer:
 
 - **retry**: wait and send the same request again, within the call's total deadline (`--deadline`, 120 s; one attempt
-  gets at most half of it). All calls to a server wait together when it says so.
+  gets at most half of it, and less at a server that has shown that it is quick). All calls to a server wait together
+  when it says so.
 - **re-ask**: a reply came but cannot be used: ask again with a new sample index, at most twice; then the value is
   *missing*.
 - **tree**: this tree stops and is marked failed with the reason; all others go on; exit 1 names it; running again
   retries only it.
-- **stop**: nothing new is started, everything finished is committed; exit 3 and one line; the same command goes on.
+- **stop**: nothing new is started, what is in flight gets 10 s to finish, everything is committed; exit 3 and one line;
+  the same command goes on.
 - **refuse**: nothing starts; exit 2 and one line that names the thing and what to do.
 - **keep**: nothing is wrong enough to act on.
 
