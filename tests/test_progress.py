@@ -417,3 +417,42 @@ def test_a_training_says_nothing_where_there_is_no_terminal(capfd) -> None:
     with shown_training() as told:
         told(1, 2, 0.5)
     assert capfd.readouterr() == ("", "")
+
+
+# The commands
+
+
+def test_the_command_shows_the_run_on_a_terminal_and_names_a_failed_tree_once(tmp_path, monkeypatch) -> None:
+    (tmp_path / "lost.py").write_text(
+        "import interalign as ia\n"
+        "async def role(ask):\n"
+        "    if ask.at.tree == 't00002':\n"
+        "        raise ValueError('no \\x1b[2J idea')\n"
+        "    return ia.Said(text='Hello.')\n"
+    )
+    installed = Path(sys.executable).with_name("interalign")
+    words = [installed, "simulate", "run.db", "--trees", "5", "--turns", "2", "--candidate", "lost:role"]
+    with terminal(monkeypatch) as seen:
+        seen.look()
+        code = subprocess.run(words, cwd=tmp_path, stderr=seen.stream, env=os.environ, check=False).returncode
+    lines = seen.screen()
+    assert code == 1
+    assert [line for line in lines if "t00002" in line][0].startswith("failed: t00002: candidate 'lost:role' raised")
+    assert sum("t00002" in line for line in lines) == 1
+    assert any(line.startswith("trees ") and "4/5" in line and "1 failed" in line for line in lines)
+    assert any("calls/s" in line and "in flight" in line for line in lines)
+    assert lines[-1] == "1 trees failed; run the same command again to retry just these"
+    assert b"\x1b[2J" not in seen.raw
+
+
+def test_with_log_json_every_line_of_the_command_is_json_from_beginning_to_end(command) -> None:
+    ended = command("simulate", "run.db", "--trees", "3", "--turns", "2", "--log-json")
+    events = [json.loads(line) for line in ended.err.splitlines()]
+    assert (ended.code, ended.out, {event["event"] for event in events[:-1]}) == (0, "", {"progress"})
+    assert {name: events[-1][name] for name in ("event", "trees", "done", "failed", "calls")} == {
+        "event": "end", "trees": 3, "done": 3, "failed": 0, "calls": 36,
+    }  # fmt: skip
+    refused = command("simulate", "run.db", "--trees", "3", "--turns", "5", "--log-json")
+    (event,) = [json.loads(line) for line in refused.err.splitlines()]
+    assert (refused.code, event["event"], event["exit"]) == (2, "error", 2)
+    assert "changed: turns 2 -> 5" in event["message"]
