@@ -437,7 +437,7 @@ def test_the_command_shows_the_run_on_a_terminal_and_names_a_failed_tree_once(tm
         code = subprocess.run(words, cwd=tmp_path, stderr=seen.stream, env=os.environ, check=False).returncode
     lines = seen.screen()
     assert code == 1
-    assert [line for line in lines if "t00002" in line][0].startswith("failed: t00002: candidate 'lost:role' raised")
+    assert next(line for line in lines if "t00002" in line).startswith("failed: t00002: candidate 'lost:role' raised")
     assert sum("t00002" in line for line in lines) == 1
     assert any(line.startswith("trees ") and "4/5" in line and "1 failed" in line for line in lines)
     assert any("calls/s" in line and "in flight" in line for line in lines)
