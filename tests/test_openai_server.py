@@ -266,7 +266,7 @@ def test_the_settings_of_a_seat_are_sent_and_what_openai_does_not_know_goes_into
     hinted, plain = server.asked
     (asked,) = plain.pop("messages")
     assert plain == {
-        "model": "m", "temperature": 0.3, "top_p": 0.5, "max_completion_tokens": 9, "seed": 5, "top_k": 7,
+        "model": "m", "temperature": 0.3, "top_p": 0.5, "max_tokens": 9, "seed": 5, "top_k": 7,
         "stream": False,
     }  # fmt: skip
     assert asked["role"] == "user"
@@ -305,3 +305,19 @@ def test_the_environment_names_the_server_where_no_option_does(monkeypatch: pyte
 
         assert asyncio.run(ask()) == "Hello."
     assert os.environ["OPENAI_BASE_URL"] == server.url
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://mine.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("http://127.0.0.1:8000/v1", "max_tokens"),
+        ("https://openai.com.example.org/v1", "max_tokens"),
+    ],
+)
+def test_the_limit_of_a_reply_is_called_as_the_server_knows_it(url: str, name: str, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "some-key-for-a-server")
+    model = openai_model("openai:m", ia.Runtime(base_url=url))
+    body = model._body([ia.Message(role="user", content="Hi.")], ia.Parameters(max_tokens=9), 0)
+    assert {key: value for key, value in body.items() if key.startswith("max")} == {name: 9}

@@ -29,6 +29,7 @@ from interalign.tree import Message
 
 _LOG = logging.getLogger("interalign")
 _OPENAI = "https://api.openai.com/v1"
+_OPENAIS_HOSTS = (".openai.com", ".openai.azure.com")
 _LARGEST = 16 * 2**20
 """Bytes of a body; what is longer is no reply to a chat message."""
 _LARGE = 2**20
@@ -50,6 +51,9 @@ class OpenAIModel:
         self._runtime = runtime
         self._urls = [_checked(url) for url in ([address] if address else _base_urls(runtime))]
         self._key = _key(self._urls)
+        # OpenAI's newer models refuse the old name of the limit; many other servers do not know the new one.
+        at_openai = all((URL(url).host or "").endswith(_OPENAIS_HOSTS) for url in self._urls)
+        self._limit = "max_completion_tokens" if at_openai else "max_tokens"
         self._servers: list[_Server] = []
         self._renamed = False
         self._stopped = ""
@@ -93,7 +97,7 @@ class OpenAIModel:
         settings = {
             "temperature": parameters.temperature,
             "top_p": parameters.top_p,
-            "max_completion_tokens": parameters.max_tokens,
+            self._limit: parameters.max_tokens,
             "seed": provider_seed(parameters, seed),
         }
         given = {name: value for name, value in settings.items() if value is not None}
