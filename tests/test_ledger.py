@@ -9,9 +9,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interalign.calls import CallRow, call_key
 from interalign.config import Parameters
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, StopError
 from interalign.ledger import Call, Ledger, Place
@@ -169,6 +172,77 @@ def test_usage_counts_every_call_once_by_role(store: Store) -> None:
         "judge": Usage(calls=3, prompt_tokens=14, completion_tokens=4, bad=1),
         "user": Usage(calls=1, prompt_tokens=7, completion_tokens=2, bad=0),
     }
+
+
+def row_of(node: str, prompt: str = "Hello?", reply: str = "Hi.") -> CallRow:
+    """A call of tree t0 as the ledger hands it to the store."""
+    messages = (HELLO[0], Message(role="user", content=prompt))
+    place = AT._replace(node=node)
+    answered = Reply(text=reply, model="model-2", prompt_tokens=7, completion_tokens=2)
+    return CallRow(call_key(place, ("m", "{}", 1), messages), place, "m", "{}", messages, answered, None)
+
+
+def commit_together(store: Store, *work: Callable[[], Awaitable[object]]) -> list[object]:
+    """What comes of all this work, queued in this order, in one transaction as far as no part of it is at fault."""
+    go = threading.Event()
+
+    async def begin(one: Callable[[], Awaitable[object]]) -> object:
+        return await one()
+
+    async def talk() -> list[object]:
+        first = store._writes.writer.submit(lambda db: go.wait(10))  # the writer's hands are full
+        await asyncio.sleep(0.05)
+        tasks = [asyncio.create_task(begin(one)) for one in work]
+        await asyncio.sleep(0.05)
+        go.set()
+        await first
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+    before = store._writes.writer.commits
+    ends = asyncio.run(talk())
+    assert store._writes.writer.commits == before + 2 or any(isinstance(end, Exception) for end in ends)
+    return ends
+
+
+def test_a_call_that_is_stored_twice_is_kept_and_counted_once(store: Store) -> None:
+    row = row_of("a")
+    commit_together(store, *[partial(store.submit_call, each) for each in (row, row_of("b"), row)])
+    commit_together(store, *[partial(store.submit_call, each) for each in (row, row_of("c"), row)])
+    assert calls_in(store.path) == 3
+    assert store.usage() == {"user": Usage(calls=3, prompt_tokens=21, completion_tokens=6, bad=0)}
+
+
+def test_a_fault_beside_calls_leaves_their_texts_and_counts_right(store: Store) -> None:
+    bad = row_of("\ud800", reply="Never stored.")  # SQLite can hold no such name
+    rows = [row_of("a", "One?", "First."), bad, row_of("b", "Two?", "Second."), row_of("c", "One?", "Third.")]
+    ends = commit_together(store, *[partial(store.submit_call, row) for row in rows])
+    assert [type(end) for end in ends] == [type(None), UnicodeEncodeError, type(None), type(None)]
+    kept = [row for row in rows if row is not bad]
+    assert [store.reply_of(row.key.hex()).text for row in kept] == ["First.", "Second.", "Third."]
+    assert [store.prompt_of(row.key.hex())[1].content for row in kept] == ["One?", "Two?", "One?"]
+    assert store.usage()["user"].calls == 3
+    with closing(sqlite3.connect(store.path)) as db:
+        assert db.execute("SELECT count(*) FROM texts").fetchone() == (6,)  # two prompts, the rules, three replies
+
+
+def test_many_calls_of_one_transaction_are_all_kept_in_their_order(store: Store) -> None:
+    rows = [row_of(f"{number}", f"{number}?", f"{number}!") for number in range(77)]
+    commit_together(store, *[partial(store.submit_call, row) for row in rows])
+    assert [store.reply_of(row.key.hex()).text for row in rows] == [f"{number}!" for number in range(77)]
+    with closing(sqlite3.connect(store.path)) as db:
+        assert [node for (node,) in db.execute("SELECT node FROM calls ORDER BY id")] == [str(n) for n in range(77)]
+
+
+@pytest.mark.parametrize("length", [10, 30_000])
+def test_a_text_is_stored_once_even_if_its_tree_ended_a_moment_ago(store: Store, length: int) -> None:
+    text = "x" * length
+    again = [partial(store.submit_call, row_of(node, text, text)) for node in ("a", "b", "c")]
+    commit_together(store, *again[:2], partial(store.finish_tree, "t0"), again[2])
+    asyncio.run(store.finish_tree("t0"))
+    commit_together(store, partial(store.submit_call, row_of("d", text, text)))
+    with closing(sqlite3.connect(store.path)) as db:
+        assert db.execute("SELECT count(*) FROM texts WHERE length(body) = ?", (length,)).fetchone() == (1,)
+    assert [store.prompt_of(row_of(node, text).key.hex())[1].content for node in "abcd"] == [text] * 4
 
 
 def test_a_fork_answers_what_its_source_was_asked(store: Store, tmp_path: Path) -> None:

@@ -214,6 +214,26 @@ def test_planning_again_keeps_what_stands_and_adds_what_is_new(store: Store) -> 
     assert store.trees()[2] == case
 
 
+def test_trees_are_walked_in_their_order_though_they_change_meanwhile(store: Store) -> None:
+    store.plan_trees(plan(*(f"t{number}" for number in range(600))))
+    asyncio.run(store.finish_tree("t3"))
+    asyncio.run(store.finish_tree("t4", failed="too long"))
+    walked = []
+    for tree in store.walk_trees("planned", "failed"):
+        walked.append(tree.id)
+        if tree.index % 100 == 0:
+            asyncio.run(store.finish_tree(tree.id, failed="again"))  # it stays behind
+    assert walked == [f"t{number}" for number in range(600) if number != 3]
+    assert [tree.id for tree in store.walk_trees("done")] == ["t3"]
+    assert store.count_trees() == {"done": 1, "failed": 7, "planned": 592}
+
+
+def test_one_persona_is_found_by_its_id(store: Store) -> None:
+    assert store.persona("ben") == BEN
+    with pytest.raises(KeyError):
+        store.persona("nobody")
+
+
 def test_personas_keep_their_order_and_the_newest_words(store: Store) -> None:
     changed = ANNA.model_copy(update={"profile": ("Likes \ud83d\ude00, not \U0001f600.",)})
     store.add_personas([changed, BEN])
@@ -641,7 +661,7 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE numbers (number INTEGER UNIQUE)")
-    made = Writer(connection, path, lambda: None)
+    made = Writer(connection, path, lambda: None, lambda: None)
     yield made
     made.close()
 

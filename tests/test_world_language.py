@@ -9,6 +9,7 @@ from world_talk import play
 
 from interalign.errors import ConfigError
 from interalign.models.world import (
+    WorldPersonas,
     deciding_exercise,
     is_world_persona,
     long_talk,
@@ -152,6 +153,15 @@ def test_personas_and_everything_said_with_them_keep_to_their_split(split: str) 
 def test_more_personas_start_with_the_same_ones() -> None:
     assert world_personas("train", 50, 7)[:20] == world_personas("train", 20, 7)
     assert world_personas("train", 20, 7) != world_personas("train", 20, 8)
+
+
+def test_a_persona_is_the_same_whether_it_is_asked_for_alone_or_with_all_others() -> None:
+    every, lazy = world_personas("heldout", 12, 3, per_profile=4), WorldPersonas("heldout", 12, 3, per_profile=4)
+    assert [lazy[place] for place in (5, -1)] == [every[5], every[11]]
+    assert lazy[2:9:3] == every[2:9:3]
+    assert list(lazy) == list(every)
+    with pytest.raises(IndexError):
+        lazy[12]
 
 
 def test_personas_are_readable_and_known_to_the_world() -> None:

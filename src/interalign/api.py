@@ -182,12 +182,12 @@ def open_run(run: Path | str) -> "Store":
     return Store.open(Path(run))
 
 
-def load_personas(source: str, *, split: Literal["train", "heldout"], n: int, seed: int) -> tuple[Persona, ...]:
+def load_personas(source: str, *, split: Literal["train", "heldout"], n: int, seed: int) -> Sequence[Persona]:
     """`world`: n personas of the embedded world; anything else: the JSON lines file of that name, all of it."""
     if source == "world":
-        from interalign.models.world import world_personas
+        from interalign.models.world import WorldPersonas
 
-        return world_personas(split, n, seed, per_profile=5 if split == "heldout" else 1)
+        return WorldPersonas(split, n, seed, per_profile=5 if split == "heldout" else 1)
     path = Path(source)
     try:
         with path.open(encoding="utf-8") as lines:

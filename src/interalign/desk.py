@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,8 +55,8 @@ class Desk:
         settings: RunSettings,
         kind: Literal["simulation", "evaluation"],
         source: Mapping[str, str],
-        personas: Sequence[Persona],
-        plan: Sequence[TreeRecord],
+        personas: Iterable[Persona],
+        plan: Iterable[TreeRecord],
     ) -> None:
         """Put the run on record, or make sure that it is the same one; then what is planned.
 
@@ -71,10 +71,9 @@ class Desk:
 
     def count(self) -> None:
         """Take stock of the trees in the file."""
-        trees = self.store.trees()
-        self.trees = len(trees)
-        self.done = sum(tree.status == "done" for tree in trees)
-        self.failed = {tree.id: tree.reason or "" for tree in trees if tree.status == "failed"}
+        count = self.store.count_trees()
+        self.trees, self.done = sum(count.values()), count.get("done", 0)
+        self.failed = {tree.id: tree.reason or "" for tree in self.store.walk_trees("failed")}
 
     async def ended(self, tree: str, failed: Exception | None) -> None:
         """Put on record that a tree ended. A role that breaks the first trees all alike stops the run."""
@@ -181,10 +180,12 @@ async def _close(models: Iterable[ChatModel]) -> None:
             await closing
 
 
-def _refuse_strangers(personas: Sequence[Persona], settings: RunSettings) -> None:
+def _refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> None:
     """The world's user and judge understand only the world's personas: ConfigError for others."""
-    from interalign.models.world import is_world_persona
+    from interalign.models.world import WorldPersonas, is_world_persona
 
+    if isinstance(personas, WorldPersonas):
+        return
     seats = [("user", settings.user), ("judge", settings.judge)]
     for option, spec in seats:
         stranger = next((persona for persona in personas if not is_world_persona(persona)), None)

@@ -2,64 +2,80 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from pydantic import JsonValue
 
-from interalign.texts import TextWriter, decode_json, decode_text, encode_json, encode_text, read_text
+from interalign.rows import Rows
+from interalign.texts import TextWriter, TreeTexts, decode_json, decode_text, encode_json, encode_text, read_text
 from interalign.tree import Annotation, JudgedTree, Node, Presentation, Score, Tree, Verdict
 
 
-class TreeWriter:
-    """Inserts what belongs to one planned tree (KeyError if it was never planned). Lives in the writer's thread."""
+class JudgedWriter:
+    """Inserts what was said in trees and about them. Lives in the writer's thread."""
 
-    def __init__(self, db: sqlite3.Connection, texts: TextWriter, tree: str) -> None:
-        row = db.execute("SELECT number FROM trees WHERE id = ?", (tree,)).fetchone()
+    def __init__(self, db: sqlite3.Connection, rows: Rows, texts: TextWriter) -> None:
+        self._db = db
+        self._rows = rows
+        self._texts = texts
+        self._judges: dict[str, int] = {}
+
+    def of(self, tree: str) -> "TreeWriter":
+        """What inserts into this tree. KeyError if it was never planned."""
+        row = self._db.execute("SELECT number FROM trees WHERE id = ?", (tree,)).fetchone()
         if row is None:
             raise KeyError(f"tree {tree!r} was never planned")
-        self._db = db
-        self._texts = texts.of(tree)
-        self._number: int = row[0]
+        return TreeWriter(self._rows, self._texts.of(tree), row[0], self._judge)
+
+    def forget(self) -> None:
+        """Drop what is remembered (after a rollback the ids may be wrong)."""
+        self._judges.clear()
+
+    def _judge(self, name: str) -> int:
+        if name not in self._judges:
+            stored = encode_text(name)
+            self._db.execute("INSERT OR IGNORE INTO judges (name) VALUES (?)", (stored,))
+            self._judges[name] = self._db.execute("SELECT id FROM judges WHERE name = ?", (stored,)).fetchone()[0]
+        return self._judges[name]
+
+
+class TreeWriter:
+    """Inserts what belongs to one planned tree."""
+
+    def __init__(self, rows: Rows, texts: TreeTexts, number: int, judge: Callable[[str], int]) -> None:
+        """`number` of the tree; `judge` gives the id of a judge's name."""
+        self._rows = rows
+        self._texts = texts
+        self._number = number
+        self._judge = judge
 
     def nodes(self, nodes: Sequence[Node]) -> None:
         """Add these; one that is there already stays as it is."""
-        self._db.executemany(
-            "INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (self._number, n.id, n.parent, n.turn, n.role, self._id(n.text), encode_text(n.by), n.call)
-                for n in nodes
-            ],
-        )
+        for n in nodes:
+            row = (self._number, n.id, n.parent, n.turn, n.role, self._id(n.text), encode_text(n.by), n.call)
+            self._rows.add("INSERT OR IGNORE INTO nodes VALUES ROWS", row)
 
     def judgement(self, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
         """Add these; what the same judge said before about the same nodes is replaced."""
-        self._db.executemany(
-            "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)",
-            [
-                (self._number, self._judge(v.judge), v.a, v.b, encode_json([self._order(o) for o in v.orders]))
-                for v in verdicts
-            ],
-        )
-        self._db.executemany(
-            "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)",
-            [(self._number, self._judge(s.judge), s.node, encode_json(self._ids(s.replies)), s.value) for s in scores],
-        )
+        for v in verdicts:
+            orders = encode_json([self._order(order) for order in v.orders])
+            verdict = (self._number, self._judge(v.judge), v.a, v.b, orders)
+            self._rows.add("INSERT OR REPLACE INTO verdicts VALUES ROWS", verdict)
+        for s in scores:
+            score = (self._number, self._judge(s.judge), s.node, encode_json(self._ids(s.replies)), s.value)
+            self._rows.add("INSERT OR REPLACE INTO scores VALUES ROWS", score)
 
     def annotations(self, annotations: Sequence[Annotation]) -> None:
         """Add these; an older one by the same hand, of the same name, on the same node is replaced."""
-        self._db.executemany(
-            "INSERT INTO annotations (tree, node, name, by, value) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (tree, node, name, by) DO UPDATE SET value = excluded.value",
-            [(self._number, a.node, encode_text(a.name), encode_text(a.by), self._value(a.value)) for a in annotations],
-        )
-
-    def _judge(self, name: str) -> int:
-        stored = encode_text(name)
-        self._db.execute("INSERT OR IGNORE INTO judges (name) VALUES (?)", (stored,))
-        found: int = self._db.execute("SELECT id FROM judges WHERE name = ?", (stored,)).fetchone()[0]
-        return found
+        for a in annotations:
+            row = (self._number, a.node, encode_text(a.name), encode_text(a.by), self._value(a.value))
+            self._rows.add(
+                "INSERT INTO annotations (tree, node, name, by, value) VALUES ROWS "
+                "ON CONFLICT (tree, node, name, by) DO UPDATE SET value = excluded.value",
+                row,
+            )
 
     def _order(self, order: Presentation) -> list[JsonValue]:
         return [order.first, order.second, [*self._ids(order.replies)], order.said]

@@ -21,6 +21,8 @@ __all__ = ["Call", "Calls", "Ledger", "Place"]
 
 _FINISHING = 10.0
 """Seconds that calls in flight get to finish once the run has to stop."""
+_SEATS = 64
+"""Parameters that are remembered written out at most."""
 
 
 class Calls(Protocol):
@@ -53,6 +55,8 @@ class Ledger:
         self._slots = asyncio.Semaphore(concurrency)
         self._uncommitted = asyncio.Semaphore(concurrency)
         self._asking: dict[bytes, _Question] = {}
+        self._parameters: dict[int, tuple[Parameters, str | bytes]] = {}
+        """By the id of the object, which is kept, so that its id stays its own."""
         self._seen: OrderedDict[str, set[bytes] | None] = OrderedDict()
         """Tree -> the keys asked for since it had no call on record; None if it had some."""
         self._most_seen = 1024 + 4 * concurrency  # more than are ever growing at once, and no more than memory bears
@@ -72,9 +76,9 @@ class Ledger:
         Raises what the model raises. A BadContentError is committed too and raised again on replay; StopError when
         the reply cannot be written.
         """
-        settings = parameters.model_dump(mode="json", exclude_defaults=True)
-        key = call_key(place, [model.name, settings, seed], messages)
-        blank = CallRow(key, place, model.name, encode_json(settings), messages, Reply(text="", model=model.name), None)
+        settings = self._written_out(parameters)
+        key = call_key(place, (model.name, settings, seed), messages)
+        blank = CallRow(key, place, model.name, settings, messages, Reply(text="", model=model.name), None)
         return await self._once(blank, lambda: self._within_budget(model, messages, parameters, seed))
 
     async def record(self, place: Place, name: str, request: JsonValue, answer: Callable[[], Awaitable[str]]) -> Call:
@@ -82,13 +86,23 @@ class Ledger:
 
         `answer` must not call the ledger itself: it holds one of the slots.
         """
-        asked = Message(role="user", content=decode_text(encode_json(request)))
-        blank = CallRow(call_key(place, [name, request]), place, name, "", [asked], Reply(text="", model=name), None)
+        asked = [Message(role="user", content=decode_text(encode_json(request)))]
+        blank = CallRow(call_key(place, (name,), asked), place, name, "", asked, Reply(text="", model=name), None)
 
         async def ask() -> Reply:
             return Reply(text=await answer(), model=name)
 
         return await self._once(blank, ask)
+
+    def _written_out(self, parameters: Parameters) -> str | bytes:
+        """The parameters as JSON. A seat hands in the same object with every call."""
+        known = self._parameters.get(id(parameters))
+        if known is None:
+            if len(self._parameters) == _SEATS:
+                self._parameters.clear()
+            text = encode_json(parameters.model_dump(mode="json", exclude_defaults=True))
+            known = self._parameters[id(parameters)] = (parameters, text)
+        return known[1]
 
     def stop(self, reason: str) -> None:
         """Begin no call any more: each one raises StopError with this reason.

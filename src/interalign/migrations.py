@@ -65,15 +65,7 @@ CREATE TABLE usage (
     role TEXT NOT NULL, seat INTEGER NOT NULL,
     calls INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, bad INTEGER NOT NULL,
     PRIMARY KEY (role, seat)
-) WITHOUT ROWID;;
-CREATE TRIGGER count_call AFTER INSERT ON calls BEGIN
-    INSERT INTO usage VALUES (new.role, new.seat, 1, new.prompt_tokens, new.completion_tokens, new.error IS NOT NULL)
-    ON CONFLICT (role, seat) DO UPDATE SET
-        calls = calls + 1,
-        prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-        completion_tokens = completion_tokens + excluded.completion_tokens,
-        bad = bad + excluded.bad;
-END
+) WITHOUT ROWID
 """
 
 STEPS: tuple[Step, ...] = (_tables,)

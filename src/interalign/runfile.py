@@ -126,7 +126,7 @@ def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
     if mode != "wal":
         raise ConfigError(f"{path}: this file system cannot do write-ahead logging; put the run on a local disk")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA cache_size = -16000")
+    connection.execute("PRAGMA cache_size = -4000")
 
 
 def _checked(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:

@@ -32,15 +32,12 @@ async def run_simulation(
     fork_of: Path | None = None,
 ) -> RunSummary:
     """Grow the trees of a simulation that are not done yet. Tree i is about persona i modulo their number."""
-    chosen = [personas[index % len(personas)] for index in range(settings.trees)]
     refuse_unknown_prices(models_of(settings), runtime)
     async with open_desk(path, runtime, progress, fork_of) as desk:
         seats = simulation_seats(settings, desk.ledger, desk.resolve)
-        plan = [
-            TreeRecord(id=f"t{index:05}", index=index, persona=persona.id, seed=settings.seed)
-            for index, persona in enumerate(chosen)
-        ]
-        desk.begin(settings, "simulation", {"personas": _source(settings.personas, personas)}, chosen, plan)
+        source = {"personas": _source(settings.personas, personas)}
+        met = personas if len(personas) <= settings.trees else personas[: settings.trees]
+        desk.begin(settings, "simulation", source, met, _simulation_plan(settings, met))
         growth = Growth(seats=seats, policy=branching_policy(settings.policy), save=_saver(desk.store))
         return await _grow(desk, {None: growth}, settings.turns)
 
@@ -60,7 +57,7 @@ async def run_evaluation(
         seats = all_evaluation_seats(settings, desk.ledger, desk.resolve)
         met = cases[: settings.limit]
         source = {"cases": _source(settings.cases, cases)}
-        desk.begin(settings, "evaluation", source, met, list(_evaluation_plan(settings, met)))
+        desk.begin(settings, "evaluation", source, met, _evaluation_plan(settings, met))
         growths: dict[str | None, Growth] = {
             name: Growth(seats=seated, policy=caterpillar, save=_saver(desk.store)) for name, seated in seats.items()
         }
@@ -72,6 +69,12 @@ def _source(given: str, personas: Sequence[Persona]) -> str:
     if given == "world":
         return given
     return f"sha256:{hashlib.sha256(''.join(dump_personas(personas)).encode()).hexdigest()[:16]}"
+
+
+def _simulation_plan(settings: SimulationSettings, personas: Sequence[Persona]) -> Iterator[TreeRecord]:
+    for index in range(settings.trees):
+        persona = personas[index % len(personas)]
+        yield TreeRecord(id=f"t{index:05}", index=index, persona=persona.id, seed=settings.seed)
 
 
 def _evaluation_plan(settings: EvaluationSettings, cases: Sequence[Persona]) -> Iterator[TreeRecord]:
@@ -98,19 +101,16 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         settings = settings_of(run)
         role = cast(Judge, Seating(settings, desk.ledger, desk.resolve).role("judge", judge))
         judging = settings.judging if isinstance(settings, SimulationSettings) else "score"
-        personas = desk.store.personas()
-        done = [record for record in desk.store.trees() if record.status == "done"]
-
-        desk.trees, desk.done = len(done), 0
+        desk.trees, desk.done = desk.done, 0
 
         async def judge_one(record: TreeRecord, judged: JudgedTree) -> None:
-            conversation = _conversation(record, personas[record.persona], settings.turns)
+            conversation = _conversation(record, desk.store.persona(record.persona), settings.turns)
             said = await judge_tree(judged.tree, conversation, role, judge, judging)
             await desk.store.save_judgement(record.id, *said)
             desk.done += 1
 
         def jobs() -> Iterator[Job]:
-            for record in done:
+            for record in desk.store.walk_trees("done"):
                 judged = desk.store.judged_tree(record.id)
                 if judged is None or judge in judged.judges():
                     desk.done += 1
@@ -143,19 +143,15 @@ def _saver(store: Store) -> Callable[[str, Turn], Awaitable[None]]:
 
 async def _grow(desk: Desk, growths: Mapping[str | None, Growth], turns: int) -> RunSummary:
     """Grow every tree that is not done; `growths` by the candidate measured, None in a simulation."""
-    personas = desk.store.personas()
     desk.failed.clear()  # they are tried again
-    unfinished = [record for record in desk.store.trees() if record.status != "done"]
 
-    jobs = (
-        (
-            record.id,
-            partial(grow_tree, _conversation(record, personas[record.persona], turns), growths[record.candidate]),
-        )
-        for record in unfinished
-    )
+    def jobs() -> Iterator[Job]:
+        for record in desk.store.walk_trees("planned", "failed"):
+            conversation = _conversation(record, desk.store.persona(record.persona), turns)
+            yield record.id, partial(grow_tree, conversation, growths[record.candidate])
+
     # Twice as many trees as calls in flight: while one tree waits for its commit, another one asks.
-    await each_tree(jobs, desk.ended, at_once=2 * desk.runtime.concurrency)
+    await each_tree(jobs(), desk.ended, at_once=2 * desk.runtime.concurrency)
     if desk.broken is not None:
         raise StopError(desk.broken)
     return desk.summary()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -16,10 +17,11 @@ from pydantic import JsonValue
 from interalign import calls, runfile
 from interalign.calls import CallRow, CallWriter, Usage
 from interalign.errors import ConfigError
-from interalign.judged import TreeWriter, read_judged
+from interalign.judged import JudgedWriter, read_judged
 from interalign.lock import Lock
 from interalign.models.base import Reply
 from interalign.personas import Persona
+from interalign.rows import Rows
 from interalign.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
 from interalign.tree import Annotation, Frozen, JudgedTree, Message, Node, Score, Verdict
 from interalign.writer import Work, Writer
@@ -28,6 +30,12 @@ __all__ = ["RunRecord", "Store", "TreeRecord", "Usage"]
 
 _SHOWN_CHANGES = 5
 _SHOWN_CHARACTERS = 40
+
+
+_PAGE = 256
+"""Rows that are held at once of what may be millions."""
+
+TreeStatus = Literal["planned", "done", "failed"]
 
 
 class TreeRecord(Frozen):
@@ -43,7 +51,7 @@ class TreeRecord(Frozen):
     """Evaluation: who is measured."""
     case: str | None = None
     """Evaluation: which case."""
-    status: Literal["planned", "done", "failed"] = "planned"
+    status: TreeStatus = "planned"
     reason: str | None = None
     """Why it failed."""
     attempts: int = 0
@@ -176,12 +184,19 @@ class Store:
 
     def add_personas(self, personas: Iterable[Persona]) -> None:
         """Keep these personas; one whose id is there already is replaced."""
-        rows = [(persona.id, encode_json(persona.model_dump())) for persona in personas]
+        rows = ((persona.id, encode_json(persona.model_dump())) for persona in personas)
         statement = (
             "INSERT INTO personas (id, persona) VALUES (?, ?) "
             "ON CONFLICT (id) DO UPDATE SET persona = excluded.persona WHERE persona IS NOT excluded.persona"
         )
-        self._write(lambda db: db.executemany(statement, rows))
+        self._write_all(statement, rows)
+
+    def persona(self, persona_id: str) -> Persona:
+        """The persona with this id; KeyError if there is none."""
+        row = self._one("SELECT persona FROM personas WHERE id = ?", encode_text(persona_id))
+        if row is None:
+            raise KeyError(persona_id)
+        return Persona.model_validate(decode_json(row[0]))
 
     def personas(self) -> dict[str, Persona]:
         """All personas by id, in the order they were added."""
@@ -190,15 +205,29 @@ class Store:
 
     def plan_trees(self, records: Iterable[TreeRecord]) -> None:
         """Add these trees to the run; those planned before stay as they are."""
-        rows = [
+        rows = (
             (r.id, r.index, r.persona, r.seed, r.candidate, r.case, r.status, r.reason, r.attempts) for r in records
-        ]
-        statement = "INSERT OR IGNORE INTO trees VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        self._write(lambda db: db.executemany(statement, rows))
+        )
+        self._write_all("INSERT OR IGNORE INTO trees VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def trees(self) -> list[TreeRecord]:
         """All planned trees, by index."""
         return [_tree_record(row) for row in self._rows(f"SELECT {_TREE} FROM trees ORDER BY position, number")]
+
+    def walk_trees(self, *statuses: TreeStatus) -> Iterator[TreeRecord]:
+        """The trees with one of these statuses, by index, a page of them in memory; they may change meanwhile."""
+        page = (
+            f"SELECT {_TREE}, number FROM trees WHERE status IN ({', '.join('?' * len(statuses))}) "
+            f"AND (position, number) > (?, ?) ORDER BY position, number LIMIT {_PAGE}"
+        )
+        after = (-(2**63), 0)
+        while rows := self._rows(page, *statuses, *after):
+            yield from (_tree_record(row[:-1]) for row in rows)
+            after = (rows[-1][1], rows[-1][-1])
+
+    def count_trees(self) -> dict[TreeStatus, int]:
+        """How many trees have which status."""
+        return dict(self._rows("SELECT status, count(*) FROM trees GROUP BY status"))
 
     # Growing --------------------------------------------------------------------------------------
 
@@ -215,7 +244,7 @@ class Store:
         writes = self._writes
 
         def work(db: sqlite3.Connection) -> None:
-            writing = TreeWriter(db, writes.texts, tree)
+            writing = writes.judged.of(tree)
             writing.nodes(nodes)
             writing.judgement(verdicts, scores)
             writing.annotations(annotations)
@@ -227,7 +256,7 @@ class Store:
         writes = self._writes
 
         def work(db: sqlite3.Connection) -> None:
-            TreeWriter(db, writes.texts, tree).judgement(verdicts, scores)
+            writes.judged.of(tree).judgement(verdicts, scores)
             writes.texts.forget(tree)
 
         await writes.writer.submit(work)
@@ -345,6 +374,11 @@ class Store:
             raise ConfigError(f"{self.path} was opened for reading only")
         return self._writing
 
+    def _write_all(self, statement: str, rows: Iterator[tuple[Any, ...]]) -> None:
+        """The statement for each row, a page of them in a transaction."""
+        while page := list(islice(rows, _PAGE)):
+            self._write(lambda db, page=page: db.executemany(statement, page))  # type: ignore[misc]
+
     def _write(self, work: Work[Any]) -> None:
         try:
             self._writes.writer.run(work)
@@ -357,9 +391,11 @@ class _Writing:
 
     def __init__(self, lock: Lock, connection: sqlite3.Connection, path: Path) -> None:
         self._lock = lock
-        self.texts = TextWriter(connection)
-        self.calls = CallWriter(connection, self.texts)
-        self.writer = Writer(connection, path, self._forget)
+        self._rows = Rows(connection)
+        self.texts = TextWriter(connection, self._rows)
+        self.calls = CallWriter(connection, self._rows, self.texts)
+        self.judged = JudgedWriter(connection, self._rows, self.texts)
+        self.writer = Writer(connection, path, self._complete, self._forget)
 
     def close(self, at_last: Callable[[], object] = lambda: None) -> None:
         """`at_last` is done when the file is closed and still locked."""
@@ -367,9 +403,13 @@ class _Writing:
         at_last()
         self._lock.release()
 
+    def _complete(self) -> None:
+        self._rows.insert()
+        self.calls.count()
+
     def _forget(self) -> None:
-        self.texts.forget()
-        self.calls.forget()
+        for each in (self._rows, self.texts, self.calls, self.judged):
+            each.forget()
 
 
 _TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'

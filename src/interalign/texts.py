@@ -8,6 +8,8 @@ from collections import OrderedDict
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from interalign.rows import Rows
+
 _TREES = 1024
 """Trees whose texts the writer remembers at most; a tree that is over is forgotten at once."""
 _REMEMBERED = 20_000
@@ -77,26 +79,39 @@ def tree_prefix(tree: str) -> bytes:
 class TreeTexts:
     """The texts of one tree: ids of known ones, new ones inserted. Lives in the writer's thread."""
 
-    def __init__(self, connection: sqlite3.Connection, tree: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, rows: Rows, tree: str) -> None:
+        rows.insert()  # what is found here is what the file has: nothing of this tree may still be waiting
         self._connection = connection
+        self._rows = rows
         self._prefix = tree_prefix(tree)
-        self._ids: dict[str, int] = {}
+        self.known: dict[str, int] = {}
+        """Ids of the texts seen so far, but for the very long ones."""
+        self._long: dict[bytes, int] = {}
         self._latest: dict[str, _Latest] = {}
+        find = "SELECT 1 FROM texts WHERE key BETWEEN ? AND ?"
+        self._began_empty = connection.execute(find, (self._prefix, self._prefix + b"\xff" * 11)).fetchone() is None
 
     def id_of(self, text: str, series: str | None = None) -> int:
         """The text's id in this tree. Long texts of one `series` are expected to be alike: stored as differences."""
-        known = self._ids.get(text)
+        known = self.known.get(text)
         if known is None:
-            known = self._find(text, series)
+            key = self._prefix + text_digest(text)[:11]
+            known = self._find(key) or self._add(key, text, series)
             if len(text) <= _REMEMBERED:
-                self._ids[text] = known
+                self.known[text] = known
+            else:
+                self._long[key] = known
         return known
 
-    def _find(self, text: str, series: str | None) -> int:
-        key = self._prefix + text_digest(text)[:11]
+    def _find(self, key: bytes) -> int | None:
+        """The id in the file, if it has the text. A tree that had none to begin with has only those known here."""
+        known = self._long.get(key)
+        if known is not None or self._began_empty:
+            return known
         row = self._connection.execute("SELECT id FROM texts WHERE key = ?", (key,)).fetchone()
-        if row is not None:
-            return int(row[0])
+        return None if row is None else int(row[0])
+
+    def _add(self, key: bytes, text: str, series: str | None) -> int:
         if series is None or len(text) < _LONG:
             return self._insert(key, None, encode_text(text))
         return self._insert_in_series(key, text, series)
@@ -113,23 +128,24 @@ class TreeTexts:
         return latest.id
 
     def _insert(self, key: bytes, base: int | None, body: str | bytes) -> int:
-        cursor = self._connection.execute("INSERT INTO texts (key, base, body) VALUES (?, ?, ?)", (key, base, body))
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+        text_id = self._rows.new_id("texts")
+        self._rows.add("INSERT INTO texts VALUES ROWS", (text_id, key, base, body))
+        return text_id
 
 
 class TextWriter:
     """The texts of the trees being written. Lives in the writer's thread."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, rows: Rows) -> None:
         self._connection = connection
+        self._rows = rows
         self._trees: OrderedDict[str, TreeTexts] = OrderedDict()
 
     def of(self, tree: str) -> TreeTexts:
         """The texts of this tree."""
         found = self._trees.get(tree)
         if found is None:
-            found = self._trees[tree] = TreeTexts(self._connection, tree)
+            found = self._trees[tree] = TreeTexts(self._connection, self._rows, tree)
             if len(self._trees) > _TREES:
                 self._trees.popitem(last=False)
         return found

@@ -49,7 +49,7 @@ def _shown_style(talk: Talk, messages: int) -> dict[str, bool]:
     return {**absent, **talk.style}
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=2048)
 def read_notes(notes: str) -> tuple[dict[int, Fact], dict[str, bool]]:
     """The facts by slot and the style by feature that notes tell, whoever wrote them."""
     facts: dict[int, Fact] = {}

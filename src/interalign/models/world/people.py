@@ -1,9 +1,10 @@
 """The world's personas: six facts and a style, written out in English and read back from it."""
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from random import Random
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, overload
 
 from interalign.errors import ConfigError
 from interalign.models.world.sentences import all_facts, tell
@@ -41,7 +42,7 @@ def _style_sentences() -> dict[str, Style]:
     return {describe_style(style): style for style in STYLES}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def read_person(profile: tuple[str, ...], personality: str) -> Person | None:
     """The person that these texts describe; None if they are not those of a persona of the world."""
     facts = [_fact_sentences().get(sentence) for sentence in profile]
@@ -74,6 +75,34 @@ def world_personas(split: Split, n: int, seed: int, per_profile: int = 1) -> tup
     Held-out personas have only held-out values, training ones only the others. More personas of the same seed start
     with the same ones. Raises ConfigError for more than there are: 729 held-out profiles, 8 personalities.
     """
+    return tuple(WorldPersonas(split, n, seed, per_profile))
+
+
+class WorldPersonas(Sequence[Persona]):
+    """What `world_personas` says, each persona written out when it is asked for: eight bytes apiece until then."""
+
+    def __init__(self, split: Split, n: int, seed: int, per_profile: int = 1) -> None:
+        """As `world_personas`."""
+        _refuse_impossible(split, n, per_profile)
+        self._split: Split = split
+        people = _people(split, addressed_rng("world-personas", split, seed), per_profile)
+        self._numbers = array("q", (next(people) for _ in range(n)))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Persona: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Persona, ...]: ...
+    def __getitem__(self, index: int | slice) -> Persona | tuple[Persona, ...]:
+        places = range(len(self))[index]
+        if isinstance(places, range):
+            return tuple(self[place] for place in places)
+        return persona_of(_person(self._numbers[places], self._split), f"{self._split}-{places:04d}")
+
+
+def _refuse_impossible(split: Split, n: int, per_profile: int) -> None:
     if split not in _SIZES:
         raise ConfigError(f"the world has no personas {split!r}; choose train or heldout")
     if not 1 <= per_profile <= len(STYLES):
@@ -85,8 +114,6 @@ def world_personas(split: Split, n: int, seed: int, per_profile: int = 1) -> tup
             f"{n} {split} personas with {per_profile} to a profile: the world has {_SIZES[split]} {split} profiles; "
             "ask for fewer, or for more personalities to a profile"
         )
-    people = _people(split, addressed_rng("world-personas", split, seed), per_profile)
-    return tuple(persona_of(next(people), f"{split}-{index:04d}") for index in range(n))
 
 
 def persona_of(person: Person, name: str) -> Persona:
@@ -99,14 +126,29 @@ def persona_of(person: Person, name: str) -> Persona:
     )
 
 
-def _people(split: str, rng: Random, per_profile: int) -> Iterator[Person]:
-    seen: set[tuple[Fact, ...]] = set()
+def _people(split: str, rng: Random, per_profile: int) -> Iterator[int]:
+    """Numbers of the split's people in the order of this generator; `_person` says who that is."""
+    choices = [range(len(values_of(slot, split))) for slot in range(len(SLOTS))]
+    seen: set[int] = set()
     while True:
-        facts = tuple(Fact(slot, rng.choice(values_of(slot, split))) for slot in range(len(SLOTS)))
-        styles = rng.sample(STYLES, per_profile)
-        if facts not in seen:
-            seen.add(facts)
-            yield from (Person(facts, style) for style in styles)
+        profile = 0
+        for values in choices:
+            profile = profile * len(values) + rng.choice(values)
+        styles = rng.sample(range(len(STYLES)), per_profile)
+        if profile not in seen:
+            seen.add(profile)
+            yield from (profile * len(STYLES) + style for style in styles)
+
+
+def _person(number: int, split: str) -> Person:
+    """The person with this number: its digits, the last one first, are the style and the places of the values."""
+    number, style = divmod(number, len(STYLES))
+    facts: list[Fact] = []
+    for slot in reversed(range(len(SLOTS))):
+        values = values_of(slot, split)
+        number, place = divmod(number, len(values))
+        facts.insert(0, Fact(slot, values[place]))
+    return Person(tuple(facts), STYLES[style])
 
 
 def any_person(rng: Random) -> Person:

@@ -108,7 +108,7 @@ def _known_sentences() -> dict[str, Meaning]:
 _KNOWN: Final = _known_sentences()
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=2048)
 def read_user(text: str) -> Heard:
     """What a user's message says."""
     found: list[Meaning] = []
@@ -130,7 +130,7 @@ def _read_foreign(sentence: str) -> list[Meaning]:
     return found
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=2048)
 def read_reply(text: str) -> Said:
     """What a reply says."""
     claims: list[Fact] = []

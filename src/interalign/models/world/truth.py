@@ -114,7 +114,7 @@ def style_fit(person: Person, said: Said) -> float:
     return ((long if style.long else 1 - long) + (said.emoji == style.emoji) + (said.lively == style.lively)) / 3
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=2048)
 def _form(reply: str) -> float:
     """The part of the gate that depends on the reply alone."""
     words = read_reply(reply).words
@@ -125,7 +125,7 @@ def _form(reply: str) -> float:
     return gate if is_english(reply) else gate * BROKEN_ENGLISH_GATE
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=2048)
 def _reply_grams(reply: str) -> frozenset[tuple[str, ...]]:
     return grams_of(read_reply(reply).words)
 
