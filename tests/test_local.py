@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+import interalign as ia
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, StopError
 from interalign.models.base import Parameters, Reply
 from interalign.models.local import LocalModel, LocalOptions, hf_model, last_turns
@@ -303,3 +305,39 @@ def test_one_model_serves_several_event_loops_and_a_closed_one_says_so(folder: P
     model.close()
     with pytest.raises(StopError, match="closed"):
         ask(model, TALKS[0])
+
+
+# Which weights
+
+
+def test_a_model_trained_anew_in_its_folder_is_another_one_and_its_old_replies_are_not_replayed(
+    folder: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(folder, copy)
+    settings = {
+        "trees": 1, "turns": 1, "candidate": f"m=hf:{copy}", "parameters": {"candidate": {"max_tokens": 4}},
+        "inducer": "none",
+    }  # fmt: skip
+    first = ia.simulate(tmp_path / "run.db", **settings)
+    assert ia.simulate(tmp_path / "run.db", **settings).calls == 0
+    model = transformers.AutoModelForCausalLM.from_pretrained(copy)
+    with torch.no_grad():
+        model.lm_head.weight.add_(0.5)
+    model.save_pretrained(copy)
+    with pytest.raises(ConfigError, match=r"changed: weights\.hf:.* [0-9a-f]{16} -> [0-9a-f]{16}"):
+        ia.simulate(tmp_path / "run.db", **settings)
+    anew = ia.simulate(tmp_path / "run.db", fork=tmp_path / "anew.db", **settings)
+    assert anew.calls == first.usage["candidate"].calls > 0
+
+
+def test_the_version_of_a_folder_is_that_of_its_weights_and_settings_wherever_it_lies(folder: Path, tmp_path) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(folder, copy)
+    version = hf_model(f"hf:{folder}").version
+    assert version == hf_model(f"hf:{copy}?max_batch=2").version
+    (copy / "README.md").write_text("A note.")
+    assert hf_model(f"hf:{copy}").version == version
+    (copy / "config.json").write_text((copy / "config.json").read_text().replace("}", " }"))
+    assert hf_model(f"hf:{copy}").version != version
+    assert hf_model("hf:organisation/model").version == ""

@@ -7,8 +7,6 @@ ia.export("run.db", "dpo.jsonl", format="dpo")
 ia.evaluate("eval.db", candidate=["world:blind", "world:oracle"])
 """
 
-__version__ = "0.1.0"
-
 from interalign.agents.protocols import (
     At,
     Candidate,
@@ -43,6 +41,7 @@ from interalign.errors import (
 from interalign.personas import Persona
 from interalign.summary import RunSummary
 from interalign.tree import Annotation, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
+from interalign.version import __version__ as __version__
 
 __all__ = [
     "Annotation",

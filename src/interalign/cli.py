@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interalign import __version__
 from interalign.errors import InteralignError
 from interalign.progress import json_line, names_failed, shown, shown_training
 from interalign.screen import one_line
 from interalign.signals import INTERRUPTED
+from interalign.version import __version__
 
 if TYPE_CHECKING:
     from interalign.config import Runtime

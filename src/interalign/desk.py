@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from interalign import __version__
+from pydantic import JsonValue
+
 from interalign.agents.templates import prompt_versions
 from interalign.budget import Budget, Prices
 from interalign.calls import by_role
 from interalign.config import RunSettings, Runtime, identity_of
 from interalign.errors import ConfigError, RoleError
 from interalign.ledger import Ledger
-from interalign.models.base import ChatModel
+from interalign.models.base import ChatModel, version_of
 from interalign.models.resolve import resolve_model
 from interalign.personas import Persona
 from interalign.signals import stopping_on_signals
 from interalign.store import Store, TreeRecord
 from interalign.summary import Progress, RunSummary
+from interalign.version import __version__
 
 _TOLD_EVERY = 0.5
 """Seconds between two looks at a run in progress."""
@@ -63,11 +65,17 @@ class Desk:
         `source` says in the run's identity where the personas come from.
         """
         _refuse_strangers(personas, settings)
-        identity = {**identity_of(settings, prompts=dict(prompt_versions())), **source}
+        identity = {**identity_of(settings, prompts=dict(prompt_versions())), **source, **self._weights()}
         self.store.begin_run(self.path.stem, kind, identity, __version__)
         self.store.add_personas(personas)
         self.store.plan_trees(plan)
         self.count()
+
+    def _weights(self) -> dict[str, JsonValue]:
+        """Which weights the local models have: trained anew under the same name they are other models."""
+        versions = {name: version_of(model) for name, model in sorted(self.models.items())}
+        weights: dict[str, JsonValue] = {name: version for name, version in versions.items() if version}
+        return {"weights": weights} if weights else {}
 
     def count(self) -> None:
         """Take stock of the trees in the file."""

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from interalign.budget import Budget
 from interalign.calls import Call, CallRow, Place, call_key
 from interalign.errors import BadContentError, StopError
-from interalign.models.base import ChatModel, Parameters, Reply
+from interalign.models.base import ChatModel, Parameters, Reply, version_of
 from interalign.store import Store
 from interalign.texts import decode_text, encode_json
 from interalign.tree import Message
@@ -77,7 +77,7 @@ class Ledger:
         the reply cannot be written.
         """
         settings = self._written_out(parameters)
-        key = call_key(place, (model.name, settings, seed), messages)
+        key = call_key(place, (model.name, version_of(model), settings, seed), messages)
         blank = CallRow(key, place, model.name, settings, messages, Reply(text="", model=model.name), None)
         return await self._once(blank, lambda: self._within_budget(model, messages, parameters, seed))
 

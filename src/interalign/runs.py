@@ -127,7 +127,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
 
 def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
     """The settings a run was begun with."""
-    given = {name: value for name, value in run.identity.items() if name != "prompts"}
+    given = {name: value for name, value in run.identity.items() if name not in ("prompts", "weights")}
     if run.kind == "simulation":
         return build(SimulationSettings, given)
     return build(EvaluationSettings, given)

@@ -25,6 +25,11 @@ def provider_seed(parameters: Parameters, seed: int) -> int | None:
     return seed % 2**31 if parameters.seed == "addressed" else parameters.seed
 
 
+def version_of(model: object) -> str:
+    """What the name of a model does not say: which weights are in the folder of that name. Empty for most models."""
+    return str(getattr(model, "version", ""))
+
+
 @runtime_checkable
 class ChatModel(Protocol):
     """Anything that answers a list of chat messages."""

@@ -19,6 +19,7 @@ from interalign.models.base import Parameters, Reply
 from interalign.models.local.generating import generate, until_stop
 from interalign.models.local.jobs import Job
 from interalign.models.local.prefixes import PrefixStore, Tokens
+from interalign.models.local.version import folder_version
 from interalign.models.local.weights import Weights, first_line, load_weights
 from interalign.tree import Frozen, Message
 
@@ -107,6 +108,11 @@ class LocalModel:
         self._prefixes = PrefixStore(0)
         while self._waiting:
             self._waiting.popleft().future.cancel()
+
+    @cached_property
+    def version(self) -> str:
+        """16 hex digits for what is in the folder now; part of the ledger's keys and of a run's identity."""
+        return folder_version(self.path)
 
     @cached_property
     def _weights(self) -> Weights:
