@@ -51,9 +51,7 @@ def test_a_run_stops_before_the_call_that_could_pass_its_tokens_and_goes_on_with
 def test_a_run_stops_before_the_call_that_could_pass_its_dollars(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     with fault_server.serving(lambda body: {"top": USED}) as server:
-        with pytest.raises(
-            StopError, match=r"of --max-usd 0.03 are spent, .*; raise --max-usd and run"
-        ):
+        with pytest.raises(StopError, match=r"of --max-usd 0.03 are spent, .*; raise --max-usd and run"):
             run(path, server.url, max_usd=0.03, prices=PRICES)
         assert 0 < len(server.asked) < 10
         assert len(server.asked) * (100 * 10 + 20 * 100) / 1e6 <= 0.03
