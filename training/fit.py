@@ -290,5 +290,5 @@ def _as_config_error(what: str) -> Iterator[None]:
     """A refusal of the libraries becomes one line of ours."""
     try:
         yield
-    except (ValueError, TypeError, NotImplementedError, ImportError, RuntimeError) as error:
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise ConfigError(f"{what}: {' '.join(str(error).split())}") from error
