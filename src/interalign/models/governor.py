@@ -40,8 +40,8 @@ class Governor:
         """Seconds that the last answers took."""
         self.load = 0
         """Calls that wait for this server or are being answered by it."""
-        self.last_answer = -1.0
-        """Monotonic time of the last answer of any kind; below 0: there was none yet."""
+        self.last_answer = -inf
+        """Monotonic time of the last answer of any kind; minus infinity: there was none yet."""
 
     @property
     def is_resting(self) -> bool:

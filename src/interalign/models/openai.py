@@ -76,7 +76,6 @@ class OpenAIModel:
             self._servers = [_server(url, self._key, self._runtime) for url in self._urls]
         turn = sum(message.role == "user" for message in messages)
         body = _encoded(self._body(messages, parameters, seed))
-        began = monotonic()
         try:
             return await answered(
                 self._servers,
@@ -85,7 +84,7 @@ class OpenAIModel:
                 self._retrying,
             )
         except DeadlineError as error:
-            raise self._too_late(error, began) from None
+            raise self._too_late(error) from None
 
     async def close(self) -> None:
         """Close the connections that no other model of the run uses; the next call would open new ones."""
@@ -107,10 +106,13 @@ class OpenAIModel:
     def _retrying(self) -> None:
         self.retried += 1
 
-    def _too_late(self, error: DeadlineError, began: float) -> StopError | FailedTreeError:
-        """What it means that the deadline is over: nobody there stops the run, anything else ends one tree."""
+    def _too_late(self, error: DeadlineError) -> StopError | FailedTreeError:
+        """What it means that the deadline is over: nobody there for half of it or more stops the run, anything else
+        ends one tree.
+        """
         where = " and ".join(server.url for server in self._servers)
-        silent = all(server.governor.last_answer < began for server in self._servers)
+        since = monotonic() - self._runtime.deadline / 2
+        silent = all(server.governor.last_answer < since for server in self._servers)
         if error.last is not None and error.last.unreachable and silent:
             return StopError(
                 f"{where} cannot be reached ({error.last}); start the server or mend --base-url, then run again"
