@@ -180,6 +180,17 @@ def _prompt(row: CallRow, texts: TreeTexts) -> str:
     return "".join(parts) + f"{_LETTERS[last.role]}{id_of(last.content, row.place.role)}"
 
 
+def texts_of_tree(connection: sqlite3.Connection, tree: str) -> set[int]:
+    """Ids of all texts that calls of this tree refer to."""
+    first = tree_prefix(tree)
+    find = "SELECT prompt, reply FROM calls WHERE key BETWEEN ? AND ?"
+    found = set[int]()
+    for prompt, reply in connection.execute(find, (first, first + b"\xff" * 11)):
+        found.add(reply)
+        found.update(text for _, text in _parts(prompt))
+    return found
+
+
 def any_of_tree(connection: sqlite3.Connection, tree: str) -> bool:
     """Whether there is a call of this tree (or, once in 2^40, of another whose keys begin alike)."""
     first = tree_prefix(tree)
@@ -216,5 +227,9 @@ def find_prompt(connection: sqlite3.Connection, key: bytes) -> list[Message] | N
     row = connection.execute("SELECT prompt FROM calls WHERE key = ?", (key,)).fetchone()
     if row is None:
         return None
-    parts = re.findall(r"([sua])(\d+)", row[0])
-    return [Message(role=_ROLES[letter], content=read_text(connection, int(text))) for letter, text in parts]
+    return [Message(role=_ROLES[letter], content=read_text(connection, text)) for letter, text in _parts(row[0])]
+
+
+def _parts(prompt: str) -> list[tuple[str, int]]:
+    """What `_prompt` wrote: the letter of each message's role and its text."""
+    return [(letter, int(text)) for letter, text in re.findall(r"([sua])(\d+)", prompt)]

@@ -31,7 +31,7 @@ CREATE TABLE trees (
     status TEXT NOT NULL DEFAULT 'planned', reason TEXT, attempts INTEGER NOT NULL DEFAULT 0
 );;
 CREATE INDEX trees_by_position ON trees (position, number);;
-CREATE TABLE texts (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, base INTEGER, body NOT NULL);;
+CREATE TABLE texts (id INTEGER PRIMARY KEY, base INTEGER, body NOT NULL);;
 CREATE TABLE nodes (
     tree INTEGER NOT NULL, id TEXT NOT NULL, parent TEXT, turn INTEGER NOT NULL, role TEXT NOT NULL,
     text INTEGER NOT NULL, by TEXT NOT NULL, call TEXT,

@@ -392,7 +392,7 @@ class _Writing:
     def __init__(self, lock: Lock, connection: sqlite3.Connection, path: Path) -> None:
         self._lock = lock
         self._rows = Rows(connection)
-        self.texts = TextWriter(connection, self._rows)
+        self.texts = TextWriter(connection, self._rows, calls.texts_of_tree)
         self.calls = CallWriter(connection, self._rows, self.texts)
         self.judged = JudgedWriter(connection, self._rows, self.texts)
         self.writer = Writer(connection, path, self._complete, self._forget)

@@ -5,6 +5,7 @@ import json
 import sqlite3
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,13 +14,16 @@ from interalign.rows import Rows
 _TREES = 1024
 """Trees whose texts the writer remembers at most; a tree that is over is forgotten at once."""
 _REMEMBERED = 20_000
-"""Characters up to which a text is remembered; longer ones are found again by their key."""
+"""Characters up to which a text is remembered as it is, longer ones by their digest."""
 _LONG = 400
 """Bytes from which a text is stored as its difference to the one before it in its series."""
 _STEPS = 24
 """Differences that may follow each other before a text is stored whole again: what a reader must undo at most."""
 _WINDOW = 32_768
 """Bytes back that deflate can refer to."""
+_LEAST_WINDOW_BITS = 12
+"""Deflate fills tables as large as its window before it begins: for a prompt of 2 kB a window of 4 kB takes a sixth of
+the time that one of 32 kB takes."""
 
 # One encoder for all: building one costs as much as encoding a prompt.
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
@@ -79,73 +83,73 @@ def tree_prefix(tree: str) -> bytes:
 class TreeTexts:
     """The texts of one tree: ids of known ones, new ones inserted. Lives in the writer's thread."""
 
-    def __init__(self, connection: sqlite3.Connection, rows: Rows, tree: str) -> None:
-        rows.insert()  # what is found here is what the file has: nothing of this tree may still be waiting
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, rows: Rows, stored: Iterable[int]) -> None:
+        """`stored`: ids of this tree's texts that the file has already."""
         self._rows = rows
-        self._prefix = tree_prefix(tree)
         self.known: dict[str, int] = {}
         """Ids of the texts seen so far, but for the very long ones."""
         self._long: dict[bytes, int] = {}
         self._latest: dict[str, _Latest] = {}
-        find = "SELECT 1 FROM texts WHERE key BETWEEN ? AND ?"
-        self._began_empty = connection.execute(find, (self._prefix, self._prefix + b"\xff" * 11)).fetchone() is None
+        for text_id in stored:
+            base, body = _row(connection, text_id)
+            if base is None:  # a difference is a role's own prompt, which hardly comes again
+                self._remember(decode_text(body), text_id)
 
     def id_of(self, text: str, series: str | None = None) -> int:
         """The text's id in this tree. Long texts of one `series` are expected to be alike: stored as differences."""
-        known = self.known.get(text)
+        known = self.known.get(text) if len(text) <= _REMEMBERED else self._long.get(_digest(text))
         if known is None:
-            key = self._prefix + text_digest(text)[:11]
-            known = self._find(key) or self._add(key, text, series)
-            if len(text) <= _REMEMBERED:
-                self.known[text] = known
-            else:
-                self._long[key] = known
+            known = self._add(text, series)
+            self._remember(text, known)
         return known
 
-    def _find(self, key: bytes) -> int | None:
-        """The id in the file, if it has the text. A tree that had none to begin with has only those known here."""
-        known = self._long.get(key)
-        if known is not None or self._began_empty:
-            return known
-        row = self._connection.execute("SELECT id FROM texts WHERE key = ?", (key,)).fetchone()
-        return None if row is None else int(row[0])
+    def _remember(self, text: str, text_id: int) -> None:
+        if len(text) <= _REMEMBERED:
+            self.known[text] = text_id
+        else:
+            self._long[_digest(text)] = text_id
 
-    def _add(self, key: bytes, text: str, series: str | None) -> int:
+    def _add(self, text: str, series: str | None) -> int:
         if series is None or len(text) < _LONG:
-            return self._insert(key, None, encode_text(text))
-        return self._insert_in_series(key, text, series)
+            return self._insert(None, encode_text(text))
+        return self._insert_in_series(text, series)
 
-    def _insert_in_series(self, key: bytes, text: str, series: str) -> int:
+    def _insert_in_series(self, text: str, series: str) -> int:
         data = text.encode("utf-8", "surrogatepass")
         base = self._latest.get(series)
         if base is None or base.steps == _STEPS:
-            latest = _Latest(self._insert(key, None, encode_text(text)), data[-_WINDOW:], 0)
+            latest = _Latest(self._insert(None, encode_text(text)), data[-_WINDOW:], 0)
         else:
-            text_id = self._insert(key, base.id, _shrink(data, base.data))
+            text_id = self._insert(base.id, _shrink(data, base.data))
             latest = _Latest(text_id, data[-_WINDOW:], base.steps + 1)
         self._latest[series] = latest
         return latest.id
 
-    def _insert(self, key: bytes, base: int | None, body: str | bytes) -> int:
+    def _insert(self, base: int | None, body: str | bytes) -> int:
         text_id = self._rows.new_id("texts")
-        self._rows.add("INSERT INTO texts VALUES ROWS", (text_id, key, base, body))
+        self._rows.add("INSERT INTO texts VALUES ROWS", (text_id, base, body))
         return text_id
 
 
 class TextWriter:
     """The texts of the trees being written. Lives in the writer's thread."""
 
-    def __init__(self, connection: sqlite3.Connection, rows: Rows) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, rows: Rows, stored: Callable[[sqlite3.Connection, str], Iterable[int]]
+    ) -> None:
+        """`stored` looks up the ids of the texts that the file has of a tree."""
         self._connection = connection
         self._rows = rows
+        self._stored = stored
         self._trees: OrderedDict[str, TreeTexts] = OrderedDict()
 
     def of(self, tree: str) -> TreeTexts:
         """The texts of this tree."""
         found = self._trees.get(tree)
         if found is None:
-            found = self._trees[tree] = TreeTexts(self._connection, self._rows, tree)
+            self._rows.insert()  # nothing of this tree may still be waiting when the file is asked
+            stored = self._stored(self._connection, tree)
+            found = self._trees[tree] = TreeTexts(self._connection, self._rows, stored)
             if len(self._trees) > _TREES:
                 self._trees.popitem(last=False)
         return found
@@ -177,7 +181,8 @@ def _row(connection: sqlite3.Connection, text_id: int) -> tuple[int | None, Any]
 
 
 def _shrink(data: bytes, base: bytes) -> bytes:
-    packer = zlib.compressobj(level=1, wbits=-15, zdict=base)
+    bits = min(max((len(base) + len(data)).bit_length(), _LEAST_WINDOW_BITS), zlib.MAX_WBITS)
+    packer = zlib.compressobj(level=1, wbits=-bits, memLevel=bits - 7, zdict=base)
     return packer.compress(data) + packer.flush()
 
 
