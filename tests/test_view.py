@@ -609,9 +609,11 @@ def test_the_prompt_behind_a_message_is_shown_without_repeating_the_conversation
     call = run.call("t1", "1", "candidate", messages, "Green.")
     run.say("t1", [asked, reply(asked, 1, "Green.", call=call), reply(asked, 2, "Black.", call="no such call")])
     page = browse("/tree/t1")
-    assert (
-        card(page, "Green.").one("details").words == "Prompt system Be kind. 1 message: the conversation, word for word"
-    )
+    behind = card(page, "Green.").one("details")
+    assert behind.words == "Prompt system Be kind. 1 message: the conversation, word for word The whole call of m"
+    whole = browse(behind.one("a").attributes["href"])
+    said = [text.text for text in whole.one("section", class_="call").every("div", class_="text")]
+    assert said == ["Be kind.", "Which tea?", "Green."]
     assert card(page, "Black.").every("details") == []
 
 

@@ -1,4 +1,4 @@
-"""The viewer as a web application: two pages, read only, no scripts."""
+"""The viewer as a web application: a page each for the run, a tree and a call, read only, no scripts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from interalign.errors import InteralignError
-from interalign.eval.view.desk import NotThereError, look_at_run, look_at_tree
+from interalign.eval.view.desk import NotThereError, look_at_call, look_at_run, look_at_tree
 from interalign.eval.view.render import page, policy
 from interalign.store import Store
 
@@ -51,8 +51,15 @@ def create_app(path: Path, hosts: Sequence[str] | None = None) -> Starlette:
             found = look_at_tree(store, request.path_params["id"], node=query.get("node"), judge=query.get("judge"))
             return _html(page("tree", look=found, file=path.name))
 
+    def call(request: Request) -> HTMLResponse:
+        place = request.path_params
+        with Store.open(path) as store:
+            found = look_at_call(store, place["id"], place["key"], judge=request.query_params.get("judge"))
+            return _html(page("call", look=found, file=path.name))
+
+    pages = {"/": trees, "/tree/{id:tree_id}": tree, "/call/{key}/{id:tree_id}": call}
     return Starlette(
-        routes=[Route("/", trees, methods=["GET"]), Route("/tree/{id:tree_id}", tree, methods=["GET"])],
+        routes=[Route(address, shown, methods=["GET"]) for address, shown in pages.items()],
         exception_handlers={
             HTTPException: _refused,
             NotThereError: _not_there,

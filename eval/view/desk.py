@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from interalign.errors import ConfigError, InteralignError
+from interalign.calls import CallRecord
+from interalign.errors import InteralignError
+from interalign.eval.view.calls import TreeCalls
 from interalign.eval.view.links import Links, ServedLinks
 from interalign.eval.view.overview import Row, RunPage, list_row, run_facts, status_links
-from interalign.eval.view.pages import Link, Looking, PromptOf, TreePage, tree_page
+from interalign.eval.view.pages import Link, Looking, TreePage, tree_page
 from interalign.eval.view.summary import summarize
 from interalign.store import Store, TreeRecord
-from interalign.tree import JudgedTree, Message, Node
+from interalign.tree import JudgedTree
 
 PAGE = 100
 """Trees on one page of the list."""
@@ -30,6 +32,15 @@ class TreeLook:
     after: Link | None
     same_case: tuple[Link, ...]
     """Evaluation: the same case with each candidate; empty if there is only one."""
+
+
+@dataclass(frozen=True)
+class CallLook:
+    """One call, word for word."""
+
+    call: CallRecord
+    back: str
+    """The tree it belongs to."""
 
 
 def look_at_run(
@@ -82,7 +93,8 @@ def look_at_tree(store: Store, tree: str, *, node: str | None = None, judge: str
         raise NotThereError(_nothing_said(records[place]))
     if node is not None and node not in {known.id for known in judged.tree.nodes}:
         raise NotThereError(f"Tree {tree!r} has no message {node!r}.")
-    look = Looking(links, judge or newest_judge(store, judged), store.judges(), node=node, prompt_of=prompts_of(store))
+    calls = TreeCalls(store.calls_of(tree))
+    look = Looking(links, judge or newest_judge(store, judged), store.judges(), node=node, calls=calls)
     return TreeLook(
         page=tree_page(judged, records[place], store.personas().get(judged.tree.persona), look),
         back=links.runs(),
@@ -98,18 +110,12 @@ def newest_judge(store: Store, judged: JudgedTree) -> str | None:
     return next((name for name in reversed(store.judges()) if name in asked), None)
 
 
-def prompts_of(store: Store) -> PromptOf:
-    """Looks up what a node was asked for with; None where nobody was asked, or the call is not on record."""
-
-    def prompt_of(node: Node) -> Sequence[Message] | None:
-        if node.call is None:
-            return None
-        try:
-            return store.prompt_of(node.call)
-        except ConfigError:  # an imported tree may name calls that are not in this file
-            return None
-
-    return prompt_of
+def look_at_call(store: Store, tree: str, key: str, *, judge: str | None = None) -> CallLook:
+    """One call of a tree. NotThereError if it is not on record there."""
+    call = next((found for found in store.calls_of(tree) if found.key == key), None)
+    if call is None:
+        raise NotThereError(f"No call {key!r} of tree {tree!r} is on record.")
+    return CallLook(call, ServedLinks(_known_judge(store, judge)).tree(tree))
 
 
 def _known_judge(store: Store, judge: str | None) -> str | None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from interalign.errors import ConfigError
-from interalign.eval.view.desk import newest_judge, prompts_of, rows
+from interalign.eval.view.calls import TreeCalls
+from interalign.eval.view.desk import newest_judge, rows
 from interalign.eval.view.links import AnchorLinks
 from interalign.eval.view.overview import run_facts
 from interalign.eval.view.pages import Link, Looking, TreePage, tree_page
@@ -51,5 +52,6 @@ def _tree_pages(store: Store, links: AnchorLinks) -> Iterator[TreePage]:
     for record in store.trees():
         judged = store.judged_tree(record.id)
         if judged is not None and record.id in links.numbers:
-            look = Looking(links, newest_judge(store, judged), prompt_of=prompts_of(store), every_turn=True)
+            calls = TreeCalls(store.calls_of(record.id))
+            look = Looking(links, newest_judge(store, judged), calls=calls, every_turn=True)
             yield tree_page(judged, record, personas.get(record.persona), look)

@@ -28,6 +28,10 @@ class Links(Protocol):
         """One tree seen through another judge."""
         ...
 
+    def call(self, tree: str, key: str) -> str | None:
+        """One call of a tree; None where calls have no pages."""
+        ...
+
 
 class ServedLinks(NamedTuple):
     """Addresses on the server."""
@@ -54,6 +58,10 @@ class ServedLinks(NamedTuple):
     def judged(self, tree: str, node: str | None, judge: str) -> str:
         """`/tree/ID?judge=NAME`, the selected message kept."""
         return _address(_tree(tree), node=node, judge=judge)
+
+    def call(self, tree: str, key: str) -> str | None:
+        """`/call/KEY/ID`."""
+        return _address(f"/call/{key}/{_quoted(tree)}", judge=self.judge)
 
 
 class AnchorLinks(NamedTuple):
@@ -82,9 +90,17 @@ class AnchorLinks(NamedTuple):
         """A file shows one judge."""
         return self.tree(tree)
 
+    def call(self, tree: str, key: str) -> str | None:
+        """A file holds the prompts, but no page a call."""
+        return None
+
 
 def _tree(tree: str) -> str:
-    return f"/tree/{quote(tree, safe='', errors='surrogatepass')}"
+    return f"/tree/{_quoted(tree)}"
+
+
+def _quoted(tree: str) -> str:
+    return quote(tree, safe="", errors="surrogatepass")
 
 
 def _address(path: str, **query: str | None) -> str:

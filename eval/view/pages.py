@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple, TypeVar
 
+from interalign.calls import CallRecord
+from interalign.eval.view.calls import TreeCalls
 from interalign.eval.view.links import Links
 from interalign.eval.view.marks import Mark, marks
 from interalign.eval.view.picture import Picture, draw, in_order
@@ -17,8 +19,6 @@ from interalign.tree import Annotation, JudgedTree, Message, Node, Presentation,
 T = TypeVar("T")
 HINT = "+hint"
 """Ends the `by` of a reply whose candidate was shown the inducer's notes."""
-PromptOf = Callable[[Node], Sequence[Message] | None]
-"""The messages a node was asked for with; None if that is not on record."""
 
 
 class Link(NamedTuple):
@@ -29,14 +29,6 @@ class Link(NamedTuple):
     current: bool = False
 
 
-class Note(NamedTuple):
-    """An annotation, its value as text."""
-
-    name: str
-    by: str
-    text: str
-
-
 class PromptPart(NamedTuple):
     """A message of a prompt, or several that only repeat the conversation."""
 
@@ -44,6 +36,23 @@ class PromptPart(NamedTuple):
     text: str
     repeated: int
     """How many messages stand here word for word as in the conversation; their text is left out."""
+
+
+class Behind(NamedTuple):
+    """What is behind something that was said: the prompt, and the calls it was sent in."""
+
+    prompt: tuple[PromptPart, ...]
+    calls: tuple[Link, ...]
+    """Their pages, in the order they were asked; none in an exported file."""
+
+
+class Note(NamedTuple):
+    """An annotation, its value as text."""
+
+    name: str
+    by: str
+    text: str
+    behind: Behind | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class Said:
     """Answers that could not be read, each asked again."""
     read: str | None
     """The answer that could be read; None if none could."""
+    behind: Behind | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,8 @@ class Spoken:
     """The candidate was shown the inducer's notes."""
     text: str
     notes: tuple[Note, ...]
-    prompt: tuple[PromptPart, ...] | None
+    behind: Behind | None
+    """None if it was made without a call, or the call is not in this file."""
     selected: bool
 
 
@@ -137,7 +148,7 @@ class Looking:
     """All judges of the run, the newest last."""
     node: str | None = None
     """The message the path goes through; None: the longest path."""
-    prompt_of: PromptOf = lambda node: None
+    calls: TreeCalls = field(default_factory=TreeCalls)
     every_turn: bool = False
     """Show every turn of the tree, not only those of the path."""
 
@@ -223,39 +234,69 @@ class _Writer:
         notes = self._notes.get(user.id, ())
         return Turn(
             number=user.turn,
-            user=self._spoken(user, [note for note in notes if note.name != "hint"]),
+            user=self._spoken(user, user, [note for note in notes if note.name != "hint"]),
             answers=answers,
-            hints=tuple(_note(note) for note in notes if note.name == "hint"),
-            replies=tuple(self._reply(reply, places[reply.id]) for reply in replies),
-            compared=tuple(_compared(verdict, places) for verdict in self._verdicts.get(user.id, ())),
+            hints=tuple(self._note(note, user) for note in notes if note.name == "hint"),
+            replies=tuple(self._reply(reply, user, places[reply.id]) for reply in replies),
+            compared=tuple(self._compared(verdict, user, places) for verdict in self._verdicts.get(user.id, ())),
         )
 
-    def _reply(self, reply: Node, place: int) -> Reply:
+    def _reply(self, reply: Node, user: Node, place: int) -> Reply:
         score = self._scores.get(reply.id)
         return Reply(
-            spoken=self._spoken(reply, self._notes.get(reply.id, ())),
+            spoken=self._spoken(reply, user, self._notes.get(reply.id, ())),
             place=place,
             mark=self.marks[reply.id],
             taken=bool(self._tree.children(reply.id)),
             on_path=reply.id in self._path,
             href=self._href(reply.id),
-            scored=None if score is None else _scored(score, place),
+            scored=None if score is None else self._scored(score, user, place),
         )
 
-    def _spoken(self, node: Node, notes: Sequence[Annotation]) -> Spoken:
-        prompt = self._look.prompt_of(node)
+    def _spoken(self, node: Node, user: Node, notes: Sequence[Annotation]) -> Spoken:
         return Spoken(
             id=node.id,
             anchor=self._look.links.anchor(self._tree.id, self._numbers[node.id]),
             by=node.by.removesuffix(HINT),
             hinted=node.by.endswith(HINT),
             text=node.text,
-            notes=tuple(_note(note) for note in notes),
-            prompt=None
-            if prompt is None
-            else folded(prompt, [before.text for before in self._tree.path(node.id)[:-1]]),
+            notes=tuple(self._note(note, user) for note in notes),
+            behind=self._behind(self._look.calls.of_message(node), user),
             selected=node.id == self._look.node,
         )
+
+    def _note(self, note: Annotation, user: Node) -> Note:
+        value = note.value
+        text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+        return Note(note.name, note.by, text, self._behind(self._look.calls.of_note(note, user), user))
+
+    def _compared(self, verdict: Verdict, user: Node, places: Mapping[str, int]) -> Compared:
+        pair = f"Replies {places[verdict.a]} and {places[verdict.b]}. " if len(places) > 2 else ""
+        first, second = (self._ordered(order, verdict.judge, user, places) for order in verdict.orders)
+        return Compared(pair + _outcome(verdict, places), (first, second))
+
+    def _ordered(self, order: Presentation, judge: str, user: Node, places: Mapping[str, int]) -> Said:
+        answer = {None: "nothing that could be read", "tie": "tie"}.get(order.said)
+        winner = "" if order.winner is None else f"{order.said}, reply {places[order.winner]}"
+        asked = f"Reply {places[order.first]} shown as A, reply {places[order.second]} as B"
+        calls = self._look.calls.of_judge(judge, f"{order.first}|{order.second}", order.replies)
+        heard = _heard(order.replies, order.said is not None)
+        return Said(asked, answer or winner, *heard, self._behind(calls, user))
+
+    def _scored(self, score: Score, user: Node, place: int) -> Said:
+        answer = "nothing that could be read" if score.value is None else f"score {score.value}"
+        calls = self._look.calls.of_judge(score.judge, score.node, score.replies)
+        heard = _heard(score.replies, score.value is not None)
+        return Said(f"Reply {place} on its own", answer, *heard, self._behind(calls, user))
+
+    def _behind(self, calls: Sequence[CallRecord], user: Node) -> Behind | None:
+        """`user`: the message of the turn; the conversation up to it is not repeated."""
+        if not calls:
+            return None
+        conversation = [said.text for said in self._tree.path(user.id)]
+        pages = [(call, self._look.links.call(self._tree.id, call.key)) for call in calls]
+        links = tuple(Link(_named(call), href) for call, href in pages if href is not None)
+        return Behind(folded(calls[-1].messages, conversation), links)
 
 
 def folded(prompt: Sequence[Message], conversation: Sequence[str]) -> tuple[PromptPart, ...]:
@@ -271,41 +312,23 @@ def folded(prompt: Sequence[Message], conversation: Sequence[str]) -> tuple[Prom
     return tuple(parts)
 
 
-def _compared(verdict: Verdict, places: Mapping[str, int]) -> Compared:
+def _named(call: CallRecord) -> str:
+    return call.asked if call.error is None else f"{call.asked}, could not be used"
+
+
+def _outcome(verdict: Verdict, places: Mapping[str, int]) -> str:
     first, second = verdict.orders
     winner = {"a": verdict.a, "b": verdict.b}.get(verdict.outcome)
     if winner is not None:
-        outcome = f"Reply {places[winner]} preferred, in both orders"
-    elif verdict.outcome == "missing":
-        outcome = "Missing: not both orders could be read"
-    else:
-        outcome = "Tie, in both orders" if first.said == second.said == "tie" else "Tie: the two orders disagree"
-    pair = f"Replies {places[verdict.a]} and {places[verdict.b]}. " if len(places) > 2 else ""
-    return Compared(pair + outcome, (_ordered(first, places), _ordered(second, places)))
-
-
-def _ordered(order: Presentation, places: Mapping[str, int]) -> Said:
-    answer = {None: "nothing that could be read", "tie": "tie"}.get(order.said)
-    winner = "" if order.winner is None else f"{order.said}, reply {places[order.winner]}"
-    asked = f"Reply {places[order.first]} shown as A, reply {places[order.second]} as B"
-    return Said(asked, answer or winner, *_heard(order.replies, order.said is not None))
-
-
-def _scored(score: Score, place: int) -> Said:
-    answer = "nothing that could be read" if score.value is None else f"score {score.value}"
-    return Said(f"Reply {place} on its own", answer, *_heard(score.replies, score.value is not None))
+        return f"Reply {places[winner]} preferred, in both orders"
+    if verdict.outcome == "missing":
+        return "Missing: not both orders could be read"
+    return "Tie, in both orders" if first.said == second.said == "tie" else "Tie: the two orders disagree"
 
 
 def _heard(replies: Sequence[str], readable: bool) -> tuple[tuple[str, ...], str | None]:
     """The raw answers divided: those that could not be read, and the one that could."""
     return (tuple(replies[:-1]), replies[-1]) if readable and replies else (tuple(replies), None)
-
-
-def _note(note: Annotation) -> Note:
-    value = note.value
-    return Note(
-        note.name, note.by, value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-    )
 
 
 def _grouped(values: Sequence[T], key: Callable[[T], str | None]) -> dict[str | None, tuple[T, ...]]:

@@ -4,6 +4,7 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from interalign.models.base import Reply
@@ -40,6 +41,22 @@ class Call(Frozen):
     key: str
     """32 hex characters."""
     reply: Reply
+
+
+class CallRecord(NamedTuple):
+    """A call as it lies in the file: where it happened, what was sent, what came back."""
+
+    key: str
+    """32 hex characters."""
+    place: Place
+    asked: str
+    """The model or plug-in that was asked."""
+    parameters: str
+    """The API parameters as JSON; empty for a plug-in."""
+    messages: tuple[Message, ...]
+    reply: Reply
+    error: str | None
+    """Why the reply could not be used."""
 
 
 class Usage(Frozen):
@@ -220,6 +237,44 @@ def _find(connection: sqlite3.Connection, key: bytes) -> Any:
         "FROM calls JOIN seats ON seats.id = seat WHERE key = ?",
         (key,),
     ).fetchone()
+
+
+def read_calls(connection: sqlite3.Connection, tree: str) -> list[CallRecord]:
+    """All calls of a tree in the order of their commits. A text that several of them hold is read once."""
+    first = tree_prefix(tree)
+    text = cache(partial(read_text, connection))
+
+    @cache
+    def message(letter: str, text_id: int) -> Message:
+        return Message(role=_ROLES[letter], content=text(text_id))
+
+    def record(key: bytes, node: str, role: str, sample: int, *rest: Any) -> CallRecord:
+        asked, answered, parameters, prompt, reply, finish_reason, prompt_tokens, completion_tokens, error = rest
+        return CallRecord(
+            key=key.hex(),
+            place=Place(tree, node, role, sample),
+            asked=decode_text(asked),
+            parameters=decode_text(parameters),
+            messages=tuple(message(*part) for part in _parts(prompt)),
+            reply=Reply(
+                text=text(reply),
+                model=decode_text(answered),
+                finish_reason=None if finish_reason is None else decode_text(finish_reason),
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
+            ),
+            error=None if error is None else decode_text(error),
+        )
+
+    return [record(*row) for row in connection.execute(_CALLS_OF_TREE, (first, first + b"\xff" * 11, tree))]
+
+
+_CALLS_OF_TREE = """
+SELECT key, node, role, sample, asked, answered, parameters, prompt, reply, finish_reason,
+    prompt_tokens, completion_tokens, error
+FROM calls JOIN seats ON seats.id = seat
+WHERE key BETWEEN ? AND ? AND tree = ? ORDER BY calls.id
+"""
 
 
 def find_prompt(connection: sqlite3.Connection, key: bytes) -> list[Message] | None:

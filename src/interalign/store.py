@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import JsonValue
 
 from interalign import calls, runfile
-from interalign.calls import CallRow, CallWriter, Usage
+from interalign.calls import CallRecord, CallRow, CallWriter, Usage
 from interalign.errors import ConfigError
 from interalign.judged import JudgedWriter, read_judged
 from interalign.lock import Lock
@@ -330,6 +330,11 @@ class Store:
         if found is None:
             raise ConfigError(f"{self.path} holds no call {call_key!r}")
         return found[0]
+
+    def calls_of(self, tree: str) -> list[CallRecord]:
+        """All calls of a tree with their prompts and replies, in the order of their commits."""
+        with self._reading() as db:
+            return calls.read_calls(db, tree)
 
     def _key(self, call_key: str) -> bytes:
         try:
