@@ -1,6 +1,6 @@
 """From a run file to its report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
@@ -17,7 +17,20 @@ def run_report(store: Store, prices: Prices) -> Report:
     if run is None:
         raise ConfigError("nothing was run in this file yet; `interalign simulate` or `evaluate` begins a run")
     usage = by_role({seat: prices.priced(seat[1], used) for seat, used in store.usage_by_model().items()})
-    return _evaluation(store, run, usage) if run.kind == "evaluation" else _simulation(store, run, usage)
+    report = _evaluation(store, run, usage) if run.kind == "evaluation" else _simulation(store, run, usage)
+    return report.model_copy(update={"notes": (*_how_far(store, run), *report.notes)})
+
+
+def _how_far(store: Store, run: RunRecord) -> Iterator[str]:
+    """What a reader must know of a run that is not, or not all, done: its figures look like those of any other."""
+    counts = store.count_trees()
+    planned, failed, trees = counts.get("planned", 0), counts.get("failed", 0), sum(counts.values())
+    what = "conversations" if run.kind == "evaluation" else "trees"
+    if planned:
+        yield f"Not finished: {trees - planned:,} of {trees:,} {what} have ended; the figures are those of these alone."
+    if failed:
+        then = "what was not scored is missing" if run.kind == "evaluation" else "they are not in the figures"
+        yield f"Failed: {failed:,} of {trees:,} {what}; {then}. The same command tries them again."
 
 
 def scored_cases(store: Store) -> list[ScoredCase]:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import html
 import re
 import shutil
 import signal
@@ -103,9 +104,9 @@ class _Builder(HTMLParser):
         self.open[-1].inside.append(data)
 
 
-def parsed(html: str) -> Element:
+def parsed(page: str) -> Element:
     builder = _Builder()
-    builder.feed(html)
+    builder.feed(page)
     builder.close()
     assert len(builder.open) == 1, "an element is never closed"
     return builder.open[0]
@@ -205,11 +206,10 @@ class Run:
     def end(self, tree: str, failed: str | None = None) -> None:
         asyncio.run(self.store.finish_tree(tree, failed=failed))
 
-    def call(self, tree: str, node: str, role: str, messages: Sequence[Message], text: str) -> str:
-        """Let a model that always says `text` be asked through the ledger; the call's key."""
-        asked = Ledger(self.store, concurrency=1).call(
-            Place(tree, node, role, 0), Says(text), messages, Parameters(), 0
-        )
+    def call(self, tree: str, node: str, role: str, messages: Sequence[Message], text: str, tokens: int = 0) -> str:
+        """Let a model that always says `text`, in so many tokens, be asked through the ledger; the call's key."""
+        model = Says(text, tokens)
+        asked = Ledger(self.store, concurrency=1).call(Place(tree, node, role, 0), model, messages, Parameters(), 0)
         return asyncio.run(asked).key
 
 
@@ -218,11 +218,11 @@ class Says:
 
     name = "m"
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, tokens: int) -> None:
+        self.text, self.tokens = text, tokens
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
-        return Reply(text=self.text, model="m")
+        return Reply(text=self.text, model="m", prompt_tokens=self.tokens, completion_tokens=self.tokens)
 
 
 @pytest.fixture
@@ -624,10 +624,12 @@ def test_scores_are_shown_with_the_judges_words(run: Run, browse: Callable[..., 
     run.say("blind/ada", turn(None, 1), scores=[score("1", 2)])
     run.say("blind/ada", turn("1", 1), scores=[score("1/1", 5)])
     run.say("oracle/ada", turn(None, 1), scores=[score("1", None)])
-    line, other = listed(browse("/"))
-    assert line.every("td")[-1].words == "mean score 3.50 of 2"
+    front = browse("/")
+    line, other = listed(front)
+    assert line.every("td")[-1].words == "mean score 3.50 (n 2)"
     assert line.one("path", class_="line").attributes["d"] == "M3 18h.01L11 3"
     assert other.every("td")[-1].words == "1 missing"
+    assert front.one("table", class_="list").one("thead").every("th")[-1].text == "Judge, scores 1 to 5"
     page = browse(line.one("a").attributes["href"])
     first = card(page, "Reply 1 after u.")
     assert first.one("span", class_="badge").text == "score 2"
@@ -944,24 +946,51 @@ def test_something_that_is_no_run_file_is_refused(tmp_path: Path, cli: Callable[
     assert (ended.code, "not a run file" in ended.err) == (2, True)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium here to open the pages with")
+def opened(url: str, tmp_path: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """What a real browser makes of a page: its elements on standard output, its complaints on standard error."""
+    return subprocess.run(
+        [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--enable-logging=stderr", "--no-proxy-server", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
+            *options, url,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )  # fmt: skip
+
+
+with_a_browser = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="there is no chromium here to open the pages with"
+)
+
+
+@with_a_browser
 def test_a_real_browser_runs_nothing_and_shows_everything(hostile: Run, tmp_path: Path) -> None:
     with served(hostile.path, "--port", "0") as (address, _):
         link = listed(fetched(address))[0].one("a").attributes["href"]
-        browser = subprocess.run(
-            [
-                "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                "--enable-logging=stderr", "--no-proxy-server", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom",
-                f"{address.rstrip('/')}{link}",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )  # fmt: skip
+        browser = opened(f"{address.rstrip('/')}{link}", tmp_path)
     page = parsed(browser.stdout)
     assert_inert(page)
     assert page.one("head").one("title").text.startswith("<script>document.title='owned'</script>")
     assert len(page.every("article", class_="reply")) == 2
     assert len(page.one("svg", class_="tree").every("a")) == 3
     assert "Content Security Policy" not in browser.stderr
+
+
+@with_a_browser
+def test_nothing_of_a_page_is_wider_than_a_telephone(run: Run, tmp_path: Path) -> None:
+    run.begin(candidate=[{"name": "a" * 60, "model": "openai:" + "b" * 60}])
+    run.plan("t1")
+    call = run.call("t1", "1", "candidate", [TURN_1[0].message], "Green.", tokens=123_456_789)
+    run.say("t1", [TURN_1[0], reply(TURN_1[0], 1, "g" * 300, call=call)])
+    export_html(run.path, tmp_path / "run.html")
+    text = (tmp_path / "run.html").read_text(encoding="utf-8")
+    # In a frame, since windows are never so narrow; the page around it measures, for ours may run no script.
+    frame = f'<iframe width="390" height="800" srcdoc="{html.escape(text)}"></iframe>'
+    inner = "document.querySelector('iframe').contentDocument.documentElement"
+    script = f"<script>onload = () => {{ document.title = {inner}.scrollWidth - {inner}.clientWidth }}</script>"
+    (tmp_path / "frame.html").write_text(frame + script, encoding="utf-8")
+    browser = opened(f"file://{tmp_path / 'frame.html'}", tmp_path)
+    assert re.findall(r"<title>(\d+)</title>", browser.stdout)[-1] == "0"

@@ -149,3 +149,8 @@ def test_an_exported_file_holds_every_prompt_of_the_judge(path: Path, tmp_path: 
     assert len(asked) == 8
     assert {call.messages[-1].content for call in asked} <= shown
     assert "/call/" not in html.unescape(text)
+
+
+def test_a_tree_judged_by_the_world_says_that_its_figures_say_nothing_about_a_language_model(path: Path) -> None:
+    ia.simulate(path, trees=1, turns=1)
+    assert "nothing about how good a language model is" in Viewer(path).page("/tree/t00000").text

@@ -7,7 +7,7 @@ from interalign.calls import CallRecord
 from interalign.errors import InteralignError
 from interalign.eval.view.calls import TreeCalls
 from interalign.eval.view.links import Links, ServedLinks
-from interalign.eval.view.overview import Row, RunPage, list_row, run_facts, status_links
+from interalign.eval.view.overview import Row, RunPage, list_row, of_the_world, run_facts, status_links
 from interalign.eval.view.pages import Link, Looking, TreePage, tree_page
 from interalign.eval.view.summary import summarize
 from interalign.store import Store, TreeRecord
@@ -30,6 +30,8 @@ class TreeLook:
     before: Link | None
     """The tree planned before this one."""
     after: Link | None
+    of_the_world: bool
+    """Some role of the run is played by the embedded world."""
     same_case: tuple[Link, ...]
     """Evaluation: the same case with each candidate; empty if there is only one."""
 
@@ -100,6 +102,7 @@ def look_at_tree(store: Store, tree: str, *, node: str | None = None, judge: str
         back=links.runs(),
         before=_link(records[place - 1], links) if place > 0 else None,
         after=_link(records[place + 1], links) if place + 1 < len(records) else None,
+        of_the_world=of_the_world(store.run, store.judges()),
         same_case=_same_case(records, records[place], links),
     )
 

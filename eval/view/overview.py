@@ -16,6 +16,8 @@ _BRIEF = (
 )  # fmt: skip
 """Settings that are shown at once, in this order; all others are one click away."""
 
+_SEATS = ("user", "inducer", "candidate", "judge")
+
 _ABOUT = 300
 """Characters of a persona in the list."""
 
@@ -54,8 +56,7 @@ class RunFacts:
     @property
     def of_the_world(self) -> bool:
         """Some role is played by the embedded world, or was in a judging since."""
-        named = [*(value for _, value in self.brief), *(judge.text for judge in self.judges)]
-        return any("world:" in name for name in named)
+        return of_the_world(self.run, [judge.text for judge in self.judges])
 
     @property
     def trees(self) -> int:
@@ -102,6 +103,12 @@ def run_facts(
         usage=tuple(usage.items()),
         judges=judges,
     )
+
+
+def of_the_world(run: RunRecord | None, judges: Iterable[str]) -> bool:
+    """Whether some role of the run is played by the embedded world, or was in a judging since."""
+    settings = {} if run is None else dict(_flat(run.identity))
+    return any("world:" in name for name in [*(settings.get(seat, "") for seat in _SEATS), *judges])
 
 
 def status_links(facts: RunFacts, links: Links, status: str | None) -> tuple[Link, ...]:
