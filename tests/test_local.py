@@ -102,7 +102,7 @@ def count_batches(model: LocalModel) -> list[int]:
     """Rows of every forward pass that reads prompts, as they happen; one that writes has a single token a row."""
     model.load()
     rows: list[int] = []
-    inner = model._weights.model
+    inner = model._lanes[0].engine.weights.model
 
     def note(_module, _args, kwargs) -> None:
         if kwargs["input_ids"].shape[1] > 1:
@@ -219,6 +219,13 @@ def test_a_prompt_the_model_cannot_take_fails_its_tree_and_no_other(folder: Path
     assert isinstance(system_error, FailedTreeError)
     assert "no system messages here" in str(system_error)
     assert reply == ask(model, TALKS[0], GREEDY)
+
+
+def test_text_that_no_tokenizer_takes_is_read_with_a_replacement_character(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}?dtype=float64")
+    assert ask(model, talk("hello \ud800 you", "\udfff", "tea")) == ask(
+        model, talk("hello \ufffd you", "\ufffd", "tea")
+    )
 
 
 def test_a_reply_never_runs_past_the_models_last_position(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from interalign.errors import ConfigError, StopError
+from interalign.errors import ConfigError, FailedTreeError, StopError
 from interalign.models.base import Parameters, Reply
 from interalign.models.local import LocalModel, hf_model
 from interalign.models.local.prefixes import PrefixStore, Span, covered, cut_spans, lay_out, lift, next_to_read
@@ -299,7 +299,7 @@ def tokens_read(model: LocalModel) -> list[tuple[int, int]]:
         if kwargs["input_ids"].shape[1] > 1:
             passes.append(tuple(kwargs["input_ids"].shape))
 
-    model._weights.model.register_forward_pre_hook(note, with_kwargs=True)
+    model._lanes[0].engine.weights.model.register_forward_pre_hook(note, with_kwargs=True)
     return passes
 
 
@@ -372,7 +372,7 @@ def test_without_cache_every_call_reads_its_whole_prompt(folders: Folders) -> No
     for _ in range(2):
         ask_all(model, [(talk("hello you"), SAMPLING, 0)])
     assert passes == [(1, 5), (1, 5)]
-    assert model._prefixes.nbytes == 0
+    assert model._lanes[0].engine.prefixes.nbytes == 0
     with pytest.raises(ConfigError, match="cache_mb"):
         hf_model("hf:x?cache_mb=-1")
 
@@ -433,10 +433,10 @@ def test_replies_are_equal_with_and_without_cache(
 ) -> None:
     keeping, not_keeping = keeping_and_not(make)
     # Whatever earlier examples left in it stays, as far as there is room: replies must not depend on that either.
-    keeping._prefixes.max_bytes = kibibytes << 10
+    keeping._lanes[0].engine.prefixes.max_bytes = kibibytes << 10
     assert replies_to(keeping, schedule, seed) == replies_to(not_keeping, schedule, seed)
-    assert keeping._prefixes.nbytes == kept_bytes(keeping._prefixes) <= kibibytes << 10
-    assert keeping._weights.in_parts
+    assert keeping._lanes[0].engine.prefixes.nbytes == kept_bytes(keeping._lanes[0].engine.prefixes) <= kibibytes << 10
+    assert keeping._lanes[0].engine.weights.in_parts
 
 
 def test_a_process_that_starts_anew_gives_the_same_replies(folders: Folders) -> None:
@@ -448,31 +448,109 @@ def test_a_process_that_starts_anew_gives_the_same_replies(folders: Folders) -> 
     assert replies_to(model, schedule, 1) == unbroken
 
 
+def layer_of(model: LocalModel):
+    """The second layer of a Llama, where a test can have a pass fail midway."""
+    return model._lanes[0].engine.weights.model.model.layers[1]
+
+
 def test_a_failed_batch_is_told_to_every_caller_and_leaves_nothing_wrong_behind(folders: Folders) -> None:
     model = hf_model(f"hf:{folders(llama)}?dtype=float64")
     calls: list[Call] = [(talk("hello you", "tea", word), SAMPLING, 0) for word in WORDS]
     steps: list[int] = []
 
-    def run_out(*_) -> None:
+    def fall_over(*_) -> None:
         steps.append(0)
         if len(steps) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise RuntimeError("CUDA error: device-side assert triggered")
 
     ask_all(model, calls[:5])
-    hook = model._weights.model.model.layers[1].register_forward_pre_hook(run_out)
-    # The prompts are read and the first token is written; with the second, memory runs out.
+    hook = layer_of(model).register_forward_pre_hook(fall_over)
+    # The prompts are read and the first token is written; with the second, it fails.
     assert ask_all(model, calls) == ["StopError"] * len(calls)
-    with pytest.raises(StopError, match=r"OutOfMemoryError.*max_batch= or \?cache_mb="):
+    with pytest.raises(StopError, match=r"failed on a batch of 1 \(RuntimeError: CUDA error: device-side assert"):
         asyncio.run(model(*calls[0]))
     hook.remove()
     assert ask_all(model, calls) == ask_all(hf_model(model.name), calls)
 
 
+def rows_at_most(model: LocalModel, most: int, error: Exception) -> list[int]:
+    """Have memory run out in every pass of more rows than `most`; returns the rows of all passes, as they happen."""
+    rows: list[int] = []
+
+    def run_out(_module, args) -> None:
+        rows.append(len(args[0]))
+        if rows[-1] > most:
+            raise error
+
+    layer_of(model).register_forward_pre_hook(run_out)
+    return rows
+
+
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
+def test_a_batch_for_which_there_is_not_enough_memory_is_answered_in_halves(folders: Folders, error, caplog) -> None:
+    model = hf_model(f"hf:{folders(llama)}?dtype=float64")
+    calls: list[Call] = [(talk("hello you", "tea", word), SAMPLING, 0) for word in WORDS]
+    undisturbed = ask_all(model, calls)
+    rows = rows_at_most(model, 4, error)
+    assert ask_all(model, calls) == undisturbed
+    assert [count for count in rows if count > 4] == [15, 8, 7]  # and 4 + 4, 4 + 3
+    assert ask_all(model, calls) == undisturbed
+    [said] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "ran out of memory on a batch of 15" in said
+
+
+def test_a_call_for_which_there_is_not_enough_memory_alone_fails_its_tree_and_no_other(folders: Folders) -> None:
+    model = hf_model(f"hf:{folders(llama)}?dtype=float64")
+    calls: list[Call] = [(talk(word), GREEDY, 0) for word in WORDS[:4]]
+    calls.insert(2, (talk("tea and coffee " * 20), GREEDY, 0))
+    undisturbed = ask_all(model, calls)
+
+    def run_out(_module, args) -> None:
+        if args[0].shape[1] > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = hf_model(model.name)
+    model.load()
+    hook = layer_of(model).register_forward_pre_hook(run_out)
+    assert ask_all(model, calls) == [*undisturbed[:2], "FailedTreeError", *undisturbed[3:]]
+    with pytest.raises(FailedTreeError, match=r"one call alone, a prompt of 63 tokens .*CUDA out of memory"):
+        asyncio.run(model(*calls[2]))
+    hook.remove()
+    assert ask_all(model, calls) == undisturbed
+
+
+def test_what_was_kept_is_given_up_before_a_call_fails(folders: Folders) -> None:
+    model = hf_model(f"hf:{folders(llama)}?dtype=float64")
+    calls: list[Call] = [(talk("hello you", "tea", word), SAMPLING, 0) for word in WORDS]
+    undisturbed = ask_all(model, calls)
+    engine = model._lanes[0].engine
+
+    def kept_of_last() -> int:
+        return covered(engine.prefixes.longest(engine._encode(calls[14][0])[:-1]))
+
+    def run_out(*_) -> None:
+        if kept_of_last() == 10:
+            raise MemoryError
+
+    layer_of(model).register_forward_pre_hook(run_out)
+    assert kept_of_last() == 10
+    # As long as that is kept there is no memory for the first call.
+    assert ask_all(model, calls[:1]) == undisturbed[:1]
+    assert kept_of_last() < 10
+
+
 def test_a_closed_model_forgets_what_it_read(folders: Folders) -> None:
     model = hf_model(f"hf:{folders(llama)}")
     ask_all(model, [(talk("hello you"), SAMPLING, 0)])
-    assert model._prefixes.nbytes > 0
-    kept = weakref.ref(model._prefixes)
+    assert model._lanes[0].engine.prefixes.nbytes > 0
+    kept = weakref.ref(model._lanes[0].engine.prefixes)
     model.close()
     gc.collect()
     assert kept() is None

@@ -12,10 +12,11 @@ from interalign.config import (
     RunSettings,
     Runtime,
     SimulationSettings,
+    as_runtime,
     build,
+    known_as,
     models_of,
     read_settings,
-    split_address,
     with_addresses,
 )
 from interalign.errors import ConfigError
@@ -121,8 +122,8 @@ def judge(
     """Judge the finished trees of `run` again with another judge; what was said before stays beside it."""
     from interalign.runs import run_judging
 
-    name, url = split_address(judge)
-    runtime = (runtime or Runtime()).model_copy(update={"addresses": ((name, url),) if url else ()})
+    name, how = known_as(judge)
+    runtime = (runtime or Runtime()).model_copy(update=as_runtime({name: how}))
     return run_async(run_judging(Path(run), name, runtime, progress))
 
 

@@ -15,6 +15,8 @@ Judging = Literal["compare", "score"]
 HookPoint = Literal["after_user", "before_candidates", "after_candidates", "after_judge"]
 S = TypeVar("S", bound=Frozen)
 R = TypeVar("R", bound="RunSettings")
+_ENGINE = ("max_batch", "cache_mb", "workers")
+"""Options of `hf:` models that change no reply: the model is known without them."""
 _ADDRESS = re.compile(r"(openai:.+?)@(https?://.*)", re.DOTALL)
 
 
@@ -146,6 +148,8 @@ class Runtime(Frozen):
     """Serves every `openai:` model of the run that has no address of its own; several share the calls."""
     addresses: tuple[tuple[str, str], ...] = ()
     """`openai:` models with an address of their own (`openai:NAME@http://...`): name and address."""
+    engines: tuple[tuple[str, str], ...] = ()
+    """`hf:` models with options that change no reply (`max_batch=8&workers=2`): name without them, and the options."""
     concurrency: int = Field(default=16, ge=1, le=4096)
     """Model calls in flight, over all trees."""
     deadline: float = Field(default=120.0, gt=0)
@@ -169,16 +173,49 @@ def split_address(spec: str) -> tuple[str, str | None]:
     return (match[1], match[2]) if match else (spec, None)
 
 
-def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
-    """The same settings with bare model names, which are what a run is known by, and the addresses in the runtime.
+def split_engine(spec: str) -> tuple[str, str]:
+    """`hf:PATH?history=1&workers=2` as the name the model is known by and, sorted, the options that change no reply."""
+    path, mark, query = spec.partition("?")
+    if not mark or not spec.startswith("hf:"):
+        return spec, ""
+    options = query.split("&")
+    how = [option for option in options if option.partition("=")[0] in _ENGINE]
+    rest = [option for option in options if option not in how]
+    return f"{path}?{'&'.join(rest)}" if rest else path, "&".join(sorted(how))
 
-    Raises ConfigError if one name is given two addresses: which one answers would be an accident.
+
+def join_engine(name: str, options: str) -> str:
+    """The spec that `split_engine` took apart."""
+    return f"{name}{'&' if '?' in name else '?'}{options}" if options else name
+
+
+def known_as(spec: str) -> tuple[str, str | None]:
+    """The name a model is known by, and how it is reached (an address) or run (options); None if that is not said."""
+    if spec.startswith("hf:"):
+        name, options = split_engine(spec)
+        return name, options or None
+    return split_address(spec)
+
+
+def as_runtime(found: Mapping[str, str | None]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """How models are reached or run, by name, as fields of a Runtime."""
+    given = [(name, how) for name, how in found.items() if how]
+    engines = tuple(pair for pair in given if pair[0].startswith("hf:"))
+    return {"addresses": tuple(pair for pair in given if pair not in engines), "engines": engines}
+
+
+def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
+    """The same settings with bare model names, which are what a run is known by; addresses and engines in the runtime.
+
+    Raises ConfigError if one name is given two: which one answers would be an accident.
     """
     found: dict[str, str | None] = {}
 
     def bare(spec: str) -> str:
-        name, url = split_address(spec)
-        if found.setdefault(name, url) != url:
+        name, how = known_as(spec)
+        if found.setdefault(name, how) != how:
+            if name.startswith("hf:"):
+                raise ConfigError(f"{name} is given two sets of {', '.join(_ENGINE)}; give it the same in every seat")
             raise ConfigError(f"{name} is asked for at two addresses; serve it under two names, or at --base-url only")
         return name
 
@@ -186,10 +223,9 @@ def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
     if isinstance(settings, SimulationSettings):
         seats["inducer"] = bare(settings.inducer)
     candidates = tuple(spec.model_copy(update={"model": bare(spec.model)}) for spec in settings.candidate)
-    addresses = tuple((name, url) for name, url in found.items() if url)
     return (
         settings.model_copy(update={**seats, "candidate": candidates}),
-        runtime.model_copy(update={"addresses": addresses}),
+        runtime.model_copy(update=as_runtime(found)),
     )
 
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from interalign.config import Runtime
+from interalign.config import Runtime, join_engine
 from interalign.errors import ConfigError
 from interalign.models.base import ChatModel
 
@@ -50,7 +50,7 @@ def resolve_model(spec: str, runtime: Runtime) -> ChatModel:
     if provider == "hf":
         from interalign.models.local import hf_model
 
-        return hf_model(spec)
+        return hf_model(join_engine(spec, dict(runtime.engines).get(spec, "")))
     from interalign.models.langchain import langchain_model
 
     return langchain_model(spec, runtime)

@@ -9,9 +9,9 @@ from interalign.models.local.prefixes import Tokens
 from interalign.tree import Message
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
-    """One call, from the event loop to the worker and back."""
+    """One call, from the event loop to the model and back."""
 
     messages: Sequence[Message]
     parameters: Parameters
@@ -19,3 +19,10 @@ class Job:
     future: Future[Reply] = field(default_factory=Future)
     prompt: Tokens = ()
     max_new_tokens: int = 0
+
+
+def fail(jobs: Sequence[Job], error: Exception) -> None:
+    """Give the error to every caller that has no answer yet."""
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_exception(error)

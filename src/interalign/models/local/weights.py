@@ -25,24 +25,26 @@ class Weights(NamedTuple):
     """Whether it may read a prompt in parts, and so go on from keys and values that were kept."""
 
 
-def load_weights(path: str, dtype: str | None) -> Weights:
+def load_weights(path: str, dtype: str | None, gpu: int | None = None) -> Weights:
     """The model in a folder or of a Hugging Face id, ready to run; `dtype` None: float32, on a GPU the checkpoint's.
+
+    `gpu`: the number of the GPU, modulo how many there are; None: PyTorch's choice.
 
     Raises ConfigError for whatever keeps it from being loaded, or from chatting.
     """
     try:
-        import torch
+        device = _device(gpu)
         from transformers import AutoModelForCausalLM
     except ImportError:
         raise ConfigError("hf: models need the training extra: pip install 'interalign[train]'") from None
     folder = Path(path).expanduser()
     if not folder.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
         raise ConfigError(f"hf:{path}: there is no folder {path}")
-    source, gpu = str(folder) if folder.is_dir() else path, torch.cuda.is_available()
+    source = str(folder) if folder.is_dir() else path
     try:
         with _no_bars():
             # An adapter folder loads its base model too: with PEFT, transformers reads adapter_config.json.
-            dtype = dtype or ("auto" if gpu else "float32")
+            dtype = dtype or ("float32" if device == "cpu" else "auto")
             model = AutoModelForCausalLM.from_pretrained(
                 source, use_safetensors=True, trust_remote_code=False, dtype=dtype
             )
@@ -50,7 +52,19 @@ def load_weights(path: str, dtype: str | None) -> Weights:
     except (OSError, ValueError, ImportError) as error:
         missing = "" if folder.is_dir() else "no such folder, and as a name on the Hugging Face hub it "
         raise ConfigError(f"hf:{path}: {missing}cannot be loaded: {first_line(error)}") from None
-    return _weights(path, model.to("cuda" if gpu else "cpu").eval(), tokenizer)
+    return _weights(path, model.to(device).eval(), tokenizer)
+
+
+def _device(gpu: int | None) -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    if gpu is None:
+        return "cuda"
+    place = gpu % torch.cuda.device_count()
+    torch.cuda.set_device(place)  # so that nothing of this process lands on the first one
+    return f"cuda:{place}"
 
 
 def _tokenizer(source: str, model: Any) -> Any:

@@ -1,0 +1,190 @@
+"""The engine of an `hf:` model: weights in this process that answer batches of calls."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from interalign.errors import BadContentError, FailedTreeError, InteralignError, StopError
+from interalign.models.base import Reply
+from interalign.models.local.generating import generate, until_stop
+from interalign.models.local.jobs import Job, fail
+from interalign.models.local.memory import give_back, is_out_of_memory
+from interalign.models.local.options import LocalOptions
+from interalign.models.local.prefixes import PrefixStore, Tokens
+from interalign.models.local.weights import Weights, first_line, load_weights
+from interalign.tree import Message
+
+_LOG = logging.getLogger(__name__)
+_SMALL_MODEL = 20_000_000
+"""Weights below which a second CPU thread costs more than it gives (measured: 1.3 times the CPU time at 0.4 M)."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Engine:
+    """A causal language model in this process. Only one thread at a time may have it answer."""
+
+    def __init__(self, name: str, path: str, options: LocalOptions, gpu: int | None = None) -> None:
+        """`gpu`: the number of the GPU to use, modulo how many there are; None: PyTorch's choice."""
+        self.name = name
+        self.path = path
+        self.options = options
+        self.prefixes = self._empty_store()
+        self._gpu = gpu
+        self._warned = False
+
+    def load(self) -> None:
+        """Load tokenizer and weights, once; ConfigError for whatever keeps them from being loaded, or from chatting."""
+        _ = self.weights
+
+    def close(self) -> None:
+        """Forget what was read."""
+        self.prefixes = PrefixStore(0)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The loaded model."""
+        return load_weights(self.path, self.options.dtype, self._gpu)
+
+    def answer(self, jobs: Sequence[Job], begin: Callable[[Sequence[Job]], None] = lambda jobs: None) -> None:
+        """Answer these calls: at the end every one has its reply or its error.
+
+        `begin` is told of calls when their replies begin to be written.
+        """
+        try:
+            self.load()
+            ready = sorted((job for job in jobs if self._prepare(job)), key=lambda job: job.max_new_tokens)
+            # One limit a batch: a row past its own would run into positions the model does not have.
+            for _, group in groupby(ready, key=lambda job: job.max_new_tokens):
+                batch = list(group)
+                begin(batch)
+                self._within_memory(batch)
+        except Exception as error:  # noqa: BLE001 - not swallowed: every caller of this batch gets it
+            fail(jobs, error if isinstance(error, InteralignError) else _as_stop(self.name, len(jobs), error))
+
+    def _prepare(self, job: Job) -> bool:
+        """Fill in the job's prompt; False (and the job is answered) if the model cannot take it."""
+        try:
+            job.prompt = self._encode(job.messages)
+        except FailedTreeError as error:
+            job.future.set_exception(error)
+            return False
+        wanted = job.parameters.max_tokens or self.options.max_new_tokens or self.weights.max_new_tokens
+        job.max_new_tokens = min(wanted, self.weights.limit - len(job.prompt))
+        return True
+
+    def _encode(self, messages: Sequence[Message]) -> Tokens:
+        import jinja2
+
+        shown = last_turns(messages, self.options.history)
+        try:
+            ids = self.weights.tokenizer.apply_chat_template(
+                # A tokenizer takes no lone surrogates; on record they stay as they came.
+                [{"role": message.role, "content": _SURROGATE.sub("\ufffd", message.content)} for message in shown],
+                add_generation_prompt=True,
+                return_dict=False,
+            )
+        except jinja2.TemplateError as error:
+            raise FailedTreeError(f"the chat template of {self.name} refuses this conversation: {error}") from None
+        if len(ids) >= self.weights.limit:
+            raise FailedTreeError(
+                f"the prompt has {len(ids)} tokens, {self.name} takes at most {self.weights.limit} with the reply; "
+                "use fewer turns or a model with a longer context"
+            )
+        return tuple(ids)
+
+    def _within_memory(self, jobs: list[Job]) -> None:
+        """Answer a batch. If memory runs out, forget what was kept and try in halves; alone, a call then fails."""
+        was_empty = self.prefixes.nbytes == 0
+        lacking = self._answer(jobs)
+        if lacking is None:
+            return
+        self.prefixes = self._empty_store()
+        give_back()
+        if len(jobs) == 1 and was_empty:
+            fail(jobs, self._too_large(jobs[0], lacking))
+            return
+        self._warn(len(jobs))
+        middle = (len(jobs) + 1) // 2
+        for half in filter(None, (jobs[:middle], jobs[middle:])):
+            self._within_memory(half)
+
+    def _answer(self, jobs: list[Job]) -> str | None:
+        """Answer a batch; or what the allocator said: the caller deals with it when nothing here is held any more."""
+        try:
+            with _few_threads(self.weights.model):
+                rows = generate(self.weights, self.prefixes, jobs)
+        except Exception as error:
+            if is_out_of_memory(error):
+                return f"{type(error).__name__}: {first_line(error)}"
+            raise
+        for job, row in zip(jobs, rows, strict=True):
+            try:
+                job.future.set_result(self._reply(job, row))
+            except BadContentError as error:
+                job.future.set_exception(error)
+        return None
+
+    def _reply(self, job: Job, row: list[int]) -> Reply:
+        tokens = until_stop(row, self.weights.stops)
+        text = self.weights.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        if not text:
+            raise BadContentError(f"{self.name} gave an empty reply")
+        return Reply(
+            text=text,
+            model=self.name,
+            finish_reason="stop" if tokens[-1] in self.weights.stops else "length",
+            prompt_tokens=len(job.prompt),
+            completion_tokens=len(tokens),
+        )
+
+    def _empty_store(self) -> PrefixStore:
+        return PrefixStore(self.options.cache_mb << 20)
+
+    def _too_large(self, job: Job, lacking: str) -> FailedTreeError:
+        return FailedTreeError(
+            f"{self.name} ran out of memory on one call alone, a prompt of {len(job.prompt)} tokens and a reply of up "
+            f"to {job.max_new_tokens} ({lacking}); use fewer turns, a smaller max_tokens or a smaller ?dtype="
+        )
+
+    def _warn(self, size: int) -> None:
+        if not self._warned:
+            _LOG.warning(
+                "%s ran out of memory on a batch of %d: what it had kept is dropped, and the batch tried in halves; "
+                "a lower ?max_batch= or ?cache_mb= would save that",
+                *(self.name, size),
+            )
+        self._warned = True
+
+
+def last_turns(messages: Sequence[Message], turns: int | None) -> Sequence[Message]:
+    """The last `turns` user messages with the replies between them, after any system messages; None: everything."""
+    if turns is None:
+        return messages
+    users = [place for place, message in enumerate(messages) if message.role == "user"]
+    start = users[-turns] if len(users) > turns else 0
+    return [message for place, message in enumerate(messages) if place >= start or message.role == "system"]
+
+
+def _as_stop(name: str, size: int, error: Exception) -> StopError:
+    what = f"{name} failed on a batch of {size} ({type(error).__name__}: {first_line(error)})"
+    stop = StopError(f"{what}; if memory ran out, lower ?max_batch= or ?cache_mb=")
+    stop.__cause__ = error
+    return stop
+
+
+@contextmanager
+def _few_threads(model: Any) -> Iterator[None]:
+    """One CPU thread for a small model: the other core then runs the event loop."""
+    import torch
+
+    before = torch.get_num_threads()
+    if model.num_parameters() < _SMALL_MODEL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,41 @@
+"""What may follow the `?` of an `hf:` name."""
+
+from typing import Literal
+from urllib.parse import parse_qsl
+
+from pydantic import Field, ValidationError
+
+from interalign.errors import ConfigError
+from interalign.tree import Frozen
+
+
+class LocalOptions(Frozen):
+    """What may follow the `?` of an `hf:` name."""
+
+    history: int | None = Field(default=None, ge=1)
+    """The model sees only the last N user turns: a control that shows whether reading the talk matters."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Longest reply, in tokens, where the call does not say; else the folder's generation_config.json decides."""
+    max_batch: int = Field(default=64, ge=1)
+    dtype: Literal["auto", "float32", "float64", "bfloat16", "float16"] | None = None
+    """None: float32 on the CPU, the checkpoint's own on a GPU."""
+    cache_mb: int = Field(default=1024, ge=0)
+    """Memory for keys and values kept between calls, in MiB, on the model's device; 0: every prompt is read anew."""
+    workers: int | None = Field(default=None, ge=1)
+    """So many processes with a copy of the model each, one a GPU if there are some; None: it runs in this process."""
+
+
+def path_and_options(spec: str) -> tuple[str, LocalOptions]:
+    """The folder or id, and the options, of `hf:PATH_OR_ID[?options]`.
+
+    Raises ConfigError for an empty path or an option that does not exist.
+    """
+    path, _, query = spec.removeprefix("hf:").partition("?")
+    if not path:
+        raise ConfigError(f"{spec!r} names no model: write hf:FOLDER or hf:ORGANISATION/MODEL")
+    try:
+        return path, LocalOptions.model_validate(dict(parse_qsl(query, keep_blank_values=True)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = ", ".join(LocalOptions.model_fields)
+        raise ConfigError(f"{spec}: option {first['loc'][0]!r}: {first['msg']}; the options are {known}") from None
