@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import json
-import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -12,6 +11,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, JsonValue, RootModel, ValidationError
 
+from interalign.agents.lines import raised_at
 from interalign.agents.protocols import (
     CandidateAsk,
     ChoiceOpinion,
@@ -166,8 +166,7 @@ def _named(label: str, spec: str) -> Iterator[None]:
 
 def _raised(label: str, spec: str, error: BaseException) -> RoleError:
     """What somebody's code raised, with the line it was raised in."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    kind, line = type(error).__name__, f"{frame.filename}:{frame.lineno}"
+    kind, line = type(error).__name__, raised_at(error.__traceback__)
     reason = " ".join(f"{kind}: {error}".split())
     return RoleError(f"{label} raised {reason} ({line})", spec, kind, line)
 

@@ -5,6 +5,7 @@ Nothing is imported that the user did not name.
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -98,6 +99,13 @@ def load_hook(spec: str) -> Hook:
     return cast(Hook, plugin)
 
 
+def _refuse_plain(spec: str, called: object) -> None:
+    """ConfigError for a function that is surely not async. What answers is known only when it is asked."""
+    function = called if inspect.isroutine(called) else inspect.getattr_static(type(called), "__call__", None)
+    if inspect.isroutine(function) and not inspect.iscoroutinefunction(inspect.unwrap(function)):
+        raise ConfigError(f"{function.__name__!r} of role {spec!r} is not async: write it with `async def`")
+
+
 def describe_role(spec: str) -> str:
     """One line: what a name stands for and which seats it can take; ConfigError if it cannot be loaded."""
     if not is_plugin_name(spec):
@@ -108,6 +116,8 @@ def describe_role(spec: str) -> str:
     if hasattr(plugin, "ainvoke") or isinstance(plugin, ChatModel):
         return f"{spec}: {kind}; can sit in every seat: user, inducer, candidate, judge"
     judging = [name for name in ("compare", "score") if hasattr(plugin, name)]
+    for called in filter(callable, [getattr(plugin, name) for name in judging] or [plugin]):
+        _refuse_plain(spec, called)
     if judging:
         return f"{spec}: {kind} with {' and '.join(judging)}; can sit as judge"
     if callable(plugin):

@@ -9,6 +9,8 @@ import time
 from contextvars import Context, ContextVar
 from weakref import WeakSet
 
+from interalign.agents.lines import running_at
+
 TOO_LONG = 5.0
 """Seconds without an answer of the event loop after which whoever keeps it is named."""
 
@@ -59,12 +61,11 @@ def _name_who_blocks(loop: asyncio.AbstractEventLoop, thread: int) -> None:
         return
     asked.warned = True
     logging.getLogger("interalign").warning(
-        "%s has blocked the event loop, and so all trees, for %g s (%s:%d); let it await, or do the work in a thread "
+        "%s has blocked the event loop, and so all trees, for %g s (%s); let it await, or do the work in a thread "
         "(asyncio.to_thread)",
         asked.label,
         TOO_LONG,
-        frame.f_code.co_filename,
-        frame.f_lineno,
+        running_at(frame),
     )
 
 

@@ -1,7 +1,9 @@
 """Plug-ins for tests, `faulty_roles:NAME` on the command line: what they do wrong concerns more than their own tree."""
 
 import asyncio
+import functools
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +32,42 @@ async def blocking(ask: ia.CandidateAsk) -> ia.Said:
     if "/" not in ask.at.node:
         time.sleep(BLOCKED)  # noqa: ASYNC251  (that is the fault)
     return ia.Said(text="Tell me more.")
+
+
+async def blocking_in_a_library(ask: ia.CandidateAsk) -> ia.Said:
+    """The same, in a function of the standard library, which is written in Python."""
+    if "/" not in ask.at.node:
+        subprocess.run([sys.executable, "-c", f"import time; time.sleep({BLOCKED})"])  # noqa: ASYNC221
+    return ia.Said(text="Tell me more.")
+
+
+async def writes_into_its_ask(ask: ia.CandidateAsk) -> ia.Said:
+    """A candidate that tries to change what it was handed: pydantic refuses, in a line of its own."""
+    ask.transcript[0].content = "something else"  # type: ignore[misc]
+    return ia.Said(text="Tell me more.")
+
+
+def plain(ask: ia.CandidateAsk) -> ia.Said:
+    return ia.Said(text="Tell me more.")
+
+
+class PlainCall:
+    def __call__(self, ask: ia.CandidateAsk) -> ia.Said:
+        return ia.Said(text="Tell me more.")
+
+
+class PlainJudge:
+    async def compare(self, ask: ia.Comparison) -> ia.ChoiceOpinion:
+        return ia.ChoiceOpinion(value="tie", replies=("",))
+
+    def score(self, ask: ia.Scoring) -> ia.ScoreOpinion:
+        return ia.ScoreOpinion(value=3, replies=("",))
+
+
+@functools.wraps(patient)
+def wrapped(ask: ia.CandidateAsk) -> Any:
+    """A plain function around one that is async answers something to wait for."""
+    return patient(ask)
 
 
 async def _blocking_node(state: MessagesState) -> dict[str, list[AIMessage]]:

@@ -77,6 +77,7 @@ def test_listing_the_roles_names_installed_ones_without_importing_them(installed
         ("scripted_roles:candidate", "Counted; can sit in every seat: user, inducer, candidate, judge"),
         ("scripted_roles:OnlyScores", "OnlyScores with score; can sit as judge"),
         ("scripted_roles:fails_for_one", "function; can sit as user, inducer or candidate, or be a hook"),
+        ("faulty_roles:wrapped", "function; can sit as user, inducer or candidate, or be a hook"),
     ],
 )
 def test_checking_a_role_says_where_it_can_sit(spec: str, said: str, cli) -> None:
@@ -97,6 +98,9 @@ def test_checking_a_role_says_where_it_can_sit(spec: str, said: str, cli) -> Non
         ("nowhere_to_be_found:Judge", "a plug-in is MODULE:ATTRIBUTE, and its module one that Python can import here"),
         ("world:nobody", "there is no 'nobody' in the world"),
         ("openai:gpt-4o-mini", "set OPENAI_API_KEY"),
+        ("faulty_roles:plain", "'plain' of role 'faulty_roles:plain' is not async: write it with `async def`"),
+        ("faulty_roles:PlainCall", "'__call__' of role 'faulty_roles:PlainCall' is not async"),
+        ("faulty_roles:PlainJudge", "'score' of role 'faulty_roles:PlainJudge' is not async"),
     ],
 )
 def test_a_role_that_cannot_be_had_is_refused_in_one_line(spec: str, said: str, cli) -> None:
@@ -235,6 +239,16 @@ def test_a_plug_in_that_breaks_its_contract_fails_the_tree_with_its_name(spec: s
     assert "Traceback" not in ended.err
 
 
+def test_an_error_inside_a_library_is_told_with_the_line_of_the_role_that_called_it(cli) -> None:
+    ended = cli("simulate", "run.db", "--trees", "1", "--candidate", "faulty_roles:writes_into_its_ask")
+    assert ended.code == 1
+    line = 1 + Path(faulty_roles.__file__).read_text().splitlines().index(
+        '    ask.transcript[0].content = "something else"  # type: ignore[misc]'
+    )
+    assert "raised ValidationError: 1 validation error for Message content Instance is frozen" in ended.err
+    assert f"faulty_roles.py:{line})" in ended.err
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -325,7 +339,7 @@ def test_a_chat_model_of_a_plug_in_shares_no_messages_and_no_parameters_with_us(
     assert {reply.text for judged in trees_of("run.db") for reply in judged.tree.leaves()} == {"[] and 2 of this."}
 
 
-@pytest.mark.parametrize("spec", ["blocking", "blocking_graph"])
+@pytest.mark.parametrize("spec", ["blocking", "blocking_graph", "blocking_in_a_library"])
 def test_a_role_that_blocks_the_event_loop_is_named_once_and_one_that_waits_is_not(
     spec: str, cli, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
