@@ -15,6 +15,10 @@ async def summary(view: ia.HookView) -> Mapping[str, Mapping[str, Any]]:
     return {view.user.id: {"seen": seen}}
 
 
+async def also_summary(view: ia.HookView) -> Mapping[str, Mapping[str, Any]]:
+    return await summary(view)
+
+
 async def lengths(view: ia.HookView) -> Mapping[str, Mapping[str, Any]]:
     return {reply.id: {"words": {"count": len(reply.text.split()), "list": [1, None, "x"]}} for reply in view.replies}
 

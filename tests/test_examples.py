@@ -1,11 +1,15 @@
 """The example plug-in and the plug-in page do what they say."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from calls_seen import calls_of, trees_of
@@ -106,6 +110,45 @@ def test_everything_on_the_plug_in_page_works_as_written(tmp_path: Path, cli, mo
     questions = [note for judged in hooked for note in judged.annotations if note.name == "questions"]
     assert len(questions) == 24
     assert {call.role for call in calls_of(tmp_path / "hooked.db")} >= {"after_judge"}
+
+
+class _Parrot(BaseHTTPRequestHandler):
+    """A server that says back what was said last, in capital letters; after five answers it fails."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = json.dumps({"text": self.asked[-1]["messages"][-1]["content"].upper()}).encode()
+        self.send_response(200 if len(self.asked) != 6 else 500)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing."""
+
+
+def test_the_role_behind_http_of_the_plug_in_page_asks_its_server(tmp_path: Path, command) -> None:
+    source = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_roles.py").write_text("\n".join(source))
+    _Parrot.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Parrot) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        words = ("simulate", "run.db", "--trees", "2", "--turns", "3", "--candidate", "my_roles:remote")
+        env = {"AGENT_URL": f"http://127.0.0.1:{server.server_port}/reply"}
+        first, again = command(*words, env=env), command(*words, env=env)
+        server.shutdown()
+    assert first.code == 1
+    assert "candidate 'my_roles:remote' raised ClientResponseError: 500" in first.err
+    assert (tmp_path / "my_roles.py").name in first.err.partition("500")[2]
+    assert again.code == 0, again.err
+    trees = trees_of(tmp_path / "run.db")
+    replies = [(judged.tree, node) for judged in trees for node in judged.tree.nodes if node.role == "assistant"]
+    assert len(replies) == 12
+    assert all(node.text == tree.node(node.parent).text.upper() for tree, node in replies)
+    assert len(_Parrot.asked) == 13  # each reply once, and the one that failed
 
 
 def test_the_plug_in_page_names_every_point_and_every_shape_there_is() -> None:

@@ -46,6 +46,20 @@ def test_what_hooks_note_is_kept_beside_the_inducers_notes_and_changes_nothing_e
     assert words == {reply.id: {"count": len(reply.text.split()), "list": [1, None, "x"]} for reply in replies}
 
 
+def test_a_note_of_the_same_name_replaces_only_an_earlier_one_of_the_same_hook(tmp_path: Path, cli) -> None:
+    hooks = {point: ["hooks_noting:summary"] for point in POINTS}
+    hooks["after_judge"] = ["hooks_noting:summary", "hooks_noting:also_summary", "hooks_noting:summary"]
+    assert cli("simulate", "run.db", "--config", settings(tmp_path, **hooks)).code == 0
+    (judged,) = trees_of("run.db")
+    last = "1 messages, hint True, 2 replies, 1 verdicts"
+    assert {note.by: note.value for note in judged.annotations if note.node == "u" and note.name == "seen"} == {
+        "hooks_noting:summary": last,
+        "hooks_noting:also_summary": last,
+    }
+    asked = [call.role for call in calls_of("run.db") if call.node == "u" and call.role in POINTS]
+    assert asked == [*POINTS, "after_judge"]  # twice at one point: asked once
+
+
 def test_a_hook_is_on_record_and_is_not_asked_again_when_the_run_goes_on(tmp_path: Path, cli) -> None:
     file = settings(tmp_path, after_judge=["hooks_noting:counting"])
     hooks_noting.counted.clear()
