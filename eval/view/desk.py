@@ -10,6 +10,7 @@ from interalign.eval.view.links import Links, ServedLinks
 from interalign.eval.view.overview import Row, RunPage, list_row, of_the_world, run_facts, status_links
 from interalign.eval.view.pages import Link, Looking, TreePage, tree_page
 from interalign.eval.view.summary import summarize
+from interalign.personas import Persona
 from interalign.store import Store, TreeRecord
 from interalign.tree import JudgedTree
 
@@ -51,59 +52,57 @@ def look_at_run(
     """One page of the list. NotThereError for a page, status or judge that does not exist."""
     links = ServedLinks(_known_judge(store, judge))
     seen_by = judge or store.newest_judge()
-    records = store.trees()
     judges = tuple(Link(name, links.runs(judge=name), name == seen_by) for name in store.judges())
-    facts = run_facts(store.run, store.path.name, records, store.usage(), judges)
+    facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges)
     statuses = status_links(facts, links, status)
     if not any(link.current for link in statuses):
         raise NotThereError(f"No tree of this run has the status {status!r}.")
-    listed = [record for record in records if status in (None, record.status)]
-    number = _page_number(page, len(listed))
+    total = {None: facts.trees, "planned": facts.planned, "done": facts.done, "failed": facts.failed}[status]
+    number = _page_number(page, total)
     first = (number - 1) * PAGE
     return RunPage(
         facts=facts,
-        rows=rows(store, listed[first : first + PAGE], seen_by, links),
-        first=min(first + 1, len(listed)),
-        last=min(first + PAGE, len(listed)),
-        total=len(listed),
+        rows=rows(store, store.trees(status, first=first, most=PAGE), seen_by, links),
+        first=min(first + 1, total),
+        last=min(first + PAGE, total),
+        total=total,
         statuses=statuses,
         before=links.runs(page=number - 1, status=status) if number > 1 else None,
-        after=links.runs(page=number + 1, status=status) if first + PAGE < len(listed) else None,
+        after=links.runs(page=number + 1, status=status) if first + PAGE < total else None,
     )
 
 
 def rows(store: Store, records: Sequence[TreeRecord], judge: str | None, links: Links) -> list[Row]:
     """Rows of the list of trees, as one judge sees them."""
-    personas = store.personas()
     found: list[Row] = []
     for record in records:
         judged = store.judged_tree(record.id)
         summary = None if judged is None else summarize(judged.by_judge(judge or ""))
-        found.append(list_row(record, personas.get(record.persona), summary, links))
+        found.append(list_row(record, _persona(store, record.persona), summary, links))
     return found
 
 
 def look_at_tree(store: Store, tree: str, *, node: str | None = None, judge: str | None = None) -> TreeLook:
     """One tree. NotThereError for a tree, message or judge that does not exist, and for a tree without any message."""
     links = ServedLinks(_known_judge(store, judge))
-    records = store.trees()
-    place = next((place for place, record in enumerate(records) if record.id == tree), None)
-    if place is None:
+    record = store.tree_record(tree)
+    if record is None:
         raise NotThereError(f"There is no tree {tree!r} in this run.")
     judged = store.judged_tree(tree)
     if judged is None:
-        raise NotThereError(_nothing_said(records[place]))
+        raise NotThereError(_nothing_said(record))
     if node is not None and node not in {known.id for known in judged.tree.nodes}:
         raise NotThereError(f"Tree {tree!r} has no message {node!r}.")
     calls = TreeCalls(store.calls_of(tree))
     look = Looking(links, judge or newest_judge(store, judged), store.judges(), node=node, calls=calls)
+    before, after = store.beside(tree)
     return TreeLook(
-        page=tree_page(judged, records[place], store.personas().get(judged.tree.persona), look),
+        page=tree_page(judged, record, _persona(store, judged.tree.persona), look),
         back=links.runs(),
-        before=_link(records[place - 1], links) if place > 0 else None,
-        after=_link(records[place + 1], links) if place + 1 < len(records) else None,
+        before=_link(before, links),
+        after=_link(after, links),
         of_the_world=of_the_world(store.run, store.judges()),
-        same_case=_same_case(records, records[place], links),
+        same_case=_same_case(store, record, links),
     )
 
 
@@ -143,14 +142,21 @@ def _nothing_said(record: TreeRecord) -> str:
     return f"Tree {record.id!r} is planned; nothing has been said in it yet."
 
 
-def _same_case(records: Sequence[TreeRecord], record: TreeRecord, links: Links) -> tuple[Link, ...]:
+def _persona(store: Store, persona: str) -> Persona | None:
+    try:
+        return store.persona(persona)
+    except KeyError:  # an imported tree may be of somebody who is not in this file
+        return None
+
+
+def _same_case(store: Store, record: TreeRecord, links: Links) -> tuple[Link, ...]:
     if record.case is None:
         return ()
-    same = [other for other in records if other.case == record.case]
+    same = store.trees_of_case(record.case)
     if len(same) < 2:
         return ()
     return tuple(Link(other.candidate or other.id, links.tree(other.id), other.id == record.id) for other in same)
 
 
-def _link(record: TreeRecord, links: Links) -> Link:
-    return Link(record.id, links.tree(record.id))
+def _link(record: TreeRecord | None, links: Links) -> Link | None:
+    return None if record is None else Link(record.id, links.tree(record.id))

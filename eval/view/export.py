@@ -27,7 +27,7 @@ def export_html(path: Path, out: Path) -> int:
         links = AnchorLinks({record.id: number for number, record in enumerate(records)})
         judge = store.newest_judge()
         judges = tuple(Link(name, links.runs(), name == judge) for name in store.judges())
-        facts = run_facts(store.run, store.path.name, records, store.usage(), judges)
+        facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges)
         pages = _Counted(_tree_pages(store, links))
         write_atomically(out, pieces("export", facts=facts, rows=rows(store, records, judge, links), pages=pages))
         return pages.count

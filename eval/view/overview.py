@@ -1,6 +1,6 @@
 """From a run to everything its front page shows. Pure: no file, no server, no markup."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -9,7 +9,7 @@ from interalign.eval.view.links import Links
 from interalign.eval.view.pages import Link
 from interalign.eval.view.summary import Summary
 from interalign.personas import Persona
-from interalign.store import RunRecord, TreeRecord, Usage
+from interalign.store import RunRecord, TreeRecord, TreeStatus, Usage
 
 _BRIEF = (
     "personas", "cases", "user", "inducer", "candidate", "judge", "judging", "policy", "branch", "turns", "seed",
@@ -84,22 +84,21 @@ class RunPage:
 def run_facts(
     run: RunRecord | None,
     file: str,
-    records: Sequence[TreeRecord],
+    counts: Mapping[TreeStatus, int],
     usage: Mapping[str, Usage],
     judges: tuple[Link, ...],
 ) -> RunFacts:
-    """The facts of a run."""
+    """The facts of a run with so many trees of each status."""
     settings = {} if run is None else dict(_flat(run.identity))
-    counts = [record.status for record in records]
     return RunFacts(
         run=run,
         file=file,
         created="" if run is None else run.created.replace("T", " ").replace("+00:00", " UTC"),
         brief=tuple((name, settings[name]) for name in _BRIEF if name in settings),
         more=tuple((name, value) for name, value in settings.items() if name not in _BRIEF),
-        planned=counts.count("planned"),
-        done=counts.count("done"),
-        failed=counts.count("failed"),
+        planned=counts.get("planned", 0),
+        done=counts.get("done", 0),
+        failed=counts.get("failed", 0),
         usage=tuple(usage.items()),
         judges=judges,
     )

@@ -210,9 +210,29 @@ class Store:
         )
         self._write_all("INSERT OR IGNORE INTO trees VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def trees(self) -> list[TreeRecord]:
-        """All planned trees, by index."""
-        return [_tree_record(row) for row in self._rows(f"SELECT {_TREE} FROM trees ORDER BY position, number")]
+    def trees(self, status: str | None = None, *, first: int = 0, most: int = -1) -> list[TreeRecord]:
+        """Planned trees by index: those with this status (None: all) from place `first` on, at `most` (-1: all)."""
+        wanted = "WHERE ?1 IS NULL OR status = ?1 ORDER BY position, number LIMIT ?2 OFFSET ?3"
+        return [_tree_record(row) for row in self._rows(f"SELECT {_TREE} FROM trees {wanted}", status, most, first)]
+
+    def tree_record(self, tree: str) -> TreeRecord | None:
+        """The tree with this id; None if it was never planned."""
+        row = self._one(f"SELECT {_TREE} FROM trees WHERE id = ?", encode_text(tree))
+        return None if row is None else _tree_record(row)
+
+    def beside(self, tree: str) -> tuple[TreeRecord | None, TreeRecord | None]:
+        """The trees planned before and after this one."""
+        at = "(SELECT position, number FROM trees WHERE id = ?)"
+        before = f"(position, number) < {at} ORDER BY position DESC, number DESC LIMIT 1"
+        after = f"(position, number) > {at} ORDER BY position, number LIMIT 1"
+        found = (self._one(f"SELECT {_TREE} FROM trees WHERE {one}", encode_text(tree)) for one in (before, after))
+        first, last = (None if row is None else _tree_record(row) for row in found)
+        return first, last
+
+    def trees_of_case(self, case: str) -> list[TreeRecord]:
+        """The trees of one case of an evaluation, by index: one a candidate."""
+        found = self._rows(f'SELECT {_TREE} FROM trees WHERE "case" = ? ORDER BY position, number', encode_text(case))
+        return [_tree_record(row) for row in found]
 
     def walk_trees(self, *statuses: TreeStatus) -> Iterator[TreeRecord]:
         """The trees with one of these statuses, by index, a page of them in memory; they may change meanwhile."""
