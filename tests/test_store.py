@@ -666,25 +666,96 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
     made.close()
 
 
+def insert(writer: Writer, number: int) -> "asyncio.Future[object]":
+    return writer.submit(lambda db: db.execute("INSERT INTO numbers VALUES (?)", (number,)))
+
+
+def count(writer: Writer) -> int:
+    return int(writer.run(lambda db: db.execute("SELECT count(*) FROM numbers").fetchone())[0])
+
+
 def test_what_is_queued_during_a_commit_shares_the_next_one(writer: Writer) -> None:
     go = threading.Event()
 
     async def forty_at_once() -> None:
-        first = writer.submit(lambda db: go.wait(10))
-        await asyncio.sleep(0.05)  # the writer is in the first transaction now
-        others = [writer.submit(lambda db, n=n: db.execute("INSERT INTO numbers VALUES (?)", (n,))) for n in range(40)]
+        writer._committer.submit(go.wait, 10)  # the disk is slow
+        first = insert(writer, 0)
+        await asyncio.sleep(0.05)
+        others = [insert(writer, number) for number in range(1, 41)]
+        await asyncio.sleep(0.05)
+        assert not any(waiting.done() for waiting in (first, *others))
         go.set()
         await asyncio.gather(first, *others)
 
     asyncio.run(forty_at_once())
     assert writer.commits == 2
-    assert writer.run(lambda db: db.execute("SELECT count(*) FROM numbers").fetchone()) == (40,)
+    assert count(writer) == 41
+
+
+def test_the_loop_goes_on_while_the_disk_is_slow(writer: Writer) -> None:
+    go = threading.Event()
+
+    async def wait_for_the_disk() -> None:
+        writer._committer.submit(go.wait, 10)
+        written = insert(writer, 1)
+        await asyncio.sleep(0.05)  # would never come back if the loop waited for the disk
+        go.set()
+        await written
+
+    asyncio.run(wait_for_the_disk())
+    assert writer.commits == 1
+
+
+def test_other_threads_write_while_the_loop_does(writer: Writer) -> None:
+    async def from_both_sides() -> None:
+        def from_a_thread(start: int) -> None:
+            for number in range(start, start + 50):
+                writer.run(lambda db, n=number: db.execute("INSERT INTO numbers VALUES (?)", (n,)))
+
+        threads = [asyncio.create_task(asyncio.to_thread(from_a_thread, 1000 * place)) for place in (1, 2)]
+        for number in range(50):
+            await insert(writer, number)
+        await asyncio.gather(*threads)
+
+    asyncio.run(from_both_sides())
+    assert count(writer) == 150
+
+
+def test_work_that_a_closed_loop_left_behind_is_written_with_the_next(writer: Writer) -> None:
+    async def leave(number: int) -> None:
+        insert(writer, number)
+
+    async def stay(number: int) -> None:
+        await insert(writer, number)
+
+    asyncio.run(leave(1))
+    asyncio.run(stay(2))
+    assert count(writer) == 2
+
+
+def test_an_interrupt_in_the_middle_of_a_transaction_loses_nothing(writer: Writer) -> None:
+    interrupted = []
+
+    def interrupt(db: sqlite3.Connection) -> None:
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+
+    async def write() -> None:
+        insert(writer, 1)
+        writer.submit(interrupt)
+        await insert(writer, 2)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(write())
+    assert count(writer) == 2
+    assert writer.commits == 1
 
 
 def test_closing_commits_what_is_queued(writer: Writer, tmp_path: Path) -> None:
     async def queue_and_leave() -> None:
         for number in range(10):
-            writer.submit(lambda db, n=number: db.execute("INSERT INTO numbers VALUES (?)", (n,)))
+            insert(writer, number)
 
     asyncio.run(queue_and_leave())
     writer.close()

@@ -122,7 +122,7 @@ def call_key(place: Place, request: Sequence[str | bytes | int], messages: Seque
 
 
 class CallWriter:
-    """Inserts calls. Lives in the writer's thread."""
+    """Inserts calls. Used within the writer's transactions only."""
 
     def __init__(self, connection: sqlite3.Connection, rows: Rows, texts: TextWriter) -> None:
         self._connection = connection
@@ -142,7 +142,7 @@ class CallWriter:
         number = self._rows.new_id("calls")
         self._first_new = self._first_new or number
         self._rows.add(
-            "INSERT OR IGNORE INTO calls VALUES ROWS",
+            "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 number,
                 row.key,

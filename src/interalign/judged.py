@@ -14,7 +14,7 @@ from interalign.tree import Annotation, JudgedTree, Node, Presentation, Score, T
 
 
 class JudgedWriter:
-    """Inserts what was said in trees and about them. Lives in the writer's thread."""
+    """Inserts what was said in trees and about them. Used within the writer's transactions only."""
 
     def __init__(self, db: sqlite3.Connection, rows: Rows, texts: TextWriter) -> None:
         self._db = db
@@ -55,24 +55,24 @@ class TreeWriter:
         """Add these; one that is there already stays as it is."""
         for n in nodes:
             row = (self._number, n.id, n.parent, n.turn, n.role, self._id(n.text), encode_text(n.by), n.call)
-            self._rows.add("INSERT OR IGNORE INTO nodes VALUES ROWS", row)
+            self._rows.add("INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def judgement(self, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
         """Add these; what the same judge said before about the same nodes is replaced."""
         for v in verdicts:
             orders = encode_json([self._order(order) for order in v.orders])
             verdict = (self._number, self._judge(v.judge), v.a, v.b, orders)
-            self._rows.add("INSERT OR REPLACE INTO verdicts VALUES ROWS", verdict)
+            self._rows.add("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)", verdict)
         for s in scores:
             score = (self._number, self._judge(s.judge), s.node, encode_json(self._ids(s.replies)), s.value)
-            self._rows.add("INSERT OR REPLACE INTO scores VALUES ROWS", score)
+            self._rows.add("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", score)
 
     def annotations(self, annotations: Sequence[Annotation]) -> None:
         """Add these; an older one by the same hand, of the same name, on the same node is replaced."""
         for a in annotations:
             row = (self._number, a.node, encode_text(a.name), encode_text(a.by), self._value(a.value))
             self._rows.add(
-                "INSERT INTO annotations (tree, node, name, by, value) VALUES ROWS "
+                "INSERT INTO annotations (tree, node, name, by, value) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT (tree, node, name, by) DO UPDATE SET value = excluded.value",
                 row,
             )

@@ -72,7 +72,7 @@ class RunRecord(Frozen):
 
 
 class Store:
-    """A run file. Reading needs no lock and goes on while another process writes; one thread does all the writing."""
+    """A run file. Reading needs no lock and goes on while another process writes; one transaction after the other does all the writing."""
 
     def __init__(self, path: Path, reader: sqlite3.Connection, writing: "_Writing | None" = None) -> None:
         """Use `create_or_open` or `open`."""
@@ -412,7 +412,7 @@ class Store:
 
 
 class _Writing:
-    """What only a store opened for writing has: the lock, the writer's thread and what it remembers."""
+    """What only a store opened for writing has: the lock, the writer and what it remembers."""
 
     def __init__(self, lock: Lock, connection: sqlite3.Connection, path: Path) -> None:
         self._lock = lock

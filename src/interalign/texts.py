@@ -81,7 +81,7 @@ def tree_prefix(tree: str) -> bytes:
 
 
 class TreeTexts:
-    """The texts of one tree: ids of known ones, new ones inserted. Lives in the writer's thread."""
+    """The texts of one tree: ids of known ones, new ones inserted. Used within the writer's transactions only."""
 
     def __init__(self, connection: sqlite3.Connection, rows: Rows, stored: Iterable[int]) -> None:
         """`stored`: ids of this tree's texts that the file has already."""
@@ -127,12 +127,12 @@ class TreeTexts:
 
     def _insert(self, base: int | None, body: str | bytes) -> int:
         text_id = self._rows.new_id("texts")
-        self._rows.add("INSERT INTO texts VALUES ROWS", (text_id, base, body))
+        self._rows.add("INSERT INTO texts VALUES (?, ?, ?)", (text_id, base, body))
         return text_id
 
 
 class TextWriter:
-    """The texts of the trees being written. Lives in the writer's thread."""
+    """The texts of the trees being written. Used within the writer's transactions only."""
 
     def __init__(
         self, connection: sqlite3.Connection, rows: Rows, stored: Callable[[sqlite3.Connection, str], Iterable[int]]
