@@ -66,6 +66,8 @@ class WorkerProcess:
         self._how_last = ""
         self._closed = False
         self._changing = threading.Lock()
+        self._in_use = threading.RLock()
+        """Held while the process is waited for; `close` takes it once the process is dead."""
         self.when_gone: Callable[[], None] = lambda: None
         """Called, in some thread, when a process has ended that was not being asked anything."""
 
@@ -74,15 +76,16 @@ class WorkerProcess:
 
         Raises what loading raises in process, StopError if one process after the other ends, or after `close`.
         """
-        if self._child is not None and self._child.process.poll() is not None:
-            self._bury(self._child)
-        while self._child is None:
-            if self._ends >= _MOST_ENDS:
-                raise StopError(
-                    f"{self.name}: {_MOST_ENDS} worker processes ended one after the other without a reply, "
-                    f"the last one {self._how_last}; {_REMEDY}"
-                )
-            self._start()
+        with self._in_use:
+            if self._child is not None and self._child.process.poll() is not None:
+                self._bury(self._child)
+            while self._child is None:
+                if self._ends >= _MOST_ENDS:
+                    raise StopError(
+                        f"{self.name}: {_MOST_ENDS} worker processes ended one after the other without a reply, "
+                        f"the last one {self._how_last}; {_REMEDY}"
+                    )
+                self._start()
 
     def answer(self, jobs: Sequence[Job]) -> None:
         """Have these calls answered: at the end every one has its reply or its error.
@@ -90,19 +93,19 @@ class WorkerProcess:
         If the process ends, those it was answering fail as FailedTreeError and WorkerEndedError is raised: the others
         can be asked again.
         """
-        try:
-            self.load()
-        except InteralignError as error:
-            fail(jobs, error)
-            return
-        assert self._child is not None
         begun: list[Job] = []
-        try:
-            self._ask(self._child, jobs, begun)
-        except (EOFError, OSError):
-            how = self._bury(self._child)
-            fail(begun, self._died(how))
-            raise WorkerEndedError(how) from None
+        with self._in_use:
+            try:
+                self.load()
+                assert self._child is not None
+                self._ask(self._child, jobs, begun)
+            except InteralignError as error:
+                fail(jobs, error)
+            except (EOFError, OSError):
+                assert self._child is not None
+                how = self._bury(self._child)
+                fail(begun, self._died(how))
+                raise WorkerEndedError(how) from None
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -111,7 +114,9 @@ class WorkerProcess:
             child = self._child
         if child is not None:
             child.process.kill()
-            child.process.wait()
+        with self._in_use:
+            if self._child is not None:
+                self._dismiss(self._child)
 
     def _start(self) -> None:
         """Start a process and wait for its model; if it ends meanwhile there is none afterwards."""
