@@ -18,7 +18,7 @@ class PromptedCandidate:
         """One reply; BadContentError after the last unusable one."""
         heard = await self._speaker.ask(ask.at, candidate_messages(ask), read_text)
         if heard.value is None:
-            raise BadContentError(f"the candidate replied nothing usable, asked {len(heard.replies)} times")
+            raise BadContentError(f"the candidate replied nothing usable, {heard.unusable()}")
         return Said(text=heard.value, call=heard.call)
 
 

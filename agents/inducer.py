@@ -18,5 +18,5 @@ class PromptedInducer:
         messages = with_last(ask.transcript, render("inducer", message=ask.transcript[-1].content))
         heard = await self._speaker.ask(ask.at, messages, read_text)
         if heard.value is None:
-            raise BadContentError(f"the inducer wrote nothing usable, asked {len(heard.replies)} times")
+            raise BadContentError(f"the inducer wrote nothing usable, {heard.unusable()}")
         return Said(text=heard.value, call=heard.call)

@@ -19,6 +19,12 @@ class Heard(NamedTuple, Generic[T]):
     value: T | None
     replies: tuple[str, ...]
     call: str | None
+    why: str = ""
+    """Why the last reply could not be used, where none could."""
+
+    def unusable(self) -> str:
+        """How often it was asked and why in vain, for a message."""
+        return f"asked {len(self.replies)} times" + (f", last: {self.why}" if self.why else "")
 
 
 class Speaker:
@@ -36,6 +42,7 @@ class Speaker:
         The same messages are sent each time: a refused reply is never shown to the model again.
         """
         replies: list[str] = []
+        why = ""
         for sample in range(at.samples):
             seed = addressed_seed(at.seed, self.role, sample)
             place = Place(at.tree, at.node, self.role, sample)
@@ -44,9 +51,10 @@ class Speaker:
                 replies.append(call.reply.text)
                 return Heard(read(call.reply.text), tuple(replies), call.key)
             except BadContentError as error:
+                why = str(error)
                 if len(replies) <= sample:
                     replies.append(error.reply)
-        return Heard(None, tuple(replies), None)
+        return Heard(None, tuple(replies), None, why)
 
 
 def read_text(reply: str) -> str:

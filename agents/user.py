@@ -20,7 +20,7 @@ class PromptedUser:
         """The user's next message; BadContentError after the last unusable reply."""
         heard = await self._speaker.ask(ask.at, user_messages(ask.persona, ask.transcript), read_text)
         if heard.value is None:
-            raise BadContentError(f"the user said nothing usable in turn {ask.turn}, asked {len(heard.replies)} times")
+            raise BadContentError(f"the user said nothing usable in turn {ask.turn}, {heard.unusable()}")
         return Said(text=heard.value, call=heard.call)
 
 

@@ -13,6 +13,7 @@ import interalign as ia
 from interalign.budget import Budget, most_prompt_tokens, read_prices
 from interalign.calls import Usage
 from interalign.config import Price
+from interalign.config import Price
 from interalign.errors import ConfigError, StopError
 
 USED = {"usage": {"prompt_tokens": 100, "completion_tokens": 20}}
@@ -92,6 +93,21 @@ def test_a_model_without_a_price_is_refused_by_name_before_anything_starts(tmp_p
             run(tmp_path / "run.db", server.url, max_usd=5.0)
         assert server.asked == []
     assert not (tmp_path / "run.db").exists()
+
+
+def test_a_plug_in_counts_nothing_and_needs_no_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALL_LOG", str(tmp_path / "log"))  # for the scripted roles
+    runtime = ia.Runtime(max_usd=0.0)
+    assert (
+        ia.simulate(tmp_path / "r.db", trees=1, turns=1, candidate="scripted_roles:candidate", runtime=runtime).done
+        == 1
+    )
+    with pytest.raises(ConfigError, match=r"--max-usd needs the price of openai:m; the table has m: add it"):
+        ia.simulate(
+            tmp_path / "s.db",
+            candidate="openai:m",
+            runtime=runtime.model_copy(update={"prices": (("m", Price(prompt=0, completion=0)),)}),
+        )
 
 
 def test_the_world_and_local_weights_cost_nothing(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import fault_server
 import pytest
 
 from interalign import api
 from interalign.agents.protocols import CandidateAsk, Said
-from interalign.errors import ConfigError, FailedTreeError
+from interalign.errors import FailedTreeError
 from interalign.store import Store
 
 Cli = Callable[..., "Ended"]  # noqa: F821 - conftest.Ended
@@ -89,6 +90,9 @@ def test_wrong_usage_ends_with_2_and_names_what_is_wrong(
         (["--policy", "zigzag"], r"policy: 'zigzag' is none of caterpillar, full, beam:K"),
         (["--policy", "full", "--branch", "10"], r"policy full .* use fewer turns or beam:K"),
         (["--candidate", "world:nobody"], r"world:nobody: .*world:oracle"),
+        (["--candidate", "two words=world:blind"], r"'two words' cannot name a candidate: .* without blanks"),
+        (["--candidate", "=world:blind"], r"'' cannot name a candidate"),
+        (["--candidate", "openai:m@http://127.0.0.1:1/v1?key=1"], r"the address of 127.0.0.1 holds a `\?` or `#`"),
         (["--candidate", "nonsense"], r"no role or model is called 'nonsense'.*`interalign roles list`"),
         (["--candidate", "a=world:blind", "--candidate", "a=world:oracle"], r"two candidates .*NAME=MODEL"),
         (["--candidate", "no.such.module:role"], r"'no.such.module:role'"),
@@ -113,6 +117,15 @@ def test_settings_that_cannot_work_end_with_2_and_write_nothing(
         ("turns: many\n", "turns: .*integer"),
         ("turns: [2\n", "bad.yaml: cannot be read as YAML .*line 2"),
         ("- turns\n", "bad.yaml: expected `name: value` lines, got list"),
+        (
+            "parameters: {judge: {extra_body: {since: 2024-01-01}}}",
+            "parameters.judge.extra_body: cannot be sent as JSON",
+        ),
+        ("parameters: {judge: {extra_body: {x: .nan}}}", "parameters.judge.extra_body: cannot be sent as JSON"),
+        ("parameters: {judge: {extra_body: {model: x}}}", "parameters.judge.extra_body: model cannot be set here"),
+        ("parameters: {judge: {extra_body: {n: 3}}}", "parameters.judge.extra_body: n would pay for replies"),
+        ("parameters: {judge: {temperature: .inf}}", "parameters.judge.temperature: .*finite"),
+        ("baseurl: http://localhost:1/v1\n", "baseurl: no such setting; .*, base_url, .*, max_usd"),
         ("turns: 2\n\ud800".encode("utf-8", "surrogatepass"), "bad.yaml: cannot be read as YAML"),
     ],
 )
@@ -267,8 +280,40 @@ def trees_done(run: Path) -> int:
 
 
 def test_debug_shows_where_an_error_comes_from(cli: Cli) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.db"):
-        cli("report", "absent.db", "--debug")
+    ended = cli("report", "absent.db", "--debug")
+    *trace, last = ended.err.splitlines()
+    assert (ended.code, trace[0]) == (2, "Traceback (most recent call last):")
+    assert any("runfile.py" in line for line in trace)
+    assert re.match(r"interalign: .*absent\.db does not exist", last)
+
+
+def test_the_exit_code_is_true_where_standard_error_takes_nothing_any_more(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("interalign")
+    for words, code in ((["simulate", "r.db", *SMALL], 0), (["simulate", "r.db", "--turns", "3"], 2)):
+        with Path("/dev/full").open("w") as full:
+            assert subprocess.run([program, *words], cwd=tmp_path, stderr=full, check=False).returncode == code
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_too_and_not_taken_for_the_end_of_a_run(cli, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-1122334455")
+    # Nothing of ours is known to do this; the platform's own calls can.
+    monkeypatch.setattr("os.fstat", lambda handle: {}["sk-canary-1122334455"])
+    ended = cli("simulate", "r.db", "--trees", "1", "--turns", "1")
+    monkeypatch.undo()
+    assert ended.code == 3
+    assert ended.err == (
+        "interalign: unexpected KeyError: '(key)'; what was finished is kept. --debug shows where: please report it\n"
+    )
+
+
+def test_the_address_in_the_configuration_file_wins_over_the_one_in_the_environment(cli, monkeypatch) -> None:
+    with fault_server.serving() as named, fault_server.serving() as other:
+        monkeypatch.setenv("OPENAI_BASE_URL", other.url)
+        Path("run.yaml").write_text(f"candidate: openai:m\nbase_url: {named.url}\ntrees: 1\nturns: 1\n")
+        assert cli("simulate", "r.db", "--config", "run.yaml").code == 0
+        assert (len(named.asked), len(other.asked)) == (2, 0)
+        assert cli("simulate", "s.db", "--trees", "1", "--turns", "1", "--candidate", "openai:m").code == 0
+        assert (len(named.asked), len(other.asked)) == (2, 2)
 
 
 def test_an_export_writes_the_file_and_says_how_many_rows(cli: Cli, run_db: Path, tmp_path: Path) -> None:

@@ -105,6 +105,26 @@ def test_once_replies_are_on_record_their_length_is_what_counts(tmp_path: Path) 
     assert "candidate 77" in str(expected)
 
 
+def test_what_the_run_would_refuse_is_refused_and_a_fork_is_expected_as_a_whole(cli) -> None:
+    assert cli("simulate", "run.db", "--trees", "3", "--turns", "2").code == 0
+    for words, said in (
+        (["simulate", "run.db", "--turns", "4", "--trees", "3"], "changed: turns 2 -> 4"),
+        (
+            ["simulate", "run.db", "--turns", "2", "--trees", "2"],
+            "run.db was begun with 3 trees, and 2 are asked for now",
+        ),
+        (["evaluate", "run.db", "--turns", "2", "--candidate", "world:blind"], "run.db holds a simulation"),
+    ):
+        real, dry = cli(*words), cli(*words, "--dry-run")
+        assert (real.code, dry.code, dry.out) == (2, 2, "")
+        assert said in dry.err
+        assert real.err == dry.err
+    forked = cli("simulate", "run.db", "--turns", "4", "--trees", "3", "--fork", "longer.db", "--dry-run")
+    assert forked.code == 0
+    assert forked.out.startswith("Expected for 3 trees;")
+    assert not Path("longer.db").exists()
+
+
 def test_a_setting_that_cannot_work_is_refused_as_in_the_run(cli) -> None:
     ended = cli("simulate", "run.db", "--policy", "bush", "--dry-run")
     assert (ended.code, ended.out) == (2, "")

@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -314,13 +315,15 @@ def test_a_key_that_the_server_repeats_is_in_no_file_no_message_and_no_traceback
     assert (path.exists(), holding) == (True, [])
 
 
-@pytest.mark.parametrize("plan", ["in a refused key", "in a refused request"])
-def test_the_command_says_the_key_on_no_stream_even_with_debug(plan: str, command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("plan", "code"), [("in a refused key", 3), ("in a redirection", 3), ("in a refused request", 1)]
+)
+def test_the_command_says_the_key_on_no_stream_even_with_debug(plan: str, code: int, command, tmp_path: Path) -> None:
     with fault_server.serving(KEY_LEAKS[plan]) as server:
         shape = ("--trees", "1", "--turns", "1", "--candidate", "openai:m", "--debug")
         ended = command("simulate", "run.db", "--base-url", server.url, *shape, env={"OPENAI_API_KEY": KEY})
     assert f"Bearer {KEY}" in server.headers[0]
-    assert ended.code == 1
+    assert ended.code == code
     assert server.url in ended.err
     assert KEY not in ended.out + ended.err
     assert [file.name for file in tmp_path.rglob("*") if KEY.encode() in file.read_bytes()] == []
@@ -328,7 +331,14 @@ def test_the_command_says_the_key_on_no_stream_even_with_debug(plan: str, comman
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:8000", "ftp://127.0.0.1/v1", "http://", "http://user:secret@127.0.0.1/v1", "http://127.0.0.1:x/v1"],
+    [
+        "localhost:8000",
+        "ftp://127.0.0.1/v1",
+        "http://",
+        "http://user:secret@127.0.0.1/v1",
+        "http://127.0.0.1:x/v1",
+        "http://a..b/v1",
+    ],
 )
 def test_an_address_that_is_none_is_refused_before_anything_starts(url: str, tmp_path: Path) -> None:
     came = run(tmp_path / "run.db", url)
@@ -368,6 +378,26 @@ def test_two_servers_share_the_calls_and_one_that_goes_away_is_replaced_by_the_o
     with fault_server.serving() as server:
         assert run(tmp_path / "calm.db", server.url, trees=8, turns=2) == Came(0, "", 0)
     assert data_of(tmp_path / "run.db") == data_of(tmp_path / "calm.db")
+
+
+def test_a_server_that_answers_every_request_with_an_error_is_replaced_by_the_other(tmp_path: Path) -> None:
+    broken = planned({"always": {"status": 500, "text": "out of order"}})
+    with fault_server.serving(broken) as first, fault_server.serving() as second:
+        # One call at a time: the broken server, which fails at once, is always the one with the least to do.
+        assert run(tmp_path / "run.db", (first.url, second.url), trees=3, concurrency=1) == Came(0, "", 0)
+        assert len(second.asked) == 6
+        assert len(first.asked) <= 3
+
+
+def test_slow_replies_of_one_role_are_not_given_up_because_another_role_is_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interalign.models.governor._LEAST_PATIENCE", 0.2)
+    with fault_server.serving(lambda body: {"delay": 0.8 if body["model"] == "slow" else 0.0}) as server:
+        talk = {"user": "openai:quick", "candidate": "openai:slow", "trees": 24}
+        came = run(tmp_path / "run.db", server.url, deadline=20, concurrency=24, **talk)
+    assert came == Came(0, "", 0)
+    assert Counter(body["model"] for body in server.asked) == {"quick": 24, "slow": 48}  # nothing is paid for twice
 
 
 def test_a_role_may_have_a_server_of_its_own_which_is_no_part_of_what_the_run_is(tmp_path: Path) -> None:

@@ -456,3 +456,7 @@ def test_with_log_json_every_line_of_the_command_is_json_from_beginning_to_end(c
     (event,) = [json.loads(line) for line in refused.err.splitlines()]
     assert (refused.code, event["event"], event["exit"]) == (2, "error", 2)
     assert "changed: turns 2 -> 5" in event["message"]
+    for words in (["--nonsense"], ["--concurrency", "many"], ["--trees", "0"]):
+        (event,) = [json.loads(line) for line in command("simulate", "r.db", "--log-json", *words).err.splitlines()]
+        assert (event["event"], event["exit"]) == ("error", 2)
+        assert words[0].strip("-") in event["message"]

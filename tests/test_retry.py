@@ -229,6 +229,26 @@ def test_patience_is_five_times_the_slowest_of_the_last_answers_and_never_less_t
     assert governor.patience() == 5.0
 
 
+def test_calls_of_one_kind_say_nothing_of_how_long_those_of_another_kind_take() -> None:
+    governor = Governor(8, 10)
+    for _ in range(20):
+        governor.answered(monotonic() - 0.1, "user")
+    assert governor.patience("user") == 5.0
+    assert governor.patience("judge") == math.inf
+    for _ in range(20):
+        governor.answered(monotonic() - 4.0, "judge")
+    assert governor.patience("judge") == pytest.approx(20.0, abs=0.5)
+    assert governor.patience("user") == 5.0
+
+
+def test_a_server_that_always_says_to_wait_no_time_at_all_is_not_asked_without_end() -> None:
+    for wait in (None, 0.0, 0.001):
+        server = Server(Transient("429", throttled=True, wait=wait))
+        with pytest.raises(DeadlineError):
+            asyncio.run(ask(server, deadline=0.5))
+        assert len(server.asked) < 100  # thousands, if nothing but the server's word were heeded
+
+
 def test_a_hang_at_a_server_that_has_been_quick_is_given_up_early_and_the_next_attempt_gets_twice_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -285,14 +305,41 @@ def test_the_least_loaded_server_is_asked_and_a_resting_one_only_if_all_rest() -
     assert asyncio.run(run()) == ["a", "b", "a", "b"]
 
 
-def test_when_one_of_two_servers_is_gone_the_other_takes_over() -> None:
-    gone, well = Server(Transient("refused", unreachable=True)), Server("hello")
+@pytest.mark.parametrize(
+    "fault",
+    [Transient("refused", unreachable=True), Transient("500: out of order"), Transient("the connection broke")],
+    ids=str,
+)
+def test_when_one_of_two_servers_is_gone_the_other_takes_over(fault: Transient) -> None:
+    gone, well = Server(fault), Server("hello")
 
     async def run() -> list[str]:
         return [await answered([gone, well], Server.ask, 10) for _ in range(5)]
 
     assert asyncio.run(run()) == ["hello"] * 5
     assert len(gone.asked) == 1
+
+
+def test_after_a_rest_one_call_finds_out_whether_a_server_is_well_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interalign.models.governor._FIRST_REST", 0.05)
+    ill, well = Server("ill"), Server("well")
+    for _ in range(16):
+        ill.governor.heed(Transient("reset"), monotonic())  # all of them at once are one failure, and one short rest
+
+    async def run() -> list[bool]:
+        chosen = [least_loaded([ill, well]) is ill]
+        await asyncio.sleep(0.06)
+        await well.governor.enter()
+        chosen.append(least_loaded([ill, well]) is ill)
+        sent = await ill.governor.enter()
+        await well.governor.enter()
+        chosen.append(least_loaded([ill, well]) is ill)
+        ill.governor.answered(sent)
+        ill.governor.leave(sent)
+        chosen.append(least_loaded([ill, well]) is ill)
+        return chosen
+
+    assert asyncio.run(run()) == [False, True, False, True]
 
 
 # What an answer means
@@ -305,8 +352,11 @@ def test_when_one_of_two_servers_is_gone_the_other_takes_over() -> None:
         ({"Retry-After": "0.25"}, 0.25),
         ({"retry-after-ms": "1500", "Retry-After": "2"}, 1.5),
         ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30.0),
-        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0.0),
-        ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0.0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "Wed, 21 Oct 2015 07:28:30 GMT"}, None),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT"}, None),
+        ({"Retry-After": "0"}, None),
+        ({"Retry-After": "-1"}, None),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "0s"}, None),
         ({"Retry-After": "soon"}, None),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m0.5s"}, 60.5),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "20ms"}, 0.02),
@@ -366,6 +416,25 @@ def test_what_the_server_counts_is_taken_and_nonsense_counts_as_nothing() -> Non
     good = b'{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 9, "completion_tokens": -1}}'
     reply = read_reply(ASKED, good)
     assert (reply.prompt_tokens, reply.completion_tokens, reply.model) == (9, 0, "openai:m")
+
+
+@pytest.mark.parametrize(
+    ("said", "count"),
+    [
+        ("12", 12),
+        ("12.0", 12),
+        ("12.5", 0),
+        ("true", 0),
+        ('"12"', 0),
+        ("null", 0),
+        ("NaN", 0),
+        ("1e300", 0),
+        ("9" * 18, 0),
+    ],
+)
+def test_a_count_of_tokens_is_a_whole_number_that_a_reply_can_have(said: str, count: int) -> None:
+    body = f'{{"choices": [{{"message": {{"content": "a"}}}}], "usage": {{"completion_tokens": {said}}}}}'
+    assert read_reply(ASKED, body.encode()).completion_tokens == count
 
 
 def test_an_error_that_comes_with_status_200_is_the_error_it_says_it_is() -> None:

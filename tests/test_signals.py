@@ -1,6 +1,8 @@
 """Ctrl-C and `kill`: the first one lets the calls in flight finish, the second one leaves at once."""
 
+import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -25,8 +27,8 @@ def started(tmp_path: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]
     """Start the installed command on `run.db` in the test's folder."""
     processes = []
 
-    def start(url: str) -> "subprocess.Popen[str]":
-        words = [Path(sys.executable).with_name("interalign"), "simulate", "run.db", *SHAPE, "--base-url", url]
+    def start(url: str, *more: str) -> "subprocess.Popen[str]":
+        words = [Path(sys.executable).with_name("interalign"), "simulate", "run.db", *SHAPE, "--base-url", url, *more]
         process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ)
         processes.append(process)
         return process
@@ -47,7 +49,7 @@ def exported(run: Path) -> bytes:
     return run.with_suffix(".jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_lets_what_is_in_flight_finish_and_puts_it_on_record(
     number: signal.Signals, started: Any, tmp_path: Path
 ) -> None:
@@ -91,6 +93,35 @@ def test_the_second_signal_leaves_at_once_and_the_same_command_goes_on(started: 
         _, said = again.communicate()
         assert (again.returncode, said.partition(" trees")[0]) == (0, "12 of 12")
         assert len(server.asked) == 48 - 4
+
+
+def test_with_log_json_the_last_line_of_a_process_that_leaves_at_once_is_json_too(started: Any) -> None:
+    with fault_server.serving(lambda body: {"hang": True}) as server:
+        process = started(server.url, "--log-json")
+        wait_for(lambda: len(server.asked) == 4)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGHUP)  # says nothing new: a shell sends it after the terminal did
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate()
+    last = [json.loads(line) for line in said.splitlines()][-1]
+    assert (process.returncode, last["event"], last["exit"]) == (3, "error", 3)
+    assert last["message"] == "left at once; run the same command again to go on"
+
+
+def test_somebody_at_a_terminal_is_told_at_once_that_the_run_is_stopping(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    with fault_server.serving(lambda body: {"delay": 1.0}) as server, os.fdopen(slave, "w") as stream:
+        words = [Path(sys.executable).with_name("interalign"), "simulate", "run.db", *SHAPE, "--base-url", server.url]
+        process = subprocess.Popen(words, cwd=tmp_path, stderr=stream, env=os.environ)
+        wait_for(lambda: len(server.asked) == 4)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 3
+    said = os.read(master, 1 << 20).decode()
+    os.close(master)
+    assert said.index("stopping: calls in flight get 10 s to finish") < said.index("interrupted; what was finished")
 
 
 def test_handlers_of_the_program_around_a_run_are_given_back(tmp_path: Path) -> None:

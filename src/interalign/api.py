@@ -91,12 +91,13 @@ def estimate(
     run: Path | str,
     *,
     config: Path | None = None,
+    fork: Path | None = None,
     runtime: Runtime | None = None,
     **settings: Any,
 ) -> "Estimate":
     """What `simulate` or `evaluate` with the same arguments is expected to take: calls, tokens, money, time, disk.
 
-    Nothing is asked and nothing is written.
+    Nothing is asked and nothing is written. Raises ConfigError for settings with which they would not start.
     """
     from interalign.desk import refuse_unknown_prices
     from interalign.estimate import estimate_evaluation, estimate_simulation
@@ -105,11 +106,11 @@ def estimate(
         chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
         refuse_unknown_prices(models_of(chosen), runtime)
         personas = load_personas(chosen.personas, split="train", n=1, seed=chosen.seed)
-        return run_async(estimate_simulation(Path(run), chosen, personas, runtime))
+        return run_async(estimate_simulation(Path(run), chosen, personas, runtime, forks=fork is not None))
     measured, runtime = _chosen(EvaluationSettings, config, settings, runtime)
     refuse_unknown_prices(models_of(measured), runtime)
     cases = load_personas(measured.cases, split="heldout", n=measured.limit or 100, seed=measured.seed)
-    return run_async(estimate_evaluation(Path(run), measured, cases, runtime))
+    return run_async(estimate_evaluation(Path(run), measured, cases, runtime, forks=fork is not None))
 
 
 def judge(

@@ -89,8 +89,13 @@ class Prices:
         """ConfigError that names the first of these models without a price."""
         for model in models:
             if self.of(model) is None:
+                has = (
+                    f"the table has {', '.join(self._table)}: add it"
+                    if self
+                    else "give a table with --prices FILE.yaml"
+                )
                 raise ConfigError(
-                    f"{why} needs the price of {model}; give a table with --prices FILE.yaml "
+                    f"{why} needs the price of {model}; {has} "
                     f"(`{model}: {{prompt: 0.15, completion: 0.6}}`, USD per million tokens)"
                 )
 

@@ -2,18 +2,19 @@
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from interalign.errors import InteralignError
 from interalign.progress import json_line, names_failed, shown, shown_training
 from interalign.screen import one_line
-from interalign.signals import INTERRUPTED
+from interalign.signals import INTERRUPTED, WORDED
 from interalign.version import __version__
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ Seed = Annotated[int | None, typer.Option(help="Seed of every random choice. [de
 BaseUrl = Annotated[
     list[str] | None,
     typer.Option(
-        envvar="OPENAI_BASE_URL",
-        help="Server of the openai: models, such as http://localhost:8000/v1. Repeat it to share the calls.",
+        help="Server of the openai: models, such as http://localhost:8000/v1. Repeat it to share the calls. "
+        "[default: OPENAI_BASE_URL, else OpenAI]",
     ),
 ]
 Concurrency = Annotated[int | None, typer.Option(min=1, max=4096, help="Model calls in flight. [default: 16]")]
@@ -171,7 +172,7 @@ def simulate(
     with _errors_as_exit_codes(debug, log_json):
         runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
         if dry_run:
-            typer.echo(api.estimate("simulation", run, config=config, runtime=runtime, **settings))
+            typer.echo(api.estimate("simulation", run, config=config, fork=fork, runtime=runtime, **settings))
             return
         with shown("trees", log_json=log_json) as progress:
             summary = api.simulate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
@@ -213,7 +214,7 @@ def evaluate(
     with _errors_as_exit_codes(debug, log_json):
         runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
         if dry_run:
-            typer.echo(api.estimate("evaluation", run, config=config, runtime=runtime, **settings))
+            typer.echo(api.estimate("evaluation", run, config=config, fork=fork, runtime=runtime, **settings))
             return
         with shown("conversations", log_json=log_json) as progress:
             summary = api.evaluate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
@@ -486,7 +487,10 @@ def _runtime(
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    with suppress(
+        OSError, ValueError
+    ):  # nobody reads standard error any more: the exit code tells the truth all the same
+        typer.echo(line, err=True)
 
 
 def _end(summary: "RunSummary", log_json: bool) -> None:
@@ -529,23 +533,41 @@ def _step(title: str) -> Iterator[Callable[[float], None]]:
 
 @contextmanager
 def _errors_as_exit_codes(debug: bool, log_json: bool = False) -> Iterator[None]:
-    """One line on standard error instead of a traceback, and the exit code that goes with the error."""
+    """One line on standard error, after the traceback if that is wanted, and the exit code that goes with the error."""
 
-    def say(message: str, code: int) -> None:
-        _say(json_line("error", message=message, exit=code) if log_json else one_line(f"interalign: {message}"))
+    from interalign.models.langchain import without_keys
+
+    if log_json:
+        WORDED.set(lambda message: json_line("error", message=message, exit=3))
+
+    def end(message: str, code: int) -> NoReturn:
+        trace = without_keys(traceback.format_exc()) if debug else ""
+        if log_json:
+            _say(json_line("error", message=message, exit=code, **({"traceback": trace} if trace else {})))
+        else:
+            _say(trace + one_line(f"interalign: {message}"))
+        raise typer.Exit(code) from None
 
     try:
         yield
     except InteralignError as error:
-        if debug:
-            raise
-        say(str(error), error.exit_code)
-        raise typer.Exit(error.exit_code) from None
+        end(str(error), error.exit_code)
     except KeyboardInterrupt:
-        if debug:
-            raise
-        say(INTERRUPTED, 3)
-        raise typer.Exit(3) from None
+        end(INTERRUPTED, 3)
+    except BrokenPipeError:
+        raise  # who read standard output has gone: Click ends quietly
+    except Exception as error:  # noqa: BLE001  (the last line of defence: no traceback unless it is wanted)
+        end(_unexpected(error), 3)
+
+
+def _unexpected(error: Exception) -> str:
+    """What is said of an error that nobody foresaw."""
+    from interalign.models.langchain import without_keys
+
+    what = without_keys(f"{type(error).__name__}: {error}")
+    if isinstance(error, OSError):
+        return f"{what}; mend it and run the same command again"
+    return f"unexpected {what}; what was finished is kept. --debug shows where: please report it"
 
 
 # Typer brings Click along under a name of its own since 0.26, and shows only its subclasses.
@@ -563,7 +585,9 @@ def main() -> None:
             error.show()
         else:
             command = error.ctx.command_path if error.ctx else "interalign"
-            _say(f"interalign: {error.format_message()} (see {command} --help)")
+            message = f"{error.format_message()} (see {command} --help)"
+            in_json = "--log-json" in sys.argv
+            _say(json_line("error", message=message, exit=2) if in_json else one_line(f"interalign: {message}"))
         sys.exit(error.exit_code)
     except typer.Abort:
         _say("interalign: aborted")

@@ -1,5 +1,6 @@
 """Settings of a run, read once and passed down."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ Judging = Literal["compare", "score"]
 HookPoint = Literal["after_user", "before_candidates", "after_candidates", "after_judge"]
 S = TypeVar("S", bound=Frozen)
 R = TypeVar("R", bound="RunSettings")
+_OURS = ("model", "messages", "stream")
+"""Fields of a request that the run itself writes."""
 _ENGINE = ("max_batch", "cache_mb", "workers")
 """Options of `hf:` models that change no reply: the model is known without them."""
 _ADDRESS = re.compile(r"(openai:.+?)@(https?://.*)", re.DOTALL)
@@ -23,7 +26,7 @@ _ADDRESS = re.compile(r"(openai:.+?)@(https?://.*)", re.DOTALL)
 class Parameters(Frozen):
     """Sampling settings of one seat. None leaves the choice to the provider."""
 
-    temperature: float | None = Field(default=None, ge=0)
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
     seed: int | Literal["addressed"] | None = None
@@ -31,6 +34,19 @@ class Parameters(Frozen):
     place and is the same whenever the run is made. None: no seed is sent."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Further request fields for the provider, passed as they are."""
+
+    @field_validator("extra_body")
+    @classmethod
+    def _can_be_sent(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"cannot be sent as JSON ({error}); put dates and the like in quotes") from None
+        if ours := [name for name in _OURS if name in value]:
+            raise ValueError(f"{', '.join(ours)} cannot be set here: the run itself fills it in")
+        if value.get("n", 1) != 1:
+            raise ValueError("n would pay for replies that are never used; --branch says how many replies a turn has")
+        return value
 
 
 class SeatParameters(Frozen):
@@ -45,8 +61,17 @@ class SeatParameters(Frozen):
 class CandidateSpec(Frozen):
     """A candidate's name in trees and reports, and the model (or role) behind it."""
 
-    name: str = Field(min_length=1, pattern=r"^[^\s/+|]+$")
+    name: str
     model: str = Field(min_length=1)
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_part_of_an_id(cls, value: str) -> str:
+        if not re.fullmatch(r"[^\s/+|]+", value):
+            raise ValueError(
+                f"{value!r} cannot name a candidate: give a name without blanks, /, + and |, as NAME=MODEL"
+            )
+        return value
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -135,8 +160,8 @@ class EvaluationSettings(RunSettings):
 class Price(Frozen):
     """What a model costs, in USD per million tokens."""
 
-    prompt: float = Field(ge=0)
-    completion: float = Field(ge=0)
+    prompt: float = Field(ge=0, allow_inf_nan=False)
+    completion: float = Field(ge=0, allow_inf_nan=False)
     longest_reply: int | None = Field(default=None, ge=1)
     """Most tokens that the model can answer with, where `max_tokens` does not say less."""
 
@@ -245,7 +270,9 @@ def build(kind: type[S], given: Mapping[str, object]) -> S:
         if first["type"] == "missing":
             reason = f"must be given; use --{option}"
         if first["type"] == "extra_forbidden":
-            reason = f"no such setting; there are {', '.join(_fields_at(kind, first['loc'][:-1]))}"
+            there = _fields_at(kind, first["loc"][:-1])
+            more = [name for name in Runtime.model_fields if name != "addresses"] if len(first["loc"]) == 1 else []
+            reason = f"no such setting; there are {', '.join([*there, *more])}"
         raise ConfigError(f"{option + ': ' if option else ''}{reason}") from None
 
 

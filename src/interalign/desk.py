@@ -2,7 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from interalign.config import RunSettings, Runtime, identity_of
 from interalign.errors import ConfigError, RoleError
 from interalign.ledger import Ledger
 from interalign.models.base import ChatModel, version_of
-from interalign.models.resolve import resolve_model
+from interalign.models.resolve import is_model_name, resolve_model
 from interalign.personas import Persona
 from interalign.signals import stopping_on_signals
 from interalign.store import Store, TreeRecord
@@ -67,9 +68,11 @@ class Desk:
         _refuse_strangers(personas, settings)
         identity = {**identity_of(settings, prompts=dict(prompt_versions())), **source, **self._weights()}
         self.store.begin_run(self.path.stem, kind, identity, __version__)
+        counted = Counter[str]()
         self.store.add_personas(personas)
-        self.store.plan_trees(plan)
+        self.store.plan_trees(_counted(plan, counted))
         self.count()
+        refuse_fewer(self.path, counted["trees"], self.trees)
 
     def _weights(self) -> dict[str, JsonValue]:
         """Which weights the local models have: trained anew under the same name they are other models."""
@@ -148,10 +151,26 @@ async def open_desk(
                 store.discard()
 
 
+def refuse_fewer(path: Path, asked: int, planned: int) -> None:
+    """ConfigError if a run is asked for fewer trees than it was begun with: it would grow, and pay for, all of them."""
+    if asked < planned:
+        raise ConfigError(
+            f"{path} was begun with {planned} trees, and {asked} are asked for now; ask for at least as many "
+            "(--trees, --limit), or begin a file of its own"
+        )
+
+
+def _counted(plan: Iterable[TreeRecord], counter: Counter[str]) -> Iterator[TreeRecord]:
+    for record in plan:
+        counter["trees"] += 1
+        yield record
+
+
 def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:
-    """ConfigError if money is to be counted and one of these models has no price."""
+    """ConfigError if money is to be counted and one of these models has no price; plug-ins count nothing."""
     if runtime.max_usd is not None or runtime.prices:
-        Prices(runtime.prices).refuse_unknown(models, "--max-usd" if runtime.max_usd is not None else "--prices")
+        asked = [model for model in models if is_model_name(model)]
+        Prices(runtime.prices).refuse_unknown(asked, "--max-usd" if runtime.max_usd is not None else "--prices")
 
 
 def _budget(runtime: Runtime, store: Store) -> Budget | None:

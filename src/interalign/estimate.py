@@ -4,13 +4,14 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
 from interalign.budget import Prices
 from interalign.calls import Call, Place, Usage
-from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings
+from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, identity_of
+from interalign.desk import refuse_fewer
 from interalign.graphs.policy import Policy, branching_policy, caterpillar
 from interalign.graphs.seating import all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth, grow_tree
@@ -19,6 +20,9 @@ from interalign.models.base import ChatModel, Parameters, Reply
 from interalign.personas import Persona
 from interalign.store import Store
 from interalign.tree import Frozen, Message
+from interalign.version import __version__
+
+RunKind = Literal["simulation", "evaluation"]
 
 _BYTES_A_TOKEN = 4
 _REPLY_TOKENS = {"user": 40, "inducer": 60, "candidate": 200, "judge": 100}
@@ -78,31 +82,36 @@ class Estimate(Frozen):
 
 
 async def estimate_simulation(
-    run: Path, settings: SimulationSettings, personas: Sequence[Persona], runtime: Runtime
+    run: Path, settings: SimulationSettings, personas: Sequence[Persona], runtime: Runtime, *, forks: bool = False
 ) -> Estimate:
-    """What `run_simulation` with the same arguments is expected to take; nothing is asked and nothing written."""
-    record = _Record(run)
+    """What `run_simulation` with the same arguments is expected to take; nothing is asked and nothing written.
+
+    Raises ConfigError where that would refuse to go on. With `forks` a copy goes on, which grows every tree anew.
+    """
+    record = _Record(run, "simulation", settings, forks=forks)
     rehearsal = _Rehearsal(record.reply_tokens)
     seats = simulation_seats(settings, rehearsal, _Unasked)
     await _rehearse(rehearsal, seats, settings, personas[0], branching_policy(settings.policy))
-    return _estimate(rehearsal.made, record, max(0, settings.trees - record.done), runtime)
+    refuse_fewer(run, settings.trees, record.planned)
+    return _estimate(rehearsal.made, record, settings.trees - record.done, runtime)
 
 
 async def estimate_evaluation(
-    run: Path, settings: EvaluationSettings, cases: Sequence[Persona], runtime: Runtime
+    run: Path, settings: EvaluationSettings, cases: Sequence[Persona], runtime: Runtime, *, forks: bool = False
 ) -> Estimate:
-    """What `run_evaluation` with the same arguments is expected to take; nothing is asked and nothing written."""
-    record = _Record(run)
+    """What `run_evaluation` with the same arguments is expected to take; as `estimate_simulation`."""
+    record = _Record(run, "evaluation", settings, forks=forks)
     rehearsal = _Rehearsal(record.reply_tokens)
     every = all_evaluation_seats(settings, rehearsal, _Unasked)
     for seats in every.values():
         await _rehearse(rehearsal, seats, settings, cases[0], caterpillar)
-    left = max(0, len(cases[: settings.limit]) * len(every) - record.done)
-    return _estimate(rehearsal.made, record, left, runtime, grown=len(every))
+    asked = len(cases[: settings.limit]) * len(every)
+    refuse_fewer(run, asked, record.planned)
+    return _estimate(rehearsal.made, record, asked - record.done, runtime, grown=len(every))
 
 
 def _figures(used: Usage) -> tuple[str, str, str, str]:
-    usd = "unknown" if used.usd is None else f"{used.usd:,.2f}"
+    usd = "unknown" if used.usd is None else f"{used.usd:,.2f}" if used.usd == 0 or used.usd >= 1 else f"{used.usd:.4f}"
     return f"{used.calls:,}", f"{used.prompt_tokens:,}", f"{used.completion_tokens:,}", usd
 
 
@@ -115,12 +124,16 @@ def _duration(seconds: float) -> str:
 class _Record:
     """What is known from the run file, if there is one already."""
 
-    def __init__(self, run: Path) -> None:
-        self.done = 0
+    def __init__(self, run: Path, kind: RunKind, settings: RunSettings, *, forks: bool) -> None:
+        self.done = self.planned = 0
         self.reply_tokens: dict[str, int] = {}
         if run.exists():
             with Store.open(run) as store:
-                self.done = sum(tree.status == "done" for tree in store.trees())
+                if store.run is not None and not forks:
+                    # What a dry run does not look at (prompts, weights) is taken to be as it was.
+                    store.begin_run(run.stem, kind, {**store.run.identity, **identity_of(settings)}, __version__)
+                    count = store.count_trees()
+                    self.done, self.planned = count.get("done", 0), sum(count.values())
                 used = {role: use for role, use in store.usage().items() if use.calls and use.completion_tokens}
                 self.reply_tokens = {role: ceil(use.completion_tokens / use.calls) for role, use in used.items()}
 

@@ -28,6 +28,7 @@ _SETTINGS = {"max_completion_tokens": "max_tokens", "max_tokens": "max_tokens", 
 """Request field -> our setting's name, where it is not the same."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_MOST_TOKENS = 100_000_000
 _EPOCH = 1_000_000_000
 """A plain number from here on is a date, which needs a clock that agrees with the server's: not used."""
 
@@ -81,7 +82,10 @@ def fault_of_status(
             f"{asked.server} has no model {asked.model!r} ({status}); name one it serves, or mend --base-url"
         )
     if 300 <= status < 400:
-        return StopError(f"{asked.server} sends requests elsewhere ({status}); name the right address with --base-url")
+        where = f" to {_plain(told)}" if (told := headers.get("location", "").partition("?")[0]) else ""
+        return StopError(
+            f"{asked.server} sends requests elsewhere ({status}{where}); name the right address with --base-url"
+        )
     return _refusal(asked, status, error, code, said)
 
 
@@ -122,7 +126,14 @@ def _how_to_drop(name: str) -> str:
 
 
 def wait_of(headers: Mapping[str, str], *, throttled: bool) -> float | None:
-    """Seconds the server asks everybody to wait: Retry-After, else, when throttled, the rate limit that is used up."""
+    """Seconds the server asks everybody to wait: Retry-After, else, when throttled, the rate limit that is used up.
+
+    None for no time at all: who is told to wait 0 seconds is told nothing, and slows down as without it.
+    """
+    return _wait_told(headers, throttled=throttled) or None
+
+
+def _wait_told(headers: Mapping[str, str], *, throttled: bool) -> float | None:
     told = headers.get("retry-after-ms")
     if told is not None and (wait := _duration(told)) is not None:
         return wait / 1000
@@ -187,7 +198,8 @@ def _first_choice(asked: Asked, answer: object) -> Mapping[str, Any]:
     status = error.get("code") if isinstance(error, dict) else None
     if isinstance(status, int) and 400 <= status < 600:  # some routers say 200 first and find out later
         raise fault_of_status(asked, status, {}, json.dumps(answer))
-    raise BadContentError(f"{asked.model} gave no choices")
+    said = _plain(_said(_error_object_of(answer), json.dumps(answer)))
+    raise BadContentError(f"{asked.model} gave no choices ({said})")
 
 
 def _text_of(asked: Asked, choice: Mapping[str, Any], tokens: tuple[int, int]) -> str:
@@ -202,7 +214,8 @@ def _text_of(asked: Asked, choice: Mapping[str, Any], tokens: tuple[int, int]) -
         why = _plain(str(refusal or "content filter"))
         raise BadContentError(f"{asked.model} refused ({why})", text, tokens)
     if not text.strip():
-        raise BadContentError(f"{asked.model} answered nothing", text, tokens)
+        cut = ": max_tokens ended the reply before any text" if choice.get("finish_reason") == "length" else ""
+        raise BadContentError(f"{asked.model} answered nothing{cut}", text, tokens)
     return text
 
 
@@ -216,8 +229,13 @@ def _joined(content: object) -> str:
 
 
 def _count(usage: object, name: str) -> int:
+    """What the server counted; 0 for what cannot be a count. Some write `12.0`; more than any reply has would add up
+    to more than the file can hold, and end every budget at once.
+    """
     count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) and 0 <= count < 2**53 else 0
+    if not isinstance(count, int | float) or isinstance(count, bool) or not 0 < count < _MOST_TOKENS:
+        return 0
+    return int(count) if count == int(count) else 0
 
 
 def _error_object(body: str) -> Mapping[str, Any]:
@@ -226,10 +244,12 @@ def _error_object(body: str) -> Mapping[str, Any]:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(answer, dict):
-        return {}
-    inner = answer.get("error")
-    return inner if isinstance(inner, dict) else answer
+    return _error_object_of(answer)
+
+
+def _error_object_of(answer: object) -> Mapping[str, Any]:
+    inner = answer.get("error") if isinstance(answer, dict) else None
+    return inner if isinstance(inner, dict) else answer if isinstance(answer, dict) else {}
 
 
 def _codes(error: Mapping[str, Any]) -> set[object]:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import deque
+from collections.abc import Hashable
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -12,9 +13,11 @@ from interalign.models.faults import Transient
 _GROWTH = 0.5
 """Calls in flight won back per answer after a slow-down: half as many again each round."""
 _FIRST_REST, _LONGEST_REST = 0.5, 30.0
-"""Seconds that a server that cannot be reached is left alone if there are others; doubled each time."""
+"""Seconds that a server that fails is left alone if there are others; doubled each time."""
 _REMEMBERED, _TELLING = 100, 20
 """Answers whose times are remembered, and how many of them tell what is usual."""
+_KINDS = 64
+"""Kinds of calls whose times are remembered at most."""
 _LEAST_PATIENCE = 5.0
 """Seconds that every request gets."""
 _LEAST_SILENCE = 0.5
@@ -33,26 +36,34 @@ class Governor:
         self._cut = 0.0
         self._rests_until = 0.0
         self._rest = _FIRST_REST
+        self._is_ill = False
+        """It failed, and has not answered since."""
         self._freed = asyncio.Event()
         self._sent: list[float] = []
         """When the requests in flight were sent."""
         self._lasted: deque[float] = deque(maxlen=_REMEMBERED)
         """Seconds that the last answers took."""
+        self._lasted_by_kind: dict[Hashable, deque[float]] = {}
         self.load = 0
         """Calls that wait for this server or are being answered by it."""
         self.last_answer = -inf
         """Monotonic time of the last answer of any kind; minus infinity: there was none yet."""
 
     @property
-    def is_resting(self) -> bool:
-        """Whether another server should be asked if there is one."""
-        return monotonic() < max(self._opens, self._rests_until)
+    def rests_until(self) -> float:
+        """Monotonic time until which others should be asked if there are any; 0 for a server that is well.
 
-    def patience(self) -> float:
-        """Seconds without an answer from which on none is to be expected: five times what the slowest of the last
-        answers took, and never less than 5; infinite while too few have come to tell.
+        After a rest one call finds out whether it is well again; until that is known, others are still better.
         """
-        return max(_LEAST_PATIENCE, 5 * max(self._lasted)) if len(self._lasted) >= _TELLING else inf
+        until = max(self._opens, self._rests_until)
+        return until if monotonic() < until or (self._is_ill and self.load) else 0.0
+
+    def patience(self, kind: Hashable = None) -> float:
+        """Seconds without an answer from which on none is to be expected: five times what the slowest of the last
+        answers to calls of this kind took, and never less than 5; infinite while too few have come to tell.
+        """
+        lasted = self._lasted_by_kind.get(kind, ())
+        return max(_LEAST_PATIENCE, 5 * max(lasted)) if len(lasted) >= _TELLING else inf
 
     async def enter(self) -> float:
         """Wait for a turn; the monotonic time at which it came, which is what `leave` has to be told afterwards."""
@@ -97,11 +108,14 @@ class Governor:
         self._sent.remove(sent)
         self._freed.set()
 
-    def answered(self, sent: float) -> None:
-        """The server answered a request sent at this time as it should: go a little faster again."""
+    def answered(self, sent: float, kind: Hashable = None) -> None:
+        """The server answered a request of this kind, sent at this time, as it should: go a little faster again."""
         self.last_answer = monotonic()
         self._lasted.append(self.last_answer - sent)
-        self._rest = _FIRST_REST
+        if kind not in self._lasted_by_kind and len(self._lasted_by_kind) == _KINDS:
+            self._lasted_by_kind.clear()
+        self._lasted_by_kind.setdefault(kind, deque(maxlen=_REMEMBERED)).append(self.last_answer - sent)
+        self._rest, self._is_ill = _FIRST_REST, False
         if self._window < self._limit:
             self._window = min(self._limit, self._window + _GROWTH)
 
@@ -118,8 +132,12 @@ class Governor:
             # Once a round: the other refusals of requests sent before this cut tell nothing new.
             self._cut = now
             self._window = max(1.0, self._answering() / 2)
+        elif not fault.throttled:
+            self.rest()
 
     def rest(self) -> None:
-        """The server was not reached or did not answer: others are asked first for a while."""
-        self._rests_until = monotonic() + self._rest
-        self._rest = min(_LONGEST_REST, 2 * self._rest)
+        """The server failed, was not reached or did not answer: others are asked first for a while."""
+        self._is_ill = True
+        if monotonic() >= self._rests_until:  # once a round: what fails together is one failure
+            self._rests_until = monotonic() + self._rest
+            self._rest = min(_LONGEST_REST, 2 * self._rest)

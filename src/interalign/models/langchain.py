@@ -47,7 +47,7 @@ class LangChainModel:
                 raise _translated(asked, error) from None  # its text may hold a key
 
         try:
-            return await answered([self], once, self._deadline)
+            return await answered([self], once, self._deadline, kind=id(parameters))  # the same object for a seat
         except DeadlineError as error:
             late = f"{self.name} did not answer within the deadline; raise --deadline ({error})"
             raise FailedTreeError(late) from None
@@ -75,16 +75,16 @@ def _translated(asked: Asked, error: Exception) -> InteralignError | Transient:
     """What a foreign error means: by its HTTP status if it has one, else a lost connection, else a failed tree."""
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-    kind, said = type(error).__name__, " ".join(_without_keys(str(error)).split())[:200]
+    kind, said = type(error).__name__, " ".join(without_keys(str(error)).split())[:200]
     if isinstance(status, int) and status >= 300:
-        body = _without_keys(str(getattr(response, "text", None) or error))
+        body = without_keys(str(getattr(response, "text", None) or error))
         return fault_of_status(asked, status, getattr(response, "headers", None) or {}, body)
     if isinstance(error, TimeoutError | ConnectionError) or "Timeout" in kind or "Connect" in kind:
         return Transient(f"{kind}: {said}")
     return FailedTreeError(f"{asked.model}: {kind}: {said}")
 
 
-def _without_keys(text: str) -> str:
+def without_keys(text: str) -> str:
     """The text without the value of any key in the environment: every provider has a variable of its own."""
     for name, value in os.environ.items():
         if name.endswith(("_API_KEY", "_TOKEN", "_SECRET")) and len(value) > len("(key)"):

@@ -82,6 +82,7 @@ class OpenAIModel:
                 lambda server: server.ask(Asked(server.url, self.name, turn), body),
                 self._runtime.deadline,
                 self._retrying,
+                (self.name, id(parameters)),  # a seat hands in the same object with every call
             )
         except DeadlineError as error:
             raise self._too_late(error) from None
@@ -170,7 +171,8 @@ class _Server:
             raise FailedTreeError(f"{self.url} answered {asked.model} with more than {_LARGEST // 2**20} MB")
         answer = _without(answer, self._key)
         if status != 200:
-            raise fault_of_status(asked, status, headers, answer.decode("utf-8", "replace"))
+            told = {name.lower(): _safe(value, self._key) for name, value in headers.items()}
+            raise fault_of_status(asked, status, told, answer.decode("utf-8", "replace"))
         return read_reply(asked, answer)
 
     async def release(self) -> None:
@@ -261,13 +263,16 @@ def _checked(url: str) -> str:
     """The address without a slash at its end; ConfigError if it is none, or holds a password."""
     try:
         parts = URL(url)
+        (parts.raw_host or "").encode("idna")  # as the look-up of the name does; a UnicodeError is a ValueError
     except ValueError:
         parts = URL()
     if parts.scheme not in ("http", "https") or not parts.host:
         raise ConfigError(f"{url!a} is no address of a server; write it like http://localhost:8000/v1")
     if parts.user or parts.password:
         raise ConfigError(f"the address of {parts.host} holds a key or password; set OPENAI_API_KEY instead")
-    return url.rstrip("/")
+    if parts.query_string or parts.fragment:
+        raise ConfigError(f"the address of {parts.host} holds a `?` or `#`; give it only up to the path, such as /v1")
+    return url.rstrip("/").removesuffix("/chat/completions")
 
 
 def _key(urls: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -41,13 +41,18 @@ async def answered(
     ask: Callable[[S], Awaitable[T]],
     deadline: float,
     retrying: Callable[[], None] = lambda: None,
+    kind: Hashable = None,
 ) -> T:
     """What `ask` returns, asked of the least loaded server until it raises no Transient any more.
 
     `deadline` is the total in seconds, waiting for a turn included. One attempt gets half of what is left of it, but
     never less than an eighth of the total; where the server has shown how long it takes, a first attempt gets no more
     than its patience, the next one after a hang twice as much. No backoff takes more than a quarter of what is left: a
-    server that hangs twice in a row leaves time for a third attempt.
+    server that hangs twice in a row leaves time for a third attempt. A wait that the server asks for replaces the
+    backoff only as far as it goes: one that always says `Retry-After: 0` is not to be asked without end.
+
+    `kind` tells calls of one server apart that take different times (a judge's, a user's): each has a patience of its
+    own, since a request that is given up too early is paid for twice.
 
     Raises DeadlineError when the time is over, and whatever else `ask` raises. `retrying` is told of every repetition.
     """
@@ -59,17 +64,18 @@ async def answered(
                 attempts += 1
                 try:
                     share = max((end - monotonic()) / 2, deadline / 8)
-                    return await _attempt(server, ask, min(share, 2**hangs * server.governor.patience()))
+                    return await _attempt(server, ask, min(share, 2**hangs * server.governor.patience(kind)), kind)
                 except Transient as fault:
                     last, hangs = fault, hangs + fault.silent
-                if last.wait is None:  # else the governor makes everybody wait
-                    await asyncio.sleep(min(backoff(attempts), (end - monotonic()) / 4))
+                # The last quarters are not to become ever shorter: a server in trouble would be asked ever faster.
+                longest = max((end - monotonic()) / 4, deadline / 32)
+                await asyncio.sleep(min(backoff(attempts), longest) - (last.wait or 0.0))
                 retrying()
     except TimeoutError:
         raise DeadlineError(attempts, last) from None
 
 
-async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float) -> T:
+async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float, kind: Hashable) -> T:
     governor = server.governor
     sent = await governor.enter()
     try:
@@ -82,19 +88,19 @@ async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float) 
         governor.heed(fault, sent)
         raise
     except InteralignError:
-        governor.answered(sent)
+        governor.answered(sent, kind)
         raise
     finally:
         governor.leave(sent)
-    governor.answered(sent)
+    governor.answered(sent, kind)
     return found
 
 
 def least_loaded(servers: Sequence[S]) -> S:
-    """The server with the fewest calls, of those that are well if there are any."""
+    """The server with the fewest calls, of those that are well if there are any; else the one that rested longest."""
     if len(servers) == 1:
         return servers[0]
-    return min(servers, key=lambda server: (server.governor.is_resting, server.governor.load))
+    return min(servers, key=lambda server: (server.governor.rests_until, server.governor.load))
 
 
 def backoff(attempt: int) -> float:
