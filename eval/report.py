@@ -16,6 +16,7 @@ from rich.text import Text
 from interalign.eval.chart import SERIES_COLOURS, Axis, Line, curves_svg
 from interalign.eval.intervals import Interval
 from interalign.eval.results import CandidateResult, Comparison, Report
+from interalign.eval.shown import visible
 
 TURNS_A_ROW = 10
 """AL columns of one table: what fits an 80-column terminal."""
@@ -211,7 +212,7 @@ def _simulator_lines(report: Report) -> Iterator[str]:
 
 def _usage_lines(report: Report) -> Iterator[str]:
     for role, used in report.usage.items():
-        bad = f", {used.bad:,} without a usable reply" if used.bad else ""
+        bad = f", {used.bad:,} refused or empty" if used.bad else ""
         cost = "" if used.usd is None else f", ${used.usd:,.4f}"
         tokens = f"{used.prompt_tokens:,} tokens in, {used.completion_tokens:,} out"
         yield f"Calls of the {role}: {used.calls:,} ({tokens}{bad}{cost})"
@@ -249,6 +250,7 @@ def _environment() -> Environment:
         loader=PackageLoader("interalign.eval", "templates"),
         undefined=StrictUndefined,
         autoescape=True,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )

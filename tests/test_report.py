@@ -570,7 +570,7 @@ def test_the_tables_show_every_figure_with_its_interval_and_n() -> None:
     assert re.search(r"plain +2\.44 \[2\.00, 4\.00\] +\+1\.000 +0\.87 +\+0\.500 +3 +1", text)
     assert re.search(r"plain - eager +-1\.61 \[.*\] +0\.500 +0\.500 +3", text)
     assert "Judge strict: 16 questions, 1 without a readable answer, 1 asked again." in text
-    assert "Calls of the user: 16 (1,600 tokens in, 160 out, 1 without a usable reply, $0.2500)" in " ".join(
+    assert "Calls of the user: 16 (1,600 tokens in, 160 out, 1 refused or empty, $0.2500)" in " ".join(
         text.split()
     )
 

@@ -39,12 +39,21 @@ def test_the_report_of_a_simulation_says_how_many_trees_failed(cli: Callable[...
     )
 
 
+def test_a_candidates_name_cannot_turn_the_page_round(cli: Callable[..., Ended]) -> None:
+    name = "abc\u202edef<b>"
+    assert cli("evaluate", "eval.db", "--candidate", f"{name}=world:blind", "--limit", "2", "--turns", "2").code == 0
+    cli("report", "eval.db", "--html", "eval.html")
+    page = Path("eval.html").read_text(encoding="utf-8")
+    assert "abc\u27e6U+202E\u27e7def&lt;b&gt;" in page
+    assert "\u202e" not in page
+
+
 def test_the_page_says_what_the_calls_cost_and_how_many_could_not_be_used(cli: Callable[..., Ended]) -> None:
     run = ("simulate", "run.db", "--trees", "1", "--turns", "1")
     assert cli(*run).code == 0
     cli("report", "run.db", "--html", "plain.html")
     plain = Path("plain.html").read_text(encoding="utf-8")
-    assert '<th scope="col">Unusable</th>' in plain
+    assert '<th scope="col">Refused or empty</th>' in plain
     assert "USD" not in plain
     Path("prices.yaml").write_text("world:judge: {prompt: 1, completion: 1}\n")
     cli("report", "run.db", "--html", "priced.html", "--prices", "prices.yaml")

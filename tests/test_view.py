@@ -29,13 +29,13 @@ from starlette.testclient import TestClient
 
 from interalign.config import Parameters
 from interalign.errors import ConfigError
+from interalign.eval.shown import shown
 from interalign.eval.view import create_app, export_html
 from interalign.eval.view.layout import rows
 from interalign.eval.view.links import ServedLinks
 from interalign.eval.view.marks import Mark, marks
 from interalign.eval.view.pages import folded, path_through
 from interalign.eval.view.picture import draw
-from interalign.eval.view.shown import shown
 from interalign.ledger import Ledger, Place
 from interalign.models.base import Reply
 from interalign.personas import Persona

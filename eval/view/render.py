@@ -8,13 +8,8 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from interalign.eval.shown import visible
 from interalign.eval.view.marks import signed
-from interalign.eval.view.shown import shown
-
-
-def _visible(value: object) -> object:
-    """Applied by the environment to every value a template prints, before it is escaped."""
-    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _sparkline(by_turn: tuple[float | None, ...]) -> str:
@@ -35,7 +30,7 @@ def _environment() -> Environment:
         loader=PackageLoader("interalign.eval.view", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_visible,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -2,6 +2,8 @@
 
 import re
 
+from markupsafe import Markup
+
 _UNSEEN = re.compile(
     "["
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, ANSI's escape among them; tab and newline are white space
@@ -21,3 +23,8 @@ def shown(text: str) -> str:
     It says nothing about markup: the templates escape that.
     """
     return _UNSEEN.sub(lambda match: f"\u27e6U+{ord(match[0]):04X}\u27e7", text.replace("\r\n", "\n"))
+
+
+def visible(value: object) -> object:
+    """For a template environment's `finalize`: every text it prints as `shown`; markup and other values as they are."""
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
