@@ -37,8 +37,17 @@ class Engine:
         self._warned = False
 
     def load(self) -> None:
-        """Load tokenizer and weights, once; ConfigError for whatever keeps them from being loaded, or from chatting."""
-        _ = self.weights
+        """Load tokenizer and weights, once.
+
+        Raises ConfigError for what is wrong with them, StopError for what is not (no memory left, say).
+        """
+        try:
+            _ = self.weights
+        except InteralignError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {first_line(error)}"
+            raise StopError(f"{self.name} cannot be loaded ({what}); if memory ran out, use fewer ?workers=") from error
 
     def close(self) -> None:
         """Forget what was read."""
@@ -50,12 +59,11 @@ class Engine:
         return load_weights(self.path, self.options.dtype, self._gpu)
 
     def answer(self, jobs: Sequence[Job], begin: Callable[[Sequence[Job]], None] = lambda jobs: None) -> None:
-        """Answer these calls: at the end every one has its reply or its error.
+        """Answer these calls, once `load` is done: at the end every one has its reply or its error.
 
         `begin` is told of calls when their replies begin to be written.
         """
         try:
-            self.load()
             ready = sorted((job for job in jobs if self._prepare(job)), key=lambda job: job.max_new_tokens)
             # One limit a batch: a row past its own would run into positions the model does not have.
             for _, group in groupby(ready, key=lambda job: job.max_new_tokens):

@@ -21,7 +21,7 @@ class Answering(Protocol):
     """What answers the calls of a lane: the model in this process, or a worker process."""
 
     def load(self) -> None:
-        """Have the model loaded; ConfigError if it cannot be."""
+        """Have the model loaded; ConfigError or StopError if it cannot be."""
 
     def answer(self, jobs: Sequence[Job]) -> None:
         """Answer these calls; WorkerEndedError if some of them have to be asked elsewhere."""
@@ -98,13 +98,17 @@ class Lane:
         jobs = self._take()
         self._answering = len(jobs)
         try:
+            self._load()
             self.engine.answer(jobs)
-            self.ready = True
         except WorkerEndedError:
             self.renew()
             for job in (*jobs, *self._drain()):
                 if not job.future.done():
                     self._elsewhere(job)
+        except InteralignError as error:
+            fail(jobs, error)
+        except Exception as error:  # noqa: BLE001 - not swallowed: nobody may wait for a reply for ever
+            fail(jobs, StopError(f"{self._name}: {type(error).__name__}: {error}"))
         finally:
             self._answering = 0
 

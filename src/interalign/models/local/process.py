@@ -91,19 +91,17 @@ class WorkerProcess:
         """Have these calls answered: at the end every one has its reply or its error.
 
         If the process ends, those it was answering fail as FailedTreeError and WorkerEndedError is raised: the others
-        can be asked again.
+        can be asked again. Raises what `load` raises.
         """
         begun: list[Job] = []
         with self._in_use:
+            self.load()
+            child = self._child
+            assert child is not None
             try:
-                self.load()
-                assert self._child is not None
-                self._ask(self._child, jobs, begun)
-            except InteralignError as error:
-                fail(jobs, error)
+                self._ask(child, jobs, begun)
             except (EOFError, OSError):
-                assert self._child is not None
-                how = self._bury(self._child)
+                how = self._bury(child)
                 fail(begun, self._died(how))
                 raise WorkerEndedError(how) from None
 
@@ -123,7 +121,7 @@ class WorkerProcess:
         with self._changing:
             if self._closed:
                 raise self._was_closed()
-            self._child = child = _spawn()
+            self._child = child = self._spawned()
         child.noise = threading.Thread(target=self._attend, args=(child,), name="hf worker's output", daemon=True)
         child.noise.start()
         try:
@@ -136,6 +134,12 @@ class WorkerProcess:
             self._dismiss(child)
             raise error_in(said)
         _LOG.debug("%s: worker %d is process %d", self.name, self._setup["worker"], child.process.pid)
+
+    def _spawned(self) -> _Child:
+        try:
+            return _spawn()
+        except OSError as error:
+            raise StopError(f"{self.name}: no worker process can be started ({error})") from None
 
     def _ask(self, child: _Child, jobs: Sequence[Job], begun: list[Job]) -> None:
         _tell(child, [job_out(job) for job in jobs])
@@ -155,7 +159,8 @@ class WorkerProcess:
         self._ends += 1
         self._how_last = _how(child)
         if not self._closed:
-            _LOG.warning("%s: a worker process %s and is replaced", self.name, self._how_last)
+            then = "is replaced" if self._ends < _MOST_ENDS else "its place is given up"
+            _LOG.warning("%s: a worker process %s and %s", self.name, self._how_last, then)
         return self._how_last
 
     def _dismiss(self, child: _Child) -> None:

@@ -16,12 +16,11 @@ from io import FileIO
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
-from interalign.errors import InteralignError, StopError
+from interalign.errors import InteralignError
 from interalign.models.base import Reply
 from interalign.models.local.engine import Engine
 from interalign.models.local.jobs import Job
 from interalign.models.local.options import LocalOptions
-from interalign.models.local.weights import first_line
 from interalign.models.local.wire import answer_out, error_out, job_in, line_of
 
 
@@ -68,8 +67,8 @@ class _Worker:
         engine = Engine(asked["name"], asked["path"], options, gpu=asked["worker"])
         try:
             engine.load()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run says it
-            self._tell(error_out(error if isinstance(error, InteralignError) else _cannot_load(engine.name, error)))
+        except InteralignError as error:
+            self._tell(error_out(error))
             return
         _share_cores(asked["of"])
         logging.getLogger("interalign").addHandler(_Warnings(self._tell))
@@ -104,10 +103,6 @@ class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Pass one on."""
         self._to_run({"warning": record.getMessage()})
-
-
-def _cannot_load(name: str, error: Exception) -> StopError:
-    return StopError(f"{name} cannot be loaded ({type(error).__name__}: {first_line(error)})")
 
 
 def _share_cores(workers: int) -> None:
