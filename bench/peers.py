@@ -5,11 +5,13 @@
 - `bare`: a loop over AsyncOpenAI, as one would write it for a single experiment;
 - `langgraph`: a state machine of the same shape with ChatOpenAI in its nodes;
 - `interalign`: `interalign.simulate`, everything on record;
-- `unrecorded`: interalign's graphs and roles with nothing kept, to see what keeping costs.
+- `persistence`: interalign as it is, and its graphs and roles with nothing kept, in turn, to see what keeping costs.
 
 A turn is six calls: user, inducer, the hinted and the plain candidate, the judge in both orders. All four send the same
 prompts (the server's sum over them says so). A few conversations go first, to import and to connect; then one line of
-JSON says what the others took: CPU seconds of this process alone, seconds, calls, bytes on disk.
+JSON says what the others took: CPU seconds of this process alone, seconds, calls, bytes on disk. `persistence` says the
+CPU seconds of its recorded and unrecorded rounds instead: what lies side by side in one process can be told apart even
+on a machine whose speed changes from one second to the next.
 """
 
 import argparse
@@ -35,6 +37,8 @@ from interalign.seeds import addressed_rng
 MODEL = "fake"
 WARM = 2
 """Conversations before the clock starts."""
+ROUNDS = 8
+"""How often `persistence` measures both ways."""
 CREATIVE, STRICT = 1.0, 0.0
 """Temperatures of those who talk and of those who take notes and judge: interalign's defaults."""
 
@@ -263,17 +267,21 @@ def settings(work: Work, conversations: int) -> dict[str, Any]:
 
 def interalign(work: Work, clock: Clock) -> int:
     """`interalign.simulate` with its ledger; bytes of the run file."""
-    runtime = Runtime(base_url=work.url, concurrency=work.concurrency)
     with tempfile.TemporaryDirectory() as folder:
-        ia.simulate(Path(folder) / "warm.db", runtime=runtime, **settings(work, WARM))
-        run = Path(folder) / "run.db"
+        recorded(work._replace(conversations=WARM), Path(folder) / "warm.db")
         with clock.running():
-            ended = ia.simulate(run, runtime=runtime, **settings(work, work.conversations))
-        assert ended.done == work.conversations, ended.failed
+            recorded(work, Path(folder) / "run.db")
         return sum(file.stat().st_size for file in Path(folder).glob("run.db*"))
 
 
-async def unrecorded(work: Work, clock: Clock) -> None:
+def recorded(work: Work, run: Path) -> None:
+    """A simulation in this file."""
+    runtime = Runtime(base_url=work.url, concurrency=work.concurrency)
+    ended = ia.simulate(run, runtime=runtime, **settings(work, work.conversations))
+    assert ended.done == work.conversations, ended.failed
+
+
+async def unrecorded(work: Work) -> None:
     """The same seats and graphs; calls go straight to the model and nothing is saved."""
     from interalign.graphs.forest import each_tree
     from interalign.graphs.policy import branching_policy
@@ -296,35 +304,53 @@ async def unrecorded(work: Work, clock: Clock) -> None:
     async def nothing(tree: str, turn: Any) -> None:
         pass
 
-    async def run(conversations: int) -> None:
-        # From the settings on, as `simulate` does it: seats, personas and connections are part of both runs.
-        model = resolve_model(f"openai:{MODEL}", Runtime(base_url=work.url, concurrency=work.concurrency))
-        chosen = SimulationSettings.model_validate(settings(work, conversations))
-        seats = simulation_seats(chosen, Unrecorded(), lambda spec: model)
-        growth = Growth(seats=seats, policy=branching_policy(chosen.policy), save=nothing)
-        talks = [
-            Conversation(tree=f"t{index:05}", case=f"t{index:05}", seed=0, persona=persona, turns=work.turns)
-            for index, persona in enumerate(world_personas("train", conversations, 0))
-        ]
-        jobs = ((talk.tree, partial(grow_tree, talk, growth)) for talk in talks)
-        await each_tree(jobs, nothing, at_once=2 * work.concurrency)
-        await model.close()
+    # From the settings on, as `simulate` does it: seats, personas and connections are part of both.
+    model = resolve_model(f"openai:{MODEL}", Runtime(base_url=work.url, concurrency=work.concurrency))
+    chosen = SimulationSettings.model_validate(settings(work, work.conversations))
+    seats = simulation_seats(chosen, Unrecorded(), lambda spec: model)
+    growth = Growth(seats=seats, policy=branching_policy(chosen.policy), save=nothing)
+    talks = [
+        Conversation(tree=f"t{index:05}", case=f"t{index:05}", seed=0, persona=persona, turns=work.turns)
+        for index, persona in enumerate(world_personas("train", work.conversations, 0))
+    ]
+    jobs = ((talk.tree, partial(grow_tree, talk, growth)) for talk in talks)
+    await each_tree(jobs, nothing, at_once=2 * work.concurrency)
+    await model.close()
 
-    await run(WARM)
-    with clock.running():
-        await run(work.conversations)
+
+def persistence(work: Work) -> dict[str, list[float]]:
+    """CPU seconds of all conversations, recorded and unrecorded, in turn; the first round of each is the warm-up."""
+    took: dict[str, list[float]] = {"recorded": [], "unrecorded": []}
+    prompts = set[int]()
+    server = Served(work.url)
+    for place in range(1 + ROUNDS):
+        for name in list(took) if place % 2 else reversed(took):
+            server.reset()
+            with tempfile.TemporaryDirectory() as folder:
+                cpu = time.process_time()
+                if name == "recorded":
+                    recorded(work, Path(folder) / "run.db")
+                else:
+                    asyncio.run(unrecorded(work))
+                took[name].append(time.process_time() - cpu)
+            prompts.add(server.counters()["prompts"])
+    assert len(prompts) == 1, "not the same conversations"
+    return {name: seconds[1:] for name, seconds in took.items()}
 
 
 def main() -> None:
-    programs = {"bare": bare, "langgraph": langgraph, "unrecorded": unrecorded}
+    programs = {"bare": bare, "langgraph": langgraph}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[*programs, "interalign"])
+    parser.add_argument("name", choices=[*programs, "interalign", "persistence"])
     parser.add_argument("--url", required=True)
     parser.add_argument("--conversations", type=int, default=20)
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--concurrency", type=int, default=16)
     asked = parser.parse_args()
     work = Work(asked.url, asked.conversations, asked.turns, asked.concurrency)
+    if asked.name == "persistence":
+        print(json.dumps(persistence(work)))
+        return
     clock, disk = Clock(work.url), 0
     if asked.name == "interalign":
         disk = interalign(work, clock)
