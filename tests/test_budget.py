@@ -13,7 +13,6 @@ import interalign as ia
 from interalign.budget import Budget, most_prompt_tokens, read_prices
 from interalign.calls import Usage
 from interalign.config import Price
-from interalign.config import Price
 from interalign.errors import ConfigError, StopError
 
 USED = {"usage": {"prompt_tokens": 100, "completion_tokens": 20}}
@@ -84,7 +83,12 @@ def test_a_server_that_counts_no_tokens_cannot_make_a_budget_endless(tmp_path: P
     with fault_server.serving(lambda body: {"top": {"usage": None}}) as server:
         with pytest.raises(StopError, match="--max-tokens"):
             run(tmp_path / "run.db", server.url, max_tokens=3000)
-        assert 0 < len(server.asked) < 12
+        asked = len(server.asked)
+        assert 0 < asked < 12
+        # Nor can the same command, made again and again, pass its limit a little further each time.
+        with pytest.raises(StopError, match="--max-tokens"):
+            run(tmp_path / "run.db", server.url, max_tokens=3000)
+        assert len(server.asked) == asked
 
 
 def test_a_model_without_a_price_is_refused_by_name_before_anything_starts(tmp_path: Path) -> None:
@@ -93,6 +97,15 @@ def test_a_model_without_a_price_is_refused_by_name_before_anything_starts(tmp_p
             run(tmp_path / "run.db", server.url, max_usd=5.0)
         assert server.asked == []
     assert not (tmp_path / "run.db").exists()
+
+
+def test_what_a_server_does_not_count_is_not_said_to_cost_nothing(cli) -> None:
+    Path("prices.yaml").write_text("openai:m: {prompt: 10, completion: 100}\n")
+    with fault_server.serving(lambda body: {"top": {"usage": None}}) as server:
+        talk = ("--trees", "1", "--turns", "1", "--candidate", "openai:m", "--base-url", server.url)
+        ended = cli("simulate", "run.db", *talk, "--prices", "prices.yaml")
+    assert "$0.0000 spent on all calls in the file (candidate not counted, inducer $0.0000" in ended.err
+    assert "Calls of the candidate: 2 (0 tokens in, 0 out)" in cli("report", "run.db", "--prices", "prices.yaml").out
 
 
 def test_a_plug_in_counts_nothing_and_needs_no_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

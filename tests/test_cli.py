@@ -434,8 +434,10 @@ def test_personas_are_generated_counted_and_split_by_profile(cli: Cli, tmp_path:
     assert sorted(rows[1] + rows[2]) == sorted(rows[0])
 
 
-def test_personas_of_ones_own_are_imported_with_ids(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "mine.jsonl").write_text('{"profile": ["I like tea."], "personality": "calm"}\n\n')
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "with a byte order mark"])
+def test_personas_of_ones_own_are_imported_with_ids(mark: str, cli: Cli, tmp_path: Path) -> None:
+    row = '{"profile": ["I like tea."], "personality": "calm"}'
+    (tmp_path / "mine.jsonl").write_text(f"{mark}{row}\n\n", encoding="utf-8")
     assert cli("personas", "import", "mine.jsonl", "--out", "p.jsonl").err == "1 personas written to p.jsonl\n"
     (line,) = (tmp_path / "p.jsonl").read_text().splitlines()
     row = json.loads(line)

@@ -192,7 +192,7 @@ def load_personas(source: str, *, split: Literal["train", "heldout"], n: int, se
         return WorldPersonas(split, n, seed, per_profile=5 if split == "heldout" else 1)
     path = Path(source)
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:  # some editors put a mark before the first line
             return parse_personas(lines, str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); give a JSON lines file, or `world`") from None

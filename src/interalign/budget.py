@@ -81,8 +81,10 @@ class Prices:
         return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
 
     def priced(self, model: str, used: Usage) -> Usage:
-        """The same with its cost, if there is a price table."""
+        """The same with its cost, if there is a price table; unknown where the server counted no tokens at all."""
         cost = self.usd(model, used.prompt_tokens, used.completion_tokens) if self else None
+        if used.calls and not (used.prompt_tokens or used.completion_tokens) and not model.startswith(_FREE):
+            cost = None
         return used.model_copy(update={"usd": cost})
 
     def refuse_unknown(self, models: Iterable[str], why: str) -> None:
@@ -145,10 +147,8 @@ class Budget:
         self._reserved = self._reserved.minus(reserved.worst)
         self._on_their_way -= 1
         if tokens is not None:
-            # A text has no more tokens than bytes.
             prompt = tokens[0] or reserved.prompt_tokens
-            completion = tokens[1] or len(text.encode("utf-8", "replace"))
-            self._settled = self._settled.plus(self._cost(reserved.model, prompt, completion))
+            self._settled = self._settled.plus(self._cost(reserved.model, prompt, tokens[1] or _most_tokens(text)))
         self._changed.set()
 
     def _longest_reply(self, model: str, parameters: Parameters) -> int:
@@ -170,6 +170,16 @@ class Budget:
             return f"{used} {worst.tokens:,}; raise --max-tokens and run the same command again"
         used = f"${settled.usd:.4f} of --max-usd {self._usd:g} are spent, and the next call could cost"
         return f"{used} ${worst.usd:.4f}; raise --max-usd and run the same command again"
+
+
+def counted(tokens: tuple[int, int], messages: Sequence[Message], text: str) -> tuple[int, int]:
+    """Tokens of a prompt and its reply: the server's own count, and where it counted nothing the most it can be."""
+    return tokens[0] or most_prompt_tokens(messages), tokens[1] or _most_tokens(text)
+
+
+def _most_tokens(text: str) -> int:
+    """A text has no more tokens than bytes."""
+    return len(text.encode("utf-8", "replace"))
 
 
 def most_prompt_tokens(messages: Sequence[Message]) -> int:

@@ -507,7 +507,10 @@ def _say_all(summary: "RunSummary") -> None:
     counts = f"{summary.done} of {summary.trees} trees done in {summary.run}"
     _say(f"{counts}; {summary.calls} calls made, {summary.replayed} answered from the ledger")
     if summary.usd is not None:
-        costs = ", ".join(f"{role} ${used.usd or 0:.4f}" for role, used in summary.usage.items())
+        costs = ", ".join(
+            f"{role} {'not counted' if used.usd is None else f'${used.usd:.4f}'}"
+            for role, used in summary.usage.items()
+        )
         _say(f"${summary.usd:.4f} spent on all calls in the file ({costs})")
     if summary.failed:
         for tree, reason in [] if names_failed() else list(summary.failed.items())[:10]:

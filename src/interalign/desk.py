@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import JsonValue
 
 from interalign.agents.templates import prompt_versions
-from interalign.budget import Budget, Prices
-from interalign.calls import by_role
+from interalign.budget import Budget, Prices, counted
+from interalign.calls import Usage, by_role
 from interalign.config import RunSettings, Runtime, identity_of
 from interalign.errors import ConfigError, RoleError
 from interalign.ledger import Ledger
@@ -176,7 +176,22 @@ def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:
 def _budget(runtime: Runtime, store: Store) -> Budget | None:
     if runtime.max_usd is None and runtime.max_tokens is None:
         return None
-    return Budget(runtime, [(model, use) for (_, model), use in store.usage_by_model().items()])
+    return Budget(runtime, _used(store))
+
+
+def _used(store: Store) -> Iterator[tuple[str, Usage]]:
+    """What the calls on record took, by model. Where a server counted nothing, each call counts as when it was made."""
+    used = [(model, use) for (_, model), use in store.usage_by_model().items()]
+    if all(use.prompt_tokens and use.completion_tokens for model, use in used if is_model_name(model)):
+        yield from used
+        return
+    for tree in store.walk_trees("planned", "failed", "done"):
+        for call in store.calls_of(tree.id):
+            if is_model_name(call.asked):
+                tokens = counted(
+                    (call.reply.prompt_tokens, call.reply.completion_tokens), call.messages, call.reply.text
+                )
+                yield call.asked, Usage(calls=1, prompt_tokens=tokens[0], completion_tokens=tokens[1], bad=0)
 
 
 @asynccontextmanager
