@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import interalign as ia
+from interalign import api
 from interalign.budget import Budget, most_prompt_tokens, read_prices
 from interalign.calls import Usage
 from interalign.config import Price
@@ -106,6 +107,22 @@ def test_what_a_server_does_not_count_is_not_said_to_cost_nothing(cli) -> None:
         ended = cli("simulate", "run.db", *talk, "--prices", "prices.yaml")
     assert "$0.0000 spent on all calls in the file (candidate not counted, inducer $0.0000" in ended.err
     assert "Calls of the candidate: 2 (0 tokens in, 0 out)" in cli("report", "run.db", "--prices", "prices.yaml").out
+
+
+def test_a_model_that_was_asked_earlier_needs_a_price_too_and_hides_no_cost_that_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    with fault_server.serving(lambda body: {"message": {"content": "Verdict: A"}, "top": USED}) as server:
+        first = run(path, server.url, prices=PRICES)
+        assert api.judge(path, judge="openai:j", runtime=ia.Runtime(base_url=server.url)).done == 3
+        again = run(path, server.url, prices=PRICES)
+        assert (again.usd, again.calls) == (first.usd, 0)
+        more = {**SHAPE, "judge": "openai:m", "trees": 3}
+        ia.simulate(tmp_path / "other.db", runtime=ia.Runtime(base_url=server.url), **more)
+        api.judge(tmp_path / "other.db", judge="openai:j", runtime=ia.Runtime(base_url=server.url))
+        known = ia.simulate(tmp_path / "other.db", runtime=ia.Runtime(base_url=server.url, prices=PRICES), **more)
+        assert known.usd == pytest.approx(24 * 0.003)  # 12 replies and 12 verdicts by openai:m; openai:j has no price
+        with pytest.raises(ConfigError, match=r"--max-usd needs the price of openai:j; the table has openai:m: add it"):
+            run(path, server.url, prices=PRICES, max_usd=1.0)
 
 
 def test_a_plug_in_counts_nothing_and_needs_no_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ class Desk:
     def summary(self) -> RunSummary:
         """The run as it stands."""
         used, prices = self.store.usage_by_model(), Prices(self.runtime.prices)
-        usage = by_role({seat: prices.priced(seat[1], use) for seat, use in used.items()})
+        priced = {seat: prices.priced(seat[1], use) for seat, use in used.items()}
         return RunSummary(
             run=self.path,
             trees=self.trees,
@@ -120,8 +120,8 @@ class Desk:
             replayed=self.ledger.replayed,
             in_flight=self.ledger.in_flight,
             retried=sum(getattr(model, "retried", 0) for model in self.models.values()),
-            usage=usage,
-            usd=sum(use.usd or 0.0 for use in usage.values()) if prices else None,
+            usage=by_role(priced),
+            usd=sum(use.usd or 0.0 for use in priced.values()) if prices else None,
         )
 
 
@@ -176,6 +176,8 @@ def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:
 def _budget(runtime: Runtime, store: Store) -> Budget | None:
     if runtime.max_usd is None and runtime.max_tokens is None:
         return None
+    if runtime.max_usd is not None:  # a judge asked earlier, say, that has no seat now
+        refuse_unknown_prices((model for _, model in store.usage_by_model()), runtime)
     return Budget(runtime, _used(store))
 
 
