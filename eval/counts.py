@@ -1,6 +1,7 @@
 """What judged trees show about the judge and the user simulator: simple counts, each rate beside its n."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from interalign.eval.intervals import (
     profile_sums,
     resampled_curves,
 )
-from interalign.tree import Frozen, JudgedTree, Node, Presentation, Score, Verdict
+from interalign.tree import Frozen, JudgedTree, Node, Presentation, Verdict
 
 HINT = "+hint"
 """Ends the `by` of a reply whose candidate was shown the inducer's notes."""
@@ -107,53 +108,101 @@ class _Outcome(NamedTuple):
     """1, 0.5 for a tie, 0."""
 
 
-def judge_names(trees: Sequence[JudgedTree]) -> tuple[str, ...]:
+def judge_names(trees: Iterable[JudgedTree]) -> tuple[str, ...]:
     """All judges of these trees, in the order first asked; the last is the newest."""
     return tuple(dict.fromkeys(name for judged in trees for name in judged.judges()))
 
 
-def judge_figures(
-    trees: Sequence[JudgedTree],
-    judge: str | None,
-    profile_of: Mapping[str, str],
-    *,
-    turns: int,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> JudgeFigures:
-    """The record of one judge; `profile_of` maps tree ids to profiles, `turns` is K. A None judge gives zero counts."""
-    own = [judged.by_judge(judge) for judged in trees] if judge is not None else []
-    verdicts = [verdict for judged in own for verdict in judged.verdicts]
-    scores = [score for judged in own for score in judged.scores]
-    orders = [order for verdict in verdicts for order in verdict.orders]
-    answers = [*(order.replies for order in orders), *(score.replies for score in scores)]
-    values = [*(order.said for order in orders), *(score.value for score in scores)]
-    return JudgeFigures(
-        name=judge,
-        others=tuple(name for name in judge_names(trees) if name != judge),
-        asked=len(answers),
-        missing=sum(value is None for value in values),
-        re_asked=sum(len(replies) > 1 for replies in answers),
-        comparisons=_pair_figures(verdicts) if verdicts else None,
-        scores=_score_figures(scores) if scores else None,
-        hint=_hint_figures(own, profile_of, turns, resamples, seed),
-    )
+class JudgeTally:
+    """The record of one judge, counted tree by tree: it keeps numbers, not trees. A None judge said nothing."""
+
+    def __init__(self, judge: str | None) -> None:
+        self._judge = judge
+        self._names: dict[str, None] = {}
+        self._counts = Counter[str]()
+        self._scores = [0] * 5
+        self._outcomes: list[_Outcome] = []
+
+    def add(self, judged: JudgedTree, profile: str) -> None:
+        """Count one tree, of a persona with this profile."""
+        self._names |= dict.fromkeys(judged.judges())
+        if self._judge is None:
+            return
+        own = judged.by_judge(self._judge)
+        for verdict in own.verdicts:
+            self._compared(verdict)
+        for score in own.scores:
+            self._counts["scored"] += 1
+            self._answered(score.replies, score.value)
+            if score.value is not None:
+                self._scores[score.value - 1] += 1
+        self._outcomes += _outcomes(own, profile)
+
+    def figures(self, *, turns: int, resamples: int = RESAMPLES, seed: int = 0) -> JudgeFigures:
+        """The figures of all trees that were added; `turns` is K."""
+        one, two, three, four, five = self._scores
+        return JudgeFigures(
+            name=self._judge,
+            others=tuple(name for name in self._names if name != self._judge),
+            asked=self._counts["asked"],
+            missing=self._counts["missing"],
+            re_asked=self._counts["re-asked"],
+            comparisons=self._pairs() if self._counts["pairs"] else None,
+            scores=ScoreFigures(n=sum(self._scores), counts=(one, two, three, four, five))
+            if self._counts["scored"]
+            else None,
+            hint=_hint_figures(self._outcomes, turns, resamples, seed),
+        )
+
+    def _answered(self, replies: Sequence[str], value: object) -> None:
+        self._counts.update({"asked": 1, "missing": int(value is None), "re-asked": int(len(replies) > 1)})
+
+    def _compared(self, verdict: Verdict) -> None:
+        outcome, named = verdict.outcome, [order for order in verdict.orders if order.winner is not None]
+        for order in verdict.orders:
+            self._answered(order.replies, order.said)
+        self._counts.update({"pairs": 1, "named": len(named), "first": sum(order.said == "A" for order in named)})
+        if outcome != "missing":
+            self._counts.update({"readable": 1, "tied": int(outcome == "tie"), "agreed": int(_agree(*verdict.orders))})
+
+    def _pairs(self) -> PairFigures:
+        counts = self._counts
+        return PairFigures(
+            n=counts["pairs"],
+            missing=counts["pairs"] - counts["readable"],
+            consistency=_share(counts["agreed"], counts["readable"]),
+            tie_rate=_share(counts["tied"], counts["readable"]),
+            first_rate=_share(counts["first"], counts["named"]),
+            first_n=counts["named"],
+        )
 
 
-def simulator_figures(trees: Sequence[JudgedTree], user: str | None) -> SimulatorFigures:
-    """Counts over every user message of the trees; the means are None if there is no message."""
-    texts = [node.text for judged in trees for node in judged.tree.nodes if node.role == "user"]
-    marks = [mark for judged in trees for mark in _marks(judged)]
-    return SimulatorFigures(
-        user=user,
-        conversations=len(trees),
-        turns=len(texts),
-        mean_words=_share(sum(len(text.split()) for text in texts), len(texts)),
-        mean_characters=_share(sum(map(len, texts)), len(texts)),
-        repeated=_share(marks.count(REPEATS), len(texts)),
-        ended=_share(marks.count(ENDS), len(texts)),
-        as_assistant=_share(marks.count(ANSWERS), len(texts)),
-    )
+class UserTally:
+    """What the user agent wrote, counted tree by tree."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[str]()
+
+    def add(self, judged: JudgedTree) -> None:
+        """Count one tree."""
+        texts = [node.text for node in judged.tree.nodes if node.role == "user"]
+        words, characters = sum(len(text.split()) for text in texts), sum(map(len, texts))
+        self._counts.update({"trees": 1, "texts": len(texts), "words": words, "characters": characters})
+        self._counts.update(_marks(judged))
+
+    def figures(self, user: str | None) -> SimulatorFigures:
+        """The figures of all trees that were added; the means are None if there is no message."""
+        counts, texts = self._counts, self._counts["texts"]
+        return SimulatorFigures(
+            user=user,
+            conversations=counts["trees"],
+            turns=texts,
+            mean_words=_share(counts["words"], texts),
+            mean_characters=_share(counts["characters"], texts),
+            repeated=_share(counts[REPEATS], texts),
+            ended=_share(counts[ENDS], texts),
+            as_assistant=_share(counts[ANSWERS], texts),
+        )
 
 
 def _marks(judged: JudgedTree) -> Iterator[str]:
@@ -164,33 +213,11 @@ def _marks(judged: JudgedTree) -> Iterator[str]:
             yield from audit_user_message(node.text, earlier)
 
 
-def _pair_figures(verdicts: Sequence[Verdict]) -> PairFigures:
-    readable = [verdict for verdict in verdicts if verdict.outcome != "missing"]
-    named = [order for verdict in verdicts for order in verdict.orders if order.winner is not None]
-    return PairFigures(
-        n=len(verdicts),
-        missing=len(verdicts) - len(readable),
-        consistency=_share(sum(_agree(*verdict.orders) for verdict in readable), len(readable)),
-        tie_rate=_share(sum(verdict.outcome == "tie" for verdict in readable), len(readable)),
-        first_rate=_share(sum(order.said == "A" for order in named), len(named)),
-        first_n=len(named),
-    )
-
-
 def _agree(one: Presentation, other: Presentation) -> bool:
     return one.winner == other.winner
 
 
-def _score_figures(scores: Sequence[Score]) -> ScoreFigures:
-    values = [score.value for score in scores if score.value is not None]
-    one, two, three, four, five = (values.count(value) for value in range(1, 6))
-    return ScoreFigures(n=len(values), counts=(one, two, three, four, five))
-
-
-def _hint_figures(
-    trees: Sequence[JudgedTree], profile_of: Mapping[str, str], turns: int, resamples: int, seed: int
-) -> HintFigures | None:
-    outcomes = [outcome for judged in trees for outcome in _outcomes(judged, profile_of[judged.tree.id])]
+def _hint_figures(outcomes: Sequence[_Outcome], turns: int, resamples: int, seed: int) -> HintFigures | None:
     if not outcomes:
         return None
     matrix = np.full((len(outcomes), turns), np.nan)

@@ -18,6 +18,8 @@ Interval: TypeAlias = tuple[float, float]
 """Lower and upper end."""
 Floats: TypeAlias = npt.NDArray[np.float64]
 
+_AT_ONCE = 100
+"""Resamples that are held at once, each a number a profile."""
 RESAMPLES = 2_000
 LEVEL = 0.95
 FLIPS = 10_000
@@ -97,8 +99,12 @@ def resampled_curves(sums: ProfileSums, *, resamples: int = RESAMPLES, seed: int
     Shape (resamples, turns); NaN at a turn of which the drawn profiles have no score.
     """
     units = len(sums.sums)
-    drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
-    return _ratio(drawn @ sums.sums, drawn @ sums.counts)
+    generator, even = np.random.default_rng(seed), np.full(units, 1 / units)
+    curves = []
+    for first in range(0, resamples, _AT_ONCE):  # the same draws as all at once, which would not fit for many profiles
+        drawn = generator.multinomial(units, even, size=min(_AT_ONCE, resamples - first))
+        curves.append(_ratio(drawn @ sums.sums, drawn @ sums.counts))
+    return np.concatenate(curves)
 
 
 def mean_over_turns(curves: Floats) -> Floats:

@@ -1,6 +1,6 @@
 """From scores to the report: typed results in the schema of `interalign report --json` (docs/report.md)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Literal, Self
 
@@ -11,10 +11,10 @@ from interalign.errors import MetricError
 from interalign.eval import metrics
 from interalign.eval.counts import (
     JudgeFigures,
+    JudgeTally,
     SimulatorFigures,
-    judge_figures,
+    UserTally,
     judge_names,
-    simulator_figures,
 )
 from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
 from interalign.personas import Persona
@@ -210,16 +210,18 @@ def evaluation_report(
         raise MetricError("candidates with different numbers of turns cannot be compared; score all with the same K")
     if len({candidate.name for candidate in candidates}) < len(candidates):
         raise MetricError("two candidates have the same name; give each its own with --candidate NAME=MODEL")
-    # No pair of an evaluation differs by its hint, so trees need no profile for the judge's figures.
-    profile_of = {tree.tree.id: tree.tree.persona for tree in judged}
     turns = max((candidate.turns for candidate in candidates), default=0)
-    figures = judge_figures(judged, judge or _newest(judged), profile_of, turns=turns, resamples=resamples, seed=seed)
-    return _report("evaluation", run, candidates, judged, figures, usage, turns, resamples, seed)
+    of_judge, of_user = JudgeTally(judge or _newest(judged)), UserTally()
+    for tree in judged:
+        of_judge.add(tree, tree.tree.persona)  # no pair of an evaluation differs by its hint: the profile is not used
+        of_user.add(tree)
+    figures = of_judge.figures(turns=turns, resamples=resamples, seed=seed)
+    return _report("evaluation", run, candidates, of_user, figures, usage, turns, resamples, seed)
 
 
 def simulation_report(
     run: Mapping[str, JsonValue],
-    judged: Sequence[JudgedTree],
+    judged: Iterable[JudgedTree],
     personas: Sequence[Persona],
     usage: Mapping[str, Usage],
     *,
@@ -231,24 +233,31 @@ def simulation_report(
     """The report of a simulation: the judge, the hint, the user agent; figures by candidate only if scores exist.
 
     A case is a tree; where a candidate has several scored replies in a turn of it, their mean counts. `personas` must
-    hold every persona of the trees (MetricError otherwise); `turns` is K.
+    hold every persona of the trees (MetricError otherwise); `turns` is K. The trees are looked at once and one at a
+    time, so that a run of any size can be reported, if `judge` is named: the newest is known only after all of them.
     """
     profiles = {persona.id: _profile_key(persona.profile) for persona in personas}
+    if judge is None:
+        judged = list(judged)
+        judge = _newest(judged)
+    of_judge, of_user, scores, profile_of = JudgeTally(judge), UserTally(), _Branching(judge), dict[str, str]()
     for tree in judged:
         if tree.tree.persona not in profiles:
             raise MetricError(f"tree {tree.tree.id!r} has persona {tree.tree.persona!r}, which was not passed")
-    judge = judge or _newest(judged)
-    profile_of = {tree.tree.id: profiles[tree.tree.persona] for tree in judged}
-    figures = judge_figures(judged, judge, profile_of, turns=turns, resamples=resamples, seed=seed)
-    candidates = _branching_scores(judged, profile_of, turns, judge)
-    return _report("simulation", run, candidates, judged, figures, usage, turns, resamples, seed, profile_of)
+        profile_of[tree.tree.id] = profiles[tree.tree.persona]
+        of_judge.add(tree, profile_of[tree.tree.id])
+        of_user.add(tree)
+        scores.add(tree)
+    figures = of_judge.figures(turns=turns, resamples=resamples, seed=seed)
+    candidates = scores.candidates(profile_of, turns)
+    return _report("simulation", run, candidates, of_user, figures, usage, turns, resamples, seed, profile_of)
 
 
 def _report(
     kind: Literal["evaluation", "simulation"],
     run: Mapping[str, JsonValue],
     candidates: Sequence[CandidateScores],
-    judged: Sequence[JudgedTree],
+    of_user: UserTally,
     judge: JudgeFigures,
     usage: Mapping[str, Usage],
     turns: int,
@@ -265,7 +274,7 @@ def _report(
         candidates=results,
         comparisons=compared,
         judge=judge,
-        simulator=simulator_figures(judged, user if isinstance(user, str) else None),
+        simulator=of_user.figures(user if isinstance(user, str) else None),
         usage=usage,
         kind=kind,
         turns=turns,
@@ -304,24 +313,30 @@ def _linear_scores(case: ScoredCase, turns: int, judge: str | None) -> list[floa
     return row
 
 
-def _branching_scores(
-    judged: Sequence[JudgedTree], profile_of: Mapping[str, str], turns: int, judge: str | None
-) -> tuple[CandidateScores, ...]:
+class _Branching:
     """Scores by who spoke (`NAME` and `NAME+hint` apart), one case a tree: the mean of its replies at each turn."""
-    values: dict[str, dict[tuple[str, int], list[int]]] = {}
-    for tree in judged:
-        for score in tree.scores:
-            if score.judge == judge and score.value is not None:
-                node = tree.tree.node(score.node)
-                values.setdefault(node.by, {}).setdefault((tree.tree.id, node.turn), []).append(score.value)
-    return tuple(
-        CandidateScores(
-            name=name,
-            scores={tree.tree.id: [_mean(found.get((tree.tree.id, k), [])) for k in _upto(turns)] for tree in judged},
-            profile_of=profile_of,
+
+    def __init__(self, judge: str | None) -> None:
+        self._judge = judge
+        self._values: dict[str, dict[tuple[str, int], list[int]]] = {}
+
+    def add(self, judged: JudgedTree) -> None:
+        """Take the scores of one tree."""
+        for score in judged.scores:
+            if score.judge == self._judge and score.value is not None:
+                node = judged.tree.node(score.node)
+                self._values.setdefault(node.by, {}).setdefault((judged.tree.id, node.turn), []).append(score.value)
+
+    def candidates(self, profile_of: Mapping[str, str], turns: int) -> tuple[CandidateScores, ...]:
+        """Every speaker with a score in any of the trees, which `profile_of` names in order."""
+        return tuple(
+            CandidateScores(
+                name=name,
+                scores={tree: [_mean(found.get((tree, k), [])) for k in _upto(turns)] for tree in profile_of},
+                profile_of=profile_of,
+            )
+            for name, found in self._values.items()
         )
-        for name, found in values.items()
-    )
 
 
 def _notes(

@@ -57,10 +57,9 @@ def _evaluation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Rep
 
 
 def _simulation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:
-    judged = list(store.judged_trees())
     personas = list(store.personas().values())
     judge = store.newest_judge()
-    return simulation_report(_facts(run), judged, personas, usage, turns=_turns(run), judge=judge)
+    return simulation_report(_facts(run), store.judged_trees(), personas, usage, turns=_turns(run), judge=judge)
 
 
 def _facts(run: RunRecord) -> dict[str, JsonValue]:

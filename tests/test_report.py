@@ -562,6 +562,15 @@ def test_labels_that_have_room_stay_where_their_curves_end() -> None:
 # The tables -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_simulation_is_reported_in_one_pass_over_its_trees() -> None:
+    trees = [fork("t1", "p1", compared(("A", "B"))), fork("t2", "p2", compared(("A", "A")))]
+    judge = trees[0].judges()[0]
+    at_once = simulation_report({}, trees, PERSONAS, {}, turns=1, judge=judge)
+    assert at_once.judge.comparisons is not None
+    assert at_once.judge.comparisons.n == at_once.simulator.conversations == 2
+    assert simulation_report({}, iter(trees), PERSONAS, {}, turns=1, judge=judge) == at_once
+
+
 def test_the_tables_show_every_figure_with_its_interval_and_n() -> None:
     text = shown(small_report())
     assert re.search(r"candidate +AL\(1\) +AL\(2\) +AL\(3\)", text)
@@ -570,9 +579,7 @@ def test_the_tables_show_every_figure_with_its_interval_and_n() -> None:
     assert re.search(r"plain +2\.44 \[2\.00, 4\.00\] +\+1\.000 +0\.87 +\+0\.500 +3 +1", text)
     assert re.search(r"plain - eager +-1\.61 \[.*\] +0\.500 +0\.500 +3", text)
     assert "Judge strict: 16 questions, 1 without a readable answer, 1 asked again." in text
-    assert "Calls of the user: 16 (1,600 tokens in, 160 out, 1 refused or empty, $0.2500)" in " ".join(
-        text.split()
-    )
+    assert "Calls of the user: 16 (1,600 tokens in, 160 out, 1 refused or empty, $0.2500)" in " ".join(text.split())
 
 
 def test_the_tables_fit_eighty_columns_and_cut_no_number() -> None:
