@@ -320,11 +320,15 @@ from interalign.models.base import Parameters
 from interalign.models.local import hf_model
 from interalign.tree import Message
 logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(message)s")
-call = [Message(role="user", content="hello")], Parameters(max_tokens=900), 0
 model = hf_model(sys.argv[1])
 model.load()
 print("torch" in sys.modules, flush=True)
-asyncio.run(model(*call))
+
+async def minutes() -> None:
+    calls = [([Message(role="user", content=f"hello {seed}")], Parameters(max_tokens=900), seed) for seed in range(128)]
+    await asyncio.gather(*(model(*call) for call in calls))
+
+asyncio.run(minutes())
 """
 
 
@@ -337,13 +341,13 @@ def test_a_run_that_is_killed_leaves_no_worker_behind_and_never_loads_torch_itse
     here.mkdir()
     for name in ("json.py", "torch.py"):
         (here / name).write_text("raise SystemExit('not this one')")
-    words = [sys.executable, tmp_path / "parent.py", f"hf:{folder}?dtype=float64&workers=1"]
+    words = [sys.executable, tmp_path / "parent.py", f"hf:{folder}?dtype=float64&workers=1&max_batch=128"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=here) as parent:
         assert parent.stdout is not None
         said = []
         for line in parent.stdout:
             said.append(line.strip())
-            if line.endswith("answers 1 calls\n"):
+            if line.endswith("answers 128 calls\n"):
                 break
         [worker] = children(parent.pid)
         parent.kill()
