@@ -102,6 +102,9 @@ class FaultServer:
         task.add_done_callback(self._waiting.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._server.is_serving():  # accepted in the moment in which it went down
+            reset(writer)
+            return
         self.connections += 1
         self._writers.add(writer)
         with suppress(asyncio.IncompleteReadError, ConnectionError):
