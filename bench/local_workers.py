@@ -45,6 +45,7 @@ def compare(kind: str, workers: list[int], repeats: int) -> None:
                 print(f"  {name:11} {rate:7.1f} calls/s  {ratios[name][-1]:5.2f}", flush=True)
         for model in models.values():
             model.close()
+    del ratios["in process"]
     for name, values in ratios.items():
         print(f"  {name} / in process, calls/s: median {median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
 
