@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from interalign.errors import BadContentError, FailedTreeError, StopError
 from interalign.models.faults import Asked, Transient, fault_of_status, read_reply, wait_of
 from interalign.models.governor import Governor
-from interalign.models.retry import DeadlineError, answered, backoff, least_loaded
+from interalign.models.retry import DeadlineError, answered, backoff, best_placed, least_loaded
 
 ASKED = Asked("http://s/v1", "openai:m", 3)
 
@@ -303,6 +303,25 @@ def test_the_least_loaded_server_is_asked_and_a_resting_one_only_if_all_rest() -
         return chosen
 
     assert asyncio.run(run()) == ["a", "b", "a", "b"]
+
+
+def test_a_conversation_stays_with_its_server_until_that_one_has_clearly_more_to_do_or_rests() -> None:
+    async def run() -> list[str]:
+        servers = [Server("a", limit=8), Server("b", limit=8)]
+        names = dict(zip(servers, "ab", strict=True))
+        chosen = [names[best_placed(servers, talk)] for talk in (0, 1, 2, 3)]
+        for _ in range(2):
+            await servers[1].governor.enter()
+        chosen.append(names[best_placed(servers, 1)])  # a quarter of 8 more than the other: still at home
+        await servers[1].governor.enter()
+        chosen.append(names[best_placed(servers, 1)])
+        await servers[0].governor.enter()
+        chosen.append(names[best_placed(servers, 1)])
+        servers[1].governor.rest()
+        chosen.append(names[best_placed(servers, 1)])
+        return chosen
+
+    assert asyncio.run(run()) == ["a", "b", "a", "b", "b", "a", "b", "a"]
 
 
 @pytest.mark.parametrize(

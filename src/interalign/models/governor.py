@@ -44,6 +44,8 @@ class Governor:
         self._lasted: deque[float] = deque(maxlen=_REMEMBERED)
         """Seconds that the last answers took."""
         self._lasted_by_kind: dict[Hashable, deque[float]] = {}
+        self.slack = limit // 4
+        """Calls that this server may have more than others before those are better placed to answer."""
         self.load = 0
         """Calls that wait for this server or are being answered by it."""
         self.last_answer = -inf

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakKeyDictionary
+from zlib import crc32
 
 import aiohttp
 from yarl import URL
@@ -83,6 +84,7 @@ class OpenAIModel:
                 self._runtime.deadline,
                 self._retrying,
                 (self.name, id(parameters)),  # a seat hands in the same object with every call
+                crc32(messages[0].content.encode("utf-8", "replace")) if messages else 0,
             )
         except DeadlineError as error:
             raise self._too_late(error) from None
