@@ -198,6 +198,22 @@ def test_a_call_that_does_not_fit_beside_those_on_their_way_waits_until_they_set
     assert asyncio.run(talk()) == ["waits True"]
 
 
+def test_what_is_set_aside_grows_with_the_longest_reply_of_a_model_that_has_no_bound() -> None:
+    async def set_aside(**parameters: int) -> int:
+        reserved = await budget.reserve("openai:m", [], ia.Parameters(**parameters))
+        budget.settle(reserved, None)
+        return reserved.completion_tokens
+
+    budget = Budget(ia.Runtime(max_tokens=1_000_000), [])
+
+    async def run() -> list[int]:
+        seen = [await set_aside()]
+        budget.settle(await budget.reserve("openai:m", [], ia.Parameters()), (10, 30_000))
+        return [*seen, await set_aside(), await set_aside(max_tokens=50)]
+
+    assert asyncio.run(run()) == [4096, 30_000, 50]
+
+
 def test_a_call_that_brought_no_reply_costs_nothing() -> None:
     async def talk() -> None:
         limited = budget(max_tokens=130)

@@ -92,6 +92,7 @@ def test_wrong_usage_ends_with_2_and_names_what_is_wrong(
         (["--candidate", "world:nobody"], r"world:nobody: .*world:oracle"),
         (["--candidate", "two words=world:blind"], r"'two words' cannot name a candidate: .* without blanks"),
         (["--candidate", "=world:blind"], r"'' cannot name a candidate"),
+        (["--candidate", "a\u202eb=world:blind"], r"'a.u202eb' cannot name a candidate: .* visible signs"),
         (["--candidate", "openai:m@http://127.0.0.1:1/v1?key=1"], r"the address of 127.0.0.1 holds a `\?` or `#`"),
         (["--candidate", "nonsense"], r"no role or model is called 'nonsense'.*`interalign roles list`"),
         (["--candidate", "a=world:blind", "--candidate", "a=world:oracle"], r"two candidates .*NAME=MODEL"),
@@ -153,6 +154,10 @@ def test_the_command_line_wins_over_the_configuration_file(cli: Cli, tmp_path: P
         ("[1]", "people.jsonl, line 2: expected a JSON object, got list"),
         ('{"personality": "calm"}', "people.jsonl, line 2: profile: "),
         ('{"profile": [], "personality": "calm"}', "people.jsonl, line 2: profile: "),
+        (
+            '{"profile": "I sing.", "personality": "calm"}',
+            "people.jsonl, line 2: profile: expected a list of sentences",
+        ),
         ('{"profile": ["I sing."], "personality": "calm", "age": 3}', "people.jsonl, line 2: age: "),
         (
             '{"id": "p1", "profile": ["I sing."], "personality": "calm"}',

@@ -287,6 +287,16 @@ def test_a_run_begun_again_with_the_same_settings_is_the_same_run(tmp_path: Path
     assert begun.created.endswith("+00:00")
 
 
+def test_changed_candidates_are_named_as_one_writes_them(tmp_path: Path) -> None:
+    def seated(**models: str) -> dict[str, object]:
+        return {"candidate": [{"name": name, "model": model} for name, model in models.items()]}
+
+    with Store.create_or_open(tmp_path / "run.db") as store:
+        store.begin_run("run", "simulation", seated(a="openai:a", b="openai:b"), "0.1.0")
+        with pytest.raises(ConfigError, match=r"\(changed: candidate a=openai:a, b=openai:b -> a=openai:c\)"):
+            store.begin_run("run", "simulation", seated(a="openai:c"), "0.1.0")
+
+
 def test_changed_settings_are_refused_and_named_old_and_new(store: Store) -> None:
     with pytest.raises(ConfigError) as refusal:
         store.begin_run("run", "simulation", {"seed": 1, "user": {"model": "m" * 60}}, "0.1.0")

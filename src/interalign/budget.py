@@ -123,6 +123,8 @@ class Budget:
         self._reserved = Spent()
         self._on_their_way = 0
         self._changed = asyncio.Event()
+        self._longest: dict[str, int] = {}
+        """Tokens of the longest reply seen so far, by model."""
         for model, use in used:
             self._settled = self._settled.plus(self._cost(model, use.prompt_tokens, use.completion_tokens))
 
@@ -147,13 +149,15 @@ class Budget:
         self._reserved = self._reserved.minus(reserved.worst)
         self._on_their_way -= 1
         if tokens is not None:
-            prompt = tokens[0] or reserved.prompt_tokens
-            self._settled = self._settled.plus(self._cost(reserved.model, prompt, tokens[1] or _most_tokens(text)))
+            prompt, completion = tokens[0] or reserved.prompt_tokens, tokens[1] or _most_tokens(text)
+            self._longest[reserved.model] = max(completion, self._longest.get(reserved.model, 0))
+            self._settled = self._settled.plus(self._cost(reserved.model, prompt, completion))
         self._changed.set()
 
     def _longest_reply(self, model: str, parameters: Parameters) -> int:
         price = self._prices.of(model)
-        return parameters.max_tokens or (price and price.longest_reply) or _LONGEST_REPLY
+        unbounded = max(_LONGEST_REPLY, self._longest.get(model, 0))  # one long thinker makes all calls suspect
+        return parameters.max_tokens or (price and price.longest_reply) or unbounded
 
     def _cost(self, model: str, prompt_tokens: int, completion_tokens: int) -> Spent:
         usd = self._prices.usd(model, prompt_tokens, completion_tokens) or 0.0

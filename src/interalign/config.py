@@ -67,9 +67,10 @@ class CandidateSpec(Frozen):
     @field_validator("name")
     @classmethod
     def _can_be_part_of_an_id(cls, value: str) -> str:
-        if not re.fullmatch(r"[^\s/+|]+", value):
+        if not re.fullmatch(r"[^\s/+|]+", value) or not value.isprintable():
             raise ValueError(
-                f"{value!r} cannot name a candidate: give a name without blanks, /, + and |, as NAME=MODEL"
+                f"{value!a} cannot name a candidate: give a name of visible signs without blanks, /, + and |, "
+                "as NAME=MODEL"
             )
         return value
 
@@ -85,7 +86,8 @@ class CandidateSpec(Frozen):
         if sign and ":" not in name:
             return cls(name=name, model=model)
         tail = text.partition("?")[0].rstrip("/").rpartition("/")[2] or text
-        return cls(name=re.sub(r"[\s/+|]", "-", tail.rpartition(":")[2] or tail), model=text)
+        visible = "".join(sign if sign.isprintable() else "-" for sign in tail.rpartition(":")[2] or tail)
+        return cls(name=re.sub(r"[\s/+|]", "-", visible), model=text)
 
 
 class RunSettings(Frozen):

@@ -56,7 +56,8 @@ def _parse_row(line: str, where: str) -> Persona:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "row"
-        raise DataError(f"{where}: {field}: {first['msg']}") from None
+        wrong = "expected a list of sentences" if first["type"] == "tuple_type" else first["msg"]
+        raise DataError(f"{where}: {field}: {wrong}") from None
 
 
 def dump_personas(personas: Iterable[Persona]) -> Iterator[str]:

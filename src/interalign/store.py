@@ -72,7 +72,7 @@ class RunRecord(Frozen):
 
 
 class Store:
-    """A run file. Reading needs no lock and goes on while another process writes; one transaction after the other does all the writing."""
+    """A run file. Reading needs no lock and goes on while another process writes."""
 
     def __init__(self, path: Path, reader: sqlite3.Connection, writing: "_Writing | None" = None) -> None:
         """Use `create_or_open` or `open`."""
@@ -471,7 +471,9 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Settings within settings get dotted names, so that a message names what really changed."""
     for name, value in settings.items():
-        if isinstance(value, Mapping):
+        if name == "candidate" and isinstance(value, list):
+            yield prefix + name, ", ".join(f"{one['name']}={one['model']}" for one in value)
+        elif isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
