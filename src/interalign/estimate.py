@@ -31,8 +31,8 @@ _WORLD_TOKENS = 25
 """The same for the embedded world, whose roles are brief."""
 _SECONDS_A_CALL, _SECONDS_A_TOKEN = 0.5, 0.02
 """What a call is taken to last until its first token, and for each token of the reply. The world takes no time."""
-_BYTES_A_CALL, _BYTES_A_REPLY_BYTE = 600, 0.5
-"""Disk space of a call, beside that of its reply's own words: bench/speed.py finds 43 kB for 60 calls."""
+_BYTES_A_CALL, _BYTES_A_REPLY_BYTE = 520, 0.5
+"""Disk space of a call, beside that of its reply's own words: bench/speed.py finds 38 kB for 60 calls."""
 
 
 class Line(Frozen):
