@@ -15,7 +15,7 @@ from interalign.texts import (
     decode_text,
     encode_text,
     read_text,
-    text_digest,
+    text_digests,
     tree_prefix,
 )
 from interalign.tree import Frozen, Message
@@ -117,7 +117,7 @@ def call_key(place: Place, request: Sequence[str | bytes | int], messages: Seque
     # ASCII literals: equal values, equal text, and a quarter of the time that JSON takes.
     head = ascii((*place, *request, *[message.role for message in messages]))
     digest = hashlib.sha256(head.encode())
-    digest.update(b"".join([text_digest(message.content) for message in messages]))
+    digest.update(text_digests([message.content for message in messages]))
     return tree_prefix(place.tree) + digest.digest()[:11]
 
 

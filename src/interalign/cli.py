@@ -487,9 +487,8 @@ def _runtime(
 
 
 def _say(line: str) -> None:
-    with suppress(
-        OSError, ValueError
-    ):  # nobody reads standard error any more: the exit code tells the truth all the same
+    # Where nobody reads standard error any more, the exit code tells the truth all the same.
+    with suppress(OSError, ValueError):
         typer.echo(line, err=True)
 
 

@@ -20,6 +20,8 @@ _OURS = ("model", "messages", "stream")
 """Fields of a request that the run itself writes."""
 _ENGINE = ("max_batch", "cache_mb", "workers")
 """Options of `hf:` models that change no reply: the model is known without them."""
+_IN_NAMES = ("addresses", "engines")
+"""What a Runtime is told within the names of models, not by a setting of its own."""
 _ADDRESS = re.compile(r"(openai:.+?)@(https?://.*)", re.DOTALL)
 
 
@@ -273,7 +275,7 @@ def build(kind: type[S], given: Mapping[str, object]) -> S:
             reason = f"must be given; use --{option}"
         if first["type"] == "extra_forbidden":
             there = _fields_at(kind, first["loc"][:-1])
-            more = [name for name in Runtime.model_fields if name != "addresses"] if len(first["loc"]) == 1 else []
+            more = [name for name in Runtime.model_fields if name not in _IN_NAMES] if len(first["loc"]) == 1 else []
             reason = f"no such setting; there are {', '.join([*there, *more])}"
         raise ConfigError(f"{option + ': ' if option else ''}{reason}") from None
 

@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from pydantic import JsonValue
@@ -11,6 +12,9 @@ from pydantic import JsonValue
 from interalign.rows import Rows
 from interalign.texts import TextWriter, TreeTexts, decode_json, decode_text, encode_json, encode_text, read_text
 from interalign.tree import Annotation, JudgedTree, Node, Presentation, Score, Tree, Verdict
+
+_TREES = 1024
+"""Trees whose numbers are remembered at most."""
 
 
 class JudgedWriter:
@@ -21,17 +25,22 @@ class JudgedWriter:
         self._rows = rows
         self._texts = texts
         self._judges: dict[str, int] = {}
+        self._number = lru_cache(_TREES)(self._find_number)
 
     def of(self, tree: str) -> "TreeWriter":
         """What inserts into this tree. KeyError if it was never planned."""
+        return TreeWriter(self._rows, self._texts.of(tree), self._number(tree), self._judge)
+
+    def _find_number(self, tree: str) -> int:
         row = self._db.execute("SELECT number FROM trees WHERE id = ?", (tree,)).fetchone()
         if row is None:
             raise KeyError(f"tree {tree!r} was never planned")
-        return TreeWriter(self._rows, self._texts.of(tree), row[0], self._judge)
+        return int(row[0])
 
     def forget(self) -> None:
         """Drop what is remembered (after a rollback the ids may be wrong)."""
         self._judges.clear()
+        self._number.cache_clear()
 
     def _judge(self, name: str) -> int:
         if name not in self._judges:

@@ -68,6 +68,11 @@ def text_digest(text: str) -> bytes:
     return _cached_digest(text) if len(text) <= 4096 else _digest(text)
 
 
+def text_digests(texts: Iterable[str]) -> bytes:
+    """The digests of these texts, one behind the other."""
+    return b"".join([_cached_digest(text) if len(text) <= 4096 else _digest(text) for text in texts])
+
+
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 

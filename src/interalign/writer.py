@@ -20,7 +20,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 """SQL to run inside the writer's transaction; its value goes to the waiter after the commit."""
 
-_APART = 0.008
+_APART = 0.015
 """Seconds between two commits while more replies are on their way: some hundred fsyncs a second are enough."""
 _POLL = 0.001
 """Seconds between two looks at a commit under way, or at another program's transaction."""
