@@ -54,7 +54,7 @@ def _line(row: dict[str, Any]) -> str:
 def _holds(row: dict[str, Any]) -> str:
     cases = [case["name"] for case in row.get("cases", [])]
     held = [", ".join(cases)] if cases else []
-    held += [f"`{test.partition('::')[0]}`" for test in dict.fromkeys(row.get("held_by", []))]
+    held += [f"`{file}`" for file in dict.fromkeys(test.partition("::")[0] for test in row.get("held_by", []))]
     held += [f"**not yet**: {row['open']}"] if "open" in row else []
     return "; ".join(held)
 
