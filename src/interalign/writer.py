@@ -225,7 +225,7 @@ class Writer:
 
         After 10 s it is an error, which the next BEGIN will meet.
         """
-        if self._connection.in_transaction:
+        if self._connection.in_transaction or self._failure is not None:
             return False
         try:
             self._connection.execute("BEGIN IMMEDIATE")
