@@ -10,15 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import fault_server
 import pytest
 from conftest import Ended
+from exported import data_of
 from fault_server import FaultServer, Step
-
-import interalign as ia
 
 INSTALLED = Path(sys.executable).with_name("interalign")
 SHAPE = ("--trees", "12", "--turns", "2", "--candidate", "openai:m", "--concurrency", "4")
@@ -49,15 +47,6 @@ class Place(NamedTuple):
     def data(self, run: str | Path = "run.db") -> dict[str, bytes]:
         """What was said in the run and what came of it, as it is exported."""
         return data_of(self.folder / run)
-
-
-def data_of(run: Path) -> dict[str, bytes]:
-    data = {}
-    with TemporaryDirectory() as folder:
-        for name in ("messages", "dpo"):
-            ia.export(run, Path(folder, name), format=name)
-            data[name] = Path(folder, name).read_bytes()
-    return data
 
 
 @pytest.fixture

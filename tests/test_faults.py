@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import fault_server
 import pytest
 from calls_seen import calls_of
+from exported import data_of
 from fault_server import STORM, FaultServer, Plan, Step, Storm, opening_of
 
 import interalign as ia
@@ -103,15 +104,6 @@ def run(
     except InteralignError as error:
         return Came(error.exit_code, str(error), 0)
     return Came(1 if summary.failed else 0, " ".join(summary.failed.values()), len(summary.failed))
-
-
-def data_of(path: Path) -> dict[str, bytes]:
-    """What the run exports, by format: the whole conversations and the pairs."""
-    data = {}
-    for name in ("messages", "dpo"):
-        ia.export(path, path.with_suffix(f".{name}"), format=name)
-        data[name] = path.with_suffix(f".{name}").read_bytes()
-    return data
 
 
 def cases() -> Iterator[object]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from exported import data_of
 from tiny import tiny_model
 
 import interalign as ia
@@ -277,14 +278,6 @@ def test_closing_ends_the_workers_in_the_middle_of_a_reply_and_leaves_no_process
     assert not any(Path(f"/proc/{pid}").exists() for pid in before)  # nor a zombie
     with pytest.raises(StopError, match="closed"):
         asyncio.run(workers(talk("hello"), SHORT, 0))
-
-
-def data_of(path: Path) -> dict[str, bytes]:
-    data = {}
-    for name in ("messages", "dpo"):
-        ia.export(path, path.with_suffix(f".{name}"), format=name)
-        data[name] = path.with_suffix(f".{name}").read_bytes()
-    return data
 
 
 def test_a_worker_killed_in_the_middle_of_a_batch_fails_those_trees_and_the_same_run_makes_up_for_it_without_workers(

@@ -537,13 +537,11 @@ def _step(title: str) -> Iterator[Callable[[float], None]]:
 def _errors_as_exit_codes(debug: bool, log_json: bool = False) -> Iterator[None]:
     """One line on standard error, after the traceback if that is wanted, and the exit code that goes with the error."""
 
-    from interalign.models.langchain import without_keys
-
     if log_json:
         WORDED.set(lambda message: json_line("error", message=message, exit=3))
 
     def end(message: str, code: int) -> NoReturn:
-        trace = without_keys(traceback.format_exc()) if debug else ""
+        trace = _trace() if debug else ""
         if log_json:
             _say(json_line("error", message=message, exit=code, **({"traceback": trace} if trace else {})))
         else:
@@ -560,6 +558,13 @@ def _errors_as_exit_codes(debug: bool, log_json: bool = False) -> Iterator[None]
         raise  # who read standard output has gone: Click ends quietly
     except Exception as error:  # noqa: BLE001  (the last line of defence: no traceback unless it is wanted)
         end(_unexpected(error), 3)
+
+
+def _trace() -> str:
+    """The traceback of the error being dealt with, without keys."""
+    from interalign.models.langchain import without_keys  # not at the start of every command
+
+    return without_keys(traceback.format_exc())
 
 
 def _unexpected(error: Exception) -> str:

@@ -68,11 +68,11 @@ class Desk:
         _refuse_strangers(personas, settings)
         identity = {**identity_of(settings, prompts=dict(prompt_versions())), **source, **self._weights()}
         self.store.begin_run(self.path.stem, kind, identity, __version__)
-        counted = Counter[str]()
+        planned = Counter[str]()
         self.store.add_personas(personas)
-        self.store.plan_trees(_counted(plan, counted))
+        self.store.plan_trees(_counted(plan, planned))
         self.count()
-        refuse_fewer(self.path, counted["trees"], self.trees)
+        refuse_fewer(self.path, planned["trees"], self.trees)
 
     def _weights(self) -> dict[str, JsonValue]:
         """Which weights the local models have: trained anew under the same name they are other models."""

@@ -1,0 +1,16 @@
+"""What a run exports, for tests that compare two runs."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import interalign as ia
+
+
+def data_of(run: Path) -> dict[str, bytes]:
+    """The exported rows by format: the whole conversations and the pairs."""
+    data = {}
+    with TemporaryDirectory() as folder:
+        for name in ("messages", "dpo"):
+            ia.export(run, Path(folder, name), format=name)
+            data[name] = Path(folder, name).read_bytes()
+    return data
