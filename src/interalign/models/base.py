@@ -18,6 +18,10 @@ class Reply(Frozen):
     finish_reason: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    server: str = ""
+    """The address that answered; empty for a model that no server stands behind."""
+    sends: int = 1
+    """Requests that were sent until this reply came."""
 
 
 def provider_seed(parameters: Parameters, seed: int) -> int | None:
