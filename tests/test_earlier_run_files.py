@@ -20,8 +20,8 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def exported(run: Path, format: str) -> str:
-    ia.export(run, run.with_suffix(".out"), format=format)
+def exported(run: Path, kind: str) -> str:
+    ia.export(run, run.with_suffix(".out"), format=kind)
     return run.with_suffix(".out").read_text()
 
 
@@ -38,9 +38,9 @@ def reported_since(then: object, now: object, at: str = "report") -> None:
         assert now == then, at
 
 
-@pytest.mark.parametrize("format", ["sft", "dpo"])
-def test_a_finished_run_exports_as_it_did(run: Path, format: str) -> None:
-    assert exported(run / "sim.db", format) == (THEN / f"sim.{format}.jsonl").read_text()
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_a_finished_run_exports_as_it_did(run: Path, kind: str) -> None:
+    assert exported(run / "sim.db", kind) == (THEN / f"sim.{kind}.jsonl").read_text()
 
 
 @pytest.mark.parametrize("name", ["sim", "eval"])
@@ -49,11 +49,11 @@ def test_a_finished_run_reports_what_it_did(run: Path, name: str) -> None:
     reported_since(json.loads((THEN / f"{name}.report.json").read_text()), now)
 
 
-@pytest.mark.parametrize("format", ["sft", "dpo"])
-def test_a_killed_run_goes_on_and_exports_what_it_would_have(run: Path, format: str) -> None:
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_a_killed_run_goes_on_and_exports_what_it_would_have(run: Path, kind: str) -> None:
     summary = ia.simulate(run / "killed.db", trees=6, turns=4, seed=3)
     assert (summary.done, summary.calls, summary.replayed) == (6, 110, 34)
-    assert exported(run / "killed.db", format) == (THEN / f"killed.{format}.jsonl").read_text()
+    assert exported(run / "killed.db", kind) == (THEN / f"killed.{kind}.jsonl").read_text()
 
 
 def test_a_finished_run_is_complete_without_another_call(run: Path) -> None:
