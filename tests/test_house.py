@@ -21,7 +21,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "langgraph", "langc
 SQL = re.compile(r"\b(SELECT\b.+\bFROM|INSERT (OR \w+ )?INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w+)\b")
 SQL_ROOMS = {
     f"src/interalign/{name}.py"
-    for name in ("store", "ledger", "migrations", "calls", "judged", "texts", "rows", "writer", "runfile")
+    for name in ("store", "ledger", "migrations", "calls", "judged", "texts", "rows", "writer", "runfile", "files")
 }
 PRINTING = {"src/interalign/cli.py", "eval/report.py"}
 

@@ -883,7 +883,7 @@ def test_the_exported_file_holds_the_list_and_every_turn_of_every_tree_and_nothi
 def test_an_export_that_cannot_be_written_leaves_things_as_they_were(night: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="its folder must exist"):
         export_html(night.path, tmp_path / "no" / "run.html")
-    with pytest.raises(ConfigError, match="is the run itself"):
+    with pytest.raises(ConfigError, match="is read by this command and would be overwritten"):
         export_html(night.path, night.path)
     with pytest.raises(ConfigError, match="does not exist"):
         export_html(tmp_path / "no.db", tmp_path / "run.html")

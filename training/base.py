@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import Field
 
+from interalign.files import write_atomically
 from interalign.models.world import deciding_exercise, long_talk, reading_exercise, short_talk, vocabulary
 from interalign.models.world.values import FACT_OF
 from interalign.seeds import addressed_rng, addressed_seed
@@ -126,7 +127,7 @@ def _save(out: Path, model: Any, tokenizer: Any, card: BaseCard) -> None:
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
     # Last, so that a folder with a card is a whole one.
-    (out / "base.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_atomically(out / "base.json", [card.model_dump_json(indent=2), "\n"])
 
 
 def world_tokenizer(positions: int = 1024) -> Any:

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from interalign.errors import ConfigError
 from interalign.eval.view.calls import TreeCalls
 from interalign.eval.view.desk import newest_judge, rows
 from interalign.eval.view.links import AnchorLinks
 from interalign.eval.view.overview import run_facts
 from interalign.eval.view.pages import Link, Looking, TreePage, tree_page
 from interalign.eval.view.render import pieces
-from interalign.files import write_atomically
+from interalign.files import refuse_outputs, write_atomically
 from interalign.store import Store
 
 
@@ -20,8 +19,7 @@ def export_html(path: Path, out: Path) -> int:
     The file appears whole or not at all; returns the number of trees in it. Each tree is shown with all its turns, as
     the newest of its judges sees it. ConfigError if `path` is no run file or `out` cannot be written.
     """
-    if out.exists() and out.samefile(path):
-        raise ConfigError(f"{out} is the run itself; give the HTML file another name")
+    refuse_outputs([out], inputs=[path])
     with Store.open(path) as store:
         records = store.trees()
         links = AnchorLinks({record.id: number for number, record in enumerate(records)})

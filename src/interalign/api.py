@@ -20,6 +20,7 @@ from interalign.config import (
     with_addresses,
 )
 from interalign.errors import ConfigError
+from interalign.files import refuse_folder, refuse_outputs, write_atomically
 from interalign.models.resolve import importable
 from interalign.personas import Persona, by_profile, dump_personas, parse_personas
 from interalign.seeds import addressed_rng
@@ -143,6 +144,7 @@ def export(
     from interalign.store import Store
     from interalign.training.export import rows, write_jsonl
 
+    refuse_outputs([out], inputs=[run])
     with Store.open(Path(run)) as store:
         name = judge or store.newest_judge()
         if judge is not None and judge not in store.judges():
@@ -208,7 +210,6 @@ def report_json(found: "Report") -> str:
 def write_report_html(found: "Report", out: Path | str) -> None:
     """Write the report as one HTML file with nothing to load from elsewhere, whole or not at all."""
     from interalign.eval import report as pages
-    from interalign.files import write_atomically
 
     write_atomically(Path(out), [pages.report_html(found)])
 
@@ -255,6 +256,7 @@ def train(
     done, steps in all, the last loss. Raises ConfigError for settings that cannot
     work and DataError, naming the row, for data that would be dropped or mislearnt.
     """
+    refuse_folder(out, inputs=[data, model.removeprefix("hf:"), config if isinstance(config, Path) else None])
     _need_training_extra()
     if stage == "sft":
         from interalign.training.sft import train_sft
@@ -291,12 +293,14 @@ def check_role(spec: str) -> str:
 
 def personas_generate(out: Path | str, *, n: int, heldout: bool, seed: int) -> int:
     """Write `n` personas of the embedded world; number written."""
+    refuse_outputs([out])
     personas = load_personas("world", split="heldout" if heldout else "train", n=n, seed=seed)
     return _write_personas(Path(out), personas)
 
 
 def personas_import(file: Path | str, out: Path | str) -> int:
     """Check a persona file and write it with an id on every row; number written."""
+    refuse_outputs([out], inputs=[file])
     return _write_personas(Path(out), load_personas(str(file), split="train", n=0, seed=0))
 
 
@@ -304,6 +308,7 @@ def personas_filter(file: Path | str, out: Path | str, *, threshold: float = 0.6
     """Write the personas of `file` without near-repeats of a profile; what was kept, and by which measure."""
     from interalign.diversity import diverse
 
+    refuse_outputs([out], inputs=[file])
     found = diverse(load_personas(str(file), split="train", n=0, seed=0), threshold)
     _write_personas(Path(out), found.kept)
     return found
@@ -313,6 +318,7 @@ def personas_split(
     file: Path | str, train_out: Path | str, heldout_out: Path | str, *, share: float, seed: int
 ) -> tuple[int, int]:
     """Hold out `share` of the profiles, drawn by `seed`; numbers of training and held-out personas written."""
+    refuse_outputs([train_out, heldout_out], inputs=[file])
     groups = list(by_profile(load_personas(str(file), split="train", n=0, seed=seed)).values())
     addressed_rng(seed, "personas split").shuffle(groups)
     cut = round(share * len(groups))
@@ -336,8 +342,6 @@ def personas_stats(file: Path | str) -> dict[str, int | float]:
 
 
 def _write_personas(out: Path, personas: Sequence[Persona]) -> int:
-    from interalign.files import write_atomically
-
     write_atomically(out, dump_personas(personas))
     return len(personas)
 

@@ -296,8 +296,10 @@ def report(
 ) -> None:
     """Say what came out: alignment level per turn, improvement rate, intervals, comparisons, the judge."""
     from interalign import api
+    from interalign.files import refuse_outputs
 
     with _errors_as_exit_codes(debug):
+        refuse_outputs([html], inputs=[run, prices])
         found = api.report(run, prices)
         if html:
             api.write_report_html(found, html)

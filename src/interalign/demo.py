@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from interalign import api
 from interalign.config import Runtime
+from interalign.files import refuse_folder, refuse_outputs
 from interalign.summary import RunSummary
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ Advance = Callable[[float], None]
 """Told how much of a step is done, 0 to 1."""
 
 SCRIPTED = ("blind=world:blind", "attentive=world:attentive", "oracle=world:oracle")
+_WRITTEN = ("personas-train.jsonl", "personas-heldout.jsonl", "sft.jsonl", "dpo.jsonl", "report.html")
 IN_PROCESS = Runtime(concurrency=64)
 """Local weights answer in batches of up to this many calls."""
 
@@ -70,7 +72,10 @@ class Demo:
         self.scale = scale or Scale()
 
     def steps(self) -> Iterator[Step]:
-        """All steps in order; without training, those that need no torch."""
+        """All steps in order; without training, those that need no torch. ConfigError if the folder cannot be used."""
+        refuse_folder(self.out)
+        if self.out.is_dir():
+            refuse_outputs(self.out / name for name in _WRITTEN)
         yield Step("personas of the world", self.personas)
         yield Step("conversation trees, judged", self.trees)
         yield Step("preference data", self.preferences)

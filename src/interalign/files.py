@@ -1,29 +1,227 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and never over a run, an input of the command, or its other output.
 
+The usual way: a temporary file beside the target, flushed to the disk, then renamed over it. All files are written by
+`write_atomically`, which refuses by itself to replace a run; `refuse_outputs` says so before anything is computed, and
+knows the inputs and outputs of the command.
+"""
+
+import errno
 import os
+import stat
+import unicodedata
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
+from itertools import combinations
 from pathlib import Path
+from urllib.parse import quote
 
 from interalign.errors import ConfigError
 
+COMPANIONS = ("-wal", "-shm", "-journal", ".lock", ".new")
+"""What is added to the name of a run file for the files that lie beside it while it is made or written."""
+_OF_SQLITE = COMPANIONS[:3]
+_DATA = ("-wal", "-journal")
+"""Companions that can hold what the run file does not hold yet."""
+_MAGIC = (b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7")
+"""How a database, its write-ahead log (in either byte order) and its rollback journal begin."""
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def write_atomically(path: Path, pieces: Iterable[str]) -> None:
-    """Write the pieces as UTF-8 to a file beside `path`, then put it in its place.
+    """Write the pieces as UTF-8 to a file beside `path`, then put it in its place; a link stays one.
 
-    An error on the way leaves what was there before and nothing else. Raises ConfigError if the path cannot be written.
+    An error on the way leaves what was there before and nothing else. What is no file (a pipe, a terminal, /dev/null,
+    /dev/stdout) is written to piece by piece. Raises ConfigError if the path cannot be written, or if a run file, any
+    other SQLite database, or what lies beside one would be replaced; BrokenPipeError if the reader of a pipe has gone.
     """
-    if path.is_dir():
+    refuse_outputs([path])
+    try:
+        if _is_stream(path):
+            _write_to_stream(path, pieces)
+        else:
+            _replace(_real(path), pieces)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def refuse_outputs(outputs: Iterable[Path | str | None], inputs: Iterable[Path | str | None] = ()) -> None:
+    """ConfigError for the first of these outputs that must not or cannot be written; None is an option not given.
+
+    An output must not be a run file or another SQLite database, what lies beside one, one of the inputs (or what lies
+    beside it), or another output, whatever it is called: files are compared, not names. Nothing is touched.
+    """
+    asked = [Path(output) for output in outputs if output is not None]
+    refuse_shared(asked, inputs)
+    for output in asked:
+        refuse_run(output)
+        _refuse_place(output)
+
+
+def refuse_folder(folder: Path | str, inputs: Iterable[Path | str | None] = ()) -> None:
+    """ConfigError if this folder cannot be made or written into, or is one of the inputs. Nothing is touched."""
+    folder = Path(folder)
+    refuse_shared([folder], inputs)
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not stat.S_ISDIR(_mode(there)):
+        raise ConfigError(f"{there} is no folder; name a folder to write into")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: the folder {there} is read-only; name one that can be written")
+
+
+def refuse_shared(outputs: Iterable[Path], inputs: Iterable[Path | str | None]) -> None:
+    """ConfigError for an output that is also an input or lies beside one, and for two outputs that are one file."""
+    outputs = list(outputs)
+    for given in (Path(given) for given in inputs if given is not None):
+        beside = [given.with_name(given.name + suffix) for suffix in COMPANIONS] if _is_database(given) else []
+        for output in outputs:
+            if _is_stream(output):
+                continue  # a terminal is read and written to at once
+            if _same(output, given):
+                raise ConfigError(f"{output} is read by this command and would be overwritten; give another path")
+            if any(_same(output, companion) for companion in beside):
+                raise ConfigError(_of_a_run(output, given))
+    for one, other in combinations(outputs, 2):
+        if not _is_stream(one) and (_same(one, other) or _differ_in_case(one, other)):
+            raise ConfigError(f"{one} and {other} are one file; give every output a file of its own")
+
+
+def refuse_run(path: Path) -> None:
+    """ConfigError if a file written here would replace a run file, another SQLite database, or a part of one."""
+    target, is_file = _real(path), not _is_stream(path)
+    if is_file:
+        refuse_companion(target)  # by its name, first: whoever opens and closes `-shm` drops this process's locks on it
+    if _is_database(target):
+        raise ConfigError(f"{path} is a run file or another database and would be overwritten; give another path")
+    logs = [target.with_name(target.name + suffix) for suffix in _DATA if is_file]
+    if log := next(filter(_mode, logs), None):
+        raise ConfigError(f"{path}: {log.name} beside it may hold data of a run of that name; give another path")
+
+
+def refuse_companion(path: Path) -> None:
+    """ConfigError for a path by whose name SQLite or a run keeps something beside a run file.
+
+    `.lock` and `.new` are also others' endings: those are refused where there is a run file, or no file to which they
+    could belong, so that they may be all that is left of one.
+    """
+    name = path.name.lower()
+    suffix = next((suffix for suffix in COMPANIONS if name.endswith(suffix) and name != suffix), None)
+    if suffix is None:
+        return
+    run = path.with_name(path.name[: -len(suffix)])
+    left_over = _mode(path) and not _mode(run)
+    if suffix in _OF_SQLITE or left_over or _is_database(run):
+        raise ConfigError(_of_a_run(path, run))
+
+
+def _of_a_run(path: Path, run: Path) -> str:
+    return f"{path} is a name that the run file {run.name} uses for itself; give another path"
+
+
+def _is_database(path: Path) -> bool:
+    """Whether this is a file that begins as an SQLite database, or as the log of one.
+
+    SQLite looks first, and a plain `open` is used only for what it does not take: closing any descriptor of a database
+    would drop the locks that another connection of this process holds on it.
+    """
+    import sqlite3
+
+    if not stat.S_ISREG(_mode(path)) or path.stat().st_size == 0:
+        return False
+    try:
+        address = f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+            with path.open("rb") as file:
+                return file.read(16).startswith(_MAGIC)
+    return True  # also one that is damaged, or that we may not read
+
+
+def _refuse_place(path: Path) -> None:
+    """ConfigError for a folder, and where no file can be made."""
+    if stat.S_ISDIR(_mode(path)):
         raise ConfigError(f"{path} is a folder; name a file to write")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if _is_stream(path):
+        return
+    folder = _real(path).parent
+    if not stat.S_ISDIR(_mode(folder)):
+        raise ConfigError(f"{path}: cannot be written (there is no folder {folder}); its folder must exist")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{path}: cannot be written (the folder {folder} is read-only); give another path")
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    advice = "make room, then run the same command again" if error.errno in _NO_ROOM else "give another path"
+    return ConfigError(f"{path}: cannot be written ({error.strerror}); {advice}")
+
+
+def _replace(target: Path, pieces: Iterable[str]) -> None:
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror}); its folder must exist") from error
+        refuse_run(target)  # again: a run may have begun there meanwhile
+        partial.replace(target)
     finally:
         with suppress(OSError):  # a read-only disk refuses even that
             partial.unlink(missing_ok=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether the path is no file that could be replaced: a pipe, a device, a descriptor of this process."""
+    mode = _mode(path)
+    return _descriptor(path) is not None or (mode != 0 and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode))
+
+
+def _mode(path: Path) -> int:
+    """What lies there, as `stat` has it, links followed; 0 for nothing, or nothing that can be looked at."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of the open file that `/dev/stdout` and its like name."""
+    folder, _, number = os.path.normpath(path).rpartition("/")
+    if folder in ("/dev/fd", "/proc/self/fd") and number.isdecimal():
+        return int(number)
+    return _STREAMS.get(os.path.normpath(path))
+
+
+def _write_to_stream(path: Path, pieces: Iterable[str]) -> None:
+    """Write to what is open already through a copy of its descriptor: opened anew, `>>` would begin at the start."""
+    number = _descriptor(path)
+    with open(path if number is None else os.dup(number), "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123
+        file.writelines(pieces)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both are one file: by device and inode where both exist, whatever links and letter case say."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return _real(one) == _real(other)
+
+
+def _differ_in_case(one: Path, other: Path) -> bool:
+    """Whether two paths are one file on a file system that ignores letter case; not if both exist, and so differ."""
+    if _mode(one) and _mode(other):
+        return False
+    first, second = _real(one), _real(other)
+    return _same(first.parent, second.parent) and _folded(first.name) == _folded(second.name)
+
+
+def _real(path: Path) -> Path:
+    """The path without links; what is not there yet is named by the links to it."""
+    return Path(os.path.realpath(path))  # not `resolve`, which raises for links that go round in a circle
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

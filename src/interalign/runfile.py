@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from interalign.errors import ConfigError, InteralignError, StopError
+from interalign.files import refuse_companion
 from interalign.migrations import APPLICATION_ID, VERSION, migrate
 
 _CHECKED_WHOLE = 16 * 2**20
@@ -40,6 +41,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 def refuse_unusable(path: Path) -> None:
     """ConfigError, with nothing touched, for a path where no run file can be written."""
+    refuse_companion(path)
     folder = path.parent
     if not folder.is_dir():
         raise ConfigError(f"{path}: the folder {folder} does not exist; create it first")
