@@ -40,6 +40,8 @@ class Desk:
     ledger: Ledger
     runtime: Runtime
     models: dict[str, ChatModel] = field(default_factory=dict)
+    is_new: bool = False
+    """The file was made for this run."""
     trees: int = 0
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
@@ -73,6 +75,16 @@ class Desk:
         self.store.plan_trees(_counted(plan, planned))
         self.count()
         refuse_fewer(self.path, planned["trees"], self.trees)
+
+    async def load_models(self) -> None:
+        """Load the local models before the first call of a run: one that cannot be loaded must not cost any.
+
+        Raises what loading raises, and StopError at once if the run is stopped meanwhile.
+        """
+        if self.is_new or not self.store.usage():
+            for model in self.models.values():
+                if load := getattr(model, "load", None):
+                    await self.ledger.unless_stopped(asyncio.to_thread(load))
 
     def _weights(self) -> dict[str, JsonValue]:
         """Which weights the local models have: trained anew under the same name they are other models."""
@@ -129,7 +141,7 @@ class Desk:
 async def open_desk(
     path: Path, runtime: Runtime, progress: Progress | None, fork_of: Path | None = None
 ) -> AsyncIterator[Desk]:
-    """The run file, open, with its ledger. A file that is made here goes again if no run was begun in it.
+    """The run file, open, with its ledger. A file that is made here goes again if no run was begun in it, or refused.
 
     SIGINT and SIGTERM make the run stop cleanly; `progress` is told twice a second how it stands, and at the end.
     """
@@ -137,17 +149,21 @@ async def open_desk(
     if fork_of is not None:
         Store.fork(fork_of, path)
     with Store.create_or_open(path) as store:
+        ledger, refused = None, False
         try:
             ledger = Ledger(store, concurrency=runtime.concurrency, budget=_budget(runtime, store))
-            desk = Desk(path, store, ledger, runtime)
+            desk = Desk(path, store, ledger, runtime, is_new=is_new)
             try:
                 with stopping_on_signals(ledger.stop):
                     async with _telling(desk, progress):
                         yield desk
             finally:
                 await _close(desk.models.values())
+        except ConfigError:
+            refused = ledger is None or ledger.fresh == 0
+            raise
         finally:
-            if is_new and store.run is None:
+            if is_new and (refused or store.run is None):
                 store.discard()
 
 

@@ -117,6 +117,18 @@ class Ledger:
             else:
                 self._finished.set()
 
+    async def unless_stopped(self, work: Awaitable[object]) -> None:
+        """Wait for this work, which is no call; StopError as soon as the ledger is stopped, which leaves it behind."""
+        doing, stopped = asyncio.ensure_future(work), asyncio.ensure_future(self._finished.wait())
+        try:
+            await asyncio.wait((doing, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                await self._stop()
+            doing.result()
+        finally:
+            doing.cancel()
+            stopped.cancel()
+
     async def _stop(self) -> NoReturn:
         await self._finished.wait()
         raise StopError(self._stopping)

@@ -143,6 +143,7 @@ def _saver(store: Store) -> Callable[[str, Turn], Awaitable[None]]:
 
 async def _grow(desk: Desk, growths: Mapping[str | None, Growth], turns: int) -> RunSummary:
     """Grow every tree that is not done; `growths` by the candidate measured, None in a simulation."""
+    await desk.load_models()
     desk.failed.clear()  # they are tried again
 
     def jobs() -> Iterator[Job]:
