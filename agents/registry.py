@@ -20,10 +20,11 @@ from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRol
 from interalign.agents.speaker import Speaker
 from interalign.agents.user import PromptedUser
 from interalign.config import Parameters, Runtime
-from interalign.errors import ConfigError
+from interalign.errors import ConfigError, did_you_mean
 from interalign.ledger import Calls
 from interalign.models.base import ChatModel
-from interalign.models.resolve import is_model_name, resolve_model
+from interalign.models.resolve import is_model_name, resolve_model, unknown_name
+from interalign.models.world import world_models
 
 GROUP = "interalign.roles"
 Kind = Literal["user", "inducer", "candidate", "judge"]
@@ -53,18 +54,36 @@ def load_plugin(spec: str) -> Any:
     module, _, attribute = (entry.value if entry else spec).partition(":")
     if not module or not attribute:
         raise ConfigError(
-            f"no role or model is called {spec!r}; give PROVIDER:MODEL, MODULE:ATTRIBUTE or a name that "
+            f"no role or model is called {spec!r}{_near(spec)}; give PROVIDER:MODEL, MODULE:ATTRIBUTE or a name that "
             "`interalign roles list` shows"
         )
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
-            found = getattr(found, part)
+            found = _attribute(spec, found, part)
         # A class is a role's blueprint: it is built once, without arguments.
         return found() if isinstance(found, type) else found
+    except ConfigError:
+        raise
     except Exception as error:
+        if entry is None and isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise ConfigError(unknown_name(spec)) from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"role {spec!r} cannot be loaded ({reason})") from error
+
+
+def _near(name: str) -> str:
+    """What a name without a colon may have been meant to be: a registered role, or one of the world."""
+    world = [each.partition("[")[0] for each in world_models()]
+    return f"; did you mean world:{name}?" if name in world else did_you_mean(name, registered_roles())
+
+
+def _attribute(spec: str, owner: object, name: str) -> object:
+    if not hasattr(owner, name):
+        where = getattr(owner, "__name__", type(owner).__name__)
+        near = did_you_mean(name, (each for each in dir(owner) if not each.startswith("_")))
+        raise ConfigError(f"role {spec!r} cannot be loaded: {where} has no attribute {name!r}{near}")
+    return getattr(owner, name)
 
 
 def is_plugin_name(spec: str) -> bool:

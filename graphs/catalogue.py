@@ -2,7 +2,7 @@
 
 from langgraph.graph.state import CompiledStateGraph
 
-from interalign.errors import ConfigError
+from interalign.errors import ConfigError, did_you_mean
 from interalign.graphs.tree import tree_graph
 from interalign.graphs.turn import turn_graph
 
@@ -13,6 +13,6 @@ GRAPHS = {"turn": turn_graph, "tree": tree_graph, "evaluation": tree_graph}
 def mermaid(name: str) -> str:
     """Mermaid text of the state machine called `name`; ConfigError lists the names there are."""
     if name not in GRAPHS:
-        raise ConfigError(f"no graph is called {name!r}; there are {', '.join(GRAPHS)}")
+        raise ConfigError(f"no graph is called {name!r}; there are {', '.join(GRAPHS)}{did_you_mean(name, GRAPHS)}")
     graph: CompiledStateGraph = GRAPHS[name]()  # type: ignore[type-arg]
     return graph.get_graph().draw_mermaid()

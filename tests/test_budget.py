@@ -164,7 +164,7 @@ def test_the_command_takes_limits_and_prices_from_options_and_from_the_configura
     [
         ("openai:m: 3\n", "prices.yaml: openai:m: "),
         ("openai:m: {prompt: -1, completion: 2}\n", "prices.yaml: openai:m.prompt: "),
-        ("openai:m: {prompt: 1}\n", "prices.yaml: openai:m.completion: Field required"),
+        ("openai:m: {prompt: 1}\n", "prices.yaml: openai:m.completion: must be given"),
         ("- a\n", "prices.yaml: expected `name: value` lines"),
     ],
 )

@@ -114,10 +114,13 @@ def test_settings_that_cannot_work_end_with_2_and_write_nothing(
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
-        ("turns: 2\ncolour: red\n", "colour: no such setting; there are turns, user, candidate"),
-        ("turns: many\n", "turns: .*integer"),
-        ("turns: [2\n", "bad.yaml: cannot be read as YAML .*line 2"),
-        ("- turns\n", "bad.yaml: expected `name: value` lines, got list"),
+        (
+            "turns: 2\ncolour: red\n",
+            "colour: no such setting; there are turns, user, candidate, .*, base_url, .*, max_usd",
+        ),
+        ("turns: many\n", "turns: expected an integer, got 'many'$"),
+        ("turns: [2\n", "cannot be read as YAML .*line 2"),
+        ("- turns\n", "expected `name: value` lines, got a list"),
         (
             "parameters: {judge: {extra_body: {since: 2024-01-01}}}",
             "parameters.judge.extra_body: cannot be sent as JSON",
@@ -126,8 +129,8 @@ def test_settings_that_cannot_work_end_with_2_and_write_nothing(
         ("parameters: {judge: {extra_body: {model: x}}}", "parameters.judge.extra_body: model cannot be set here"),
         ("parameters: {judge: {extra_body: {n: 3}}}", "parameters.judge.extra_body: n would pay for replies"),
         ("parameters: {judge: {temperature: .inf}}", "parameters.judge.temperature: .*finite"),
-        ("baseurl: http://localhost:1/v1\n", "baseurl: no such setting; .*, base_url, .*, max_usd"),
-        ("turns: 2\n\ud800".encode("utf-8", "surrogatepass"), "bad.yaml: cannot be read as YAML"),
+        ("baseurl: http://localhost:1/v1\n", "baseurl: no such setting; did you mean base_url\\?$"),
+        ("turns: 2\n\ud800".encode("utf-8", "surrogatepass"), "cannot be read as YAML"),
     ],
 )
 def test_a_bad_configuration_file_is_named_with_what_is_wrong(
@@ -136,7 +139,7 @@ def test_a_bad_configuration_file_is_named_with_what_is_wrong(
     (tmp_path / "bad.yaml").write_bytes(yaml if isinstance(yaml, bytes) else yaml.encode())
     ended = cli("simulate", "r.db", "--config", "bad.yaml")
     assert ended.code == 2
-    assert re.match(f"interalign: {message}", one_line(ended.err))
+    assert re.match(f"interalign: bad.yaml: {message}", one_line(ended.err))
 
 
 def test_the_command_line_wins_over_the_configuration_file(cli: Cli, tmp_path: Path) -> None:

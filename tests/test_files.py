@@ -276,9 +276,8 @@ def test_a_hard_link_to_the_log_of_the_run_that_is_read_is_refused(folder: Folde
 
 
 def test_a_run_that_another_process_is_writing_is_left_alone(folder: Folder, cli: Cli) -> None:
-    hold = "import sys; from interalign.store import Store; s = Store.create_or_open(__import__('pathlib').Path(sys.argv[1]))"
-    code = f"{hold}; print('held', flush=True); input()"
-    writing = [sys.executable, "-c", code, folder.names["other"]]
+    code = "import sys, pathlib, interalign.store as s; held = s.Store.create_or_open(pathlib.Path(sys.argv[1])); "
+    writing = [sys.executable, "-c", f"{code} print('held', flush=True); input()", folder.names["other"]]
     with subprocess.Popen(writing, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "held\n"

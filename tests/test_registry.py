@@ -93,6 +93,16 @@ def test_checking_a_role_says_where_it_can_sit(spec: str, said: str, cli) -> Non
         ("", "no role or model is called ''"),
         ("scripted_roles:", "no role or model is called 'scripted_roles:'"),
         ("scripted_roles:nobody", "has no attribute 'nobody'"),
+        ("scripted_roles:grahp", "scripted_roles has no attribute 'grahp'; did you mean graph?"),
+        ("scripted_roles:OnlyScores.scor", "OnlyScores has no attribute 'scor'; did you mean score?"),
+        ("opnai:gpt", "there is no provider 'opnai' of models, and no module 'opnai'"),
+        ("opnai:gpt", "; did you mean openai:gpt?"),
+        ("OpenAI:gpt", "; did you mean openai:gpt?"),
+        ("antropic:claude-3", "; did you mean anthropic:claude-3?"),
+        ("wrold:oracle", "; did you mean world:oracle?"),
+        ("anthropic:claude-3", "pip install langchain langchain-anthropic\n"),
+        ("bedrock:claude-3", "pip install langchain langchain-aws\n"),
+        ("oracle", "no role or model is called 'oracle'; did you mean world:oracle?"),
         ("scripted_roles:CannotBeBuilt", "missing 1 required positional argument: 'needed'"),
         ("scripted_roles:os.sep", "is str; a role is an async callable, a judge, a Runnable or a graph"),
         ("nowhere_to_be_found:Judge", "a plug-in is MODULE:ATTRIBUTE, and its module one that Python can import here"),
@@ -109,6 +119,48 @@ def test_a_role_that_cannot_be_had_is_refused_in_one_line(spec: str, said: str, 
     assert ended.out == ""
     assert said in ended.err
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "near"),
+    [
+        ("my_bda:flaky", "my_bad:flaky"),
+        ("my_bad.py:flaky", "my_bad:flaky"),
+        ("./my_bad.py:flaky", "my_bad:flaky"),
+        ("rolls.criticc:Judge", "rolls.critic:Judge"),
+        ("rolls/critic.py:Judge.score", "rolls.critic:Judge.score"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words", [("roles", "check"), ("simulate", "r.db", *SMALL, "--candidate")], ids=lambda words: words[0]
+)
+def test_a_module_mistyped_is_answered_with_the_one_in_the_working_folder(words, spec, near, tmp_path, cli) -> None:
+    (tmp_path / "my_bad.py").write_text("flaky = 1\n")
+    (tmp_path / "rolls").mkdir()
+    (tmp_path / "rolls" / "critic.py").write_text("class Judge: pass\n")
+    ended = cli(*words, spec)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert ended.err.startswith(f"interalign: {spec!r}: there is no provider ")
+    assert ended.err.endswith(f"; did you mean {near}?\n")
+    assert "langchain" not in ended.err
+
+
+def test_a_hook_of_a_module_that_is_not_there_and_a_registered_name_mistyped_name_what_is_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_hooks.py").write_text("")
+    with pytest.raises(ConfigError, match=r"no module 'my_hook': .*; did you mean my_hooks:count\?$"):
+        load_hook("my_hook:count")
+    with pytest.raises(ConfigError, match=r"no role or model is called 'kind-jugde'; did you mean kind-judge\?;"):
+        load_plugin("kind-jugde")
+
+
+def test_a_module_that_lacks_another_one_is_told_with_that_one(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "needs_more.py").write_text("import not_to_be_found_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot be loaded \(ModuleNotFoundError: .*not_to_be_found_anywhere"):
+        load_plugin("needs_more:role")
 
 
 def test_a_module_that_fails_while_it_is_imported_is_refused_with_its_own_error(

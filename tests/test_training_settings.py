@@ -64,9 +64,9 @@ def test_lora_is_on_when_asked_for_by_flag_or_by_its_settings():
             {"per_device_train_batch_size": "many"},
             "per_device_train_batch_size: Input should be a valid integer",
         ),
-        ("sft", {"lora": {"rank": 4}}, "lora.rank: Extra inputs are not permitted"),
-        ("sft", {"lora": {"r": 0}}, "lora.r: Input should be greater than or equal to 1"),
-        ("sft", {"freeze_embeddings": "perhaps"}, "freeze_embeddings: Input should be a valid boolean"),
+        ("sft", {"lora": {"rank": 4}}, "lora.rank: no such setting; there are r, alpha, dropout, target_modules"),
+        ("sft", {"lora": {"r": 0}}, "lora.r: must be at least 1, got 0"),
+        ("sft", {"freeze_embeddings": "perhaps"}, "freeze_embeddings: expected true or false, got 'perhaps'"),
         ("sft", {"packing": True}, "packing cannot be set: every row is trained on its own"),
         ("dpo", {"push_to_hub": True}, "push_to_hub cannot be set: interalign uploads nothing"),
         ("dpo", {"hub_token": "x"}, "hub_token cannot be set: interalign uploads nothing"),
@@ -85,7 +85,7 @@ def test_a_setting_that_cannot_be_is_refused_by_name(method, given, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"- a\n- b\n", "expected `key: value` lines, got a list"),
+        (b"- a\n- b\n", "expected `name: value` lines, got a list"),
         (b"a: [1", "cannot be read as YAML"),
         (b"\xff", "YAML"),
     ],

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from interalign.errors import ConfigError
+from interalign.invalid import first_wrong
 from interalign.tree import Frozen
+from interalign.yaml_file import read_yaml
 
 Method = Literal["sft", "dpo"]
 
@@ -90,7 +91,7 @@ def read_settings(
     interalign does not let go of.
     """
     where = str(config) if isinstance(config, Path) else "the training settings"
-    given = dict(_load(config) if isinstance(config, Path) else config or {})
+    given = dict(read_yaml(config) if isinstance(config, Path) else config or {})
     ours = {key: given.pop(key) for key in _OURS[method] if key in given}
     if lora or "lora" in given:
         ours["lora"] = given.pop("lora", None) or {}
@@ -98,17 +99,8 @@ def read_settings(
     try:
         return TrainSettings(method=method, trl=trl, **ours)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first(error)}") from None
-
-
-def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
-    if loaded is not None and not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected `key: value` lines, got a {type(loaded).__name__}")
-    return loaded or {}
+        wrong = first_wrong(error, TrainSettings, ours)
+        raise ConfigError(f"{where}: {'.'.join(wrong.where)}: {wrong.reason}") from None
 
 
 def config_class(method: Method) -> Any:
@@ -145,8 +137,3 @@ def _as_kind(value: Any, kind: Any, where: str) -> Any:
         return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
     except ValidationError as error:
         raise ConfigError(f"{where}: {error.errors()[0]['msg']}, got {value!r}") from None
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

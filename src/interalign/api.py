@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from interalign.budget import Prices, read_prices
+from interalign.budget import Prices, price_table, read_prices
 from interalign.config import (
     EvaluationSettings,
     RunSettings,
@@ -16,10 +16,11 @@ from interalign.config import (
     build,
     known_as,
     models_of,
+    naming_the_file,
     read_settings,
     with_addresses,
 )
-from interalign.errors import ConfigError
+from interalign.errors import ConfigError, did_you_mean
 from interalign.files import refuse_folder, refuse_outputs, write_atomically
 from interalign.models.resolve import importable
 from interalign.personas import Persona, by_profile, dump_personas, parse_personas
@@ -58,11 +59,12 @@ def simulate(
     """
     from interalign.runs import run_simulation
 
-    chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
-    personas = load_personas(chosen.personas, split="train", n=chosen.trees, seed=chosen.seed)
-    source, target = (Path(run), fork) if fork else (None, Path(run))
-    work = run_simulation(target, chosen, personas, runtime, progress, fork_of=source)
-    return run_async(work)
+    with naming_the_file(config, settings):
+        chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
+        personas = load_personas(chosen.personas, split="train", n=chosen.trees, seed=chosen.seed)
+        source, target = (Path(run), fork) if fork else (None, Path(run))
+        work = run_simulation(target, chosen, personas, runtime, progress, fork_of=source)
+        return run_async(work)
 
 
 def evaluate(
@@ -80,11 +82,12 @@ def evaluate(
     """
     from interalign.runs import run_evaluation
 
-    chosen, runtime = _chosen(EvaluationSettings, config, settings, runtime)
-    cases = load_personas(chosen.cases, split="heldout", n=chosen.limit or 100, seed=chosen.seed)
-    source, target = (Path(run), fork) if fork else (None, Path(run))
-    work = run_evaluation(target, chosen, cases, runtime, progress, fork_of=source)
-    return run_async(work)
+    with naming_the_file(config, settings):
+        chosen, runtime = _chosen(EvaluationSettings, config, settings, runtime)
+        cases = load_personas(chosen.cases, split="heldout", n=chosen.limit or 100, seed=chosen.seed)
+        source, target = (Path(run), fork) if fork else (None, Path(run))
+        work = run_evaluation(target, chosen, cases, runtime, progress, fork_of=source)
+        return run_async(work)
 
 
 def estimate(
@@ -100,6 +103,18 @@ def estimate(
 
     Nothing is asked and nothing is written. Raises ConfigError for settings with which they would not start.
     """
+    with naming_the_file(config, settings):
+        return _estimated(kind, Path(run), config, fork, runtime, settings)
+
+
+def _estimated(
+    kind: Literal["simulation", "evaluation"],
+    run: Path,
+    config: Path | None,
+    fork: Path | None,
+    runtime: Runtime | None,
+    settings: Mapping[str, Any],
+) -> "Estimate":
     from interalign.desk import refuse_unknown_prices
     from interalign.estimate import estimate_evaluation, estimate_simulation
 
@@ -107,11 +122,11 @@ def estimate(
         chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
         refuse_unknown_prices(models_of(chosen), runtime)
         personas = load_personas(chosen.personas, split="train", n=1, seed=chosen.seed)
-        return run_async(estimate_simulation(Path(run), chosen, personas, runtime, forks=fork is not None))
+        return run_async(estimate_simulation(run, chosen, personas, runtime, forks=fork is not None))
     measured, runtime = _chosen(EvaluationSettings, config, settings, runtime)
     refuse_unknown_prices(models_of(measured), runtime)
     cases = load_personas(measured.cases, split="heldout", n=measured.limit or 100, seed=measured.seed)
-    return run_async(estimate_evaluation(Path(run), measured, cases, runtime, forks=fork is not None))
+    return run_async(estimate_evaluation(run, measured, cases, runtime, forks=fork is not None))
 
 
 def judge(
@@ -148,7 +163,9 @@ def export(
     with Store.open(Path(run)) as store:
         name = judge or store.newest_judge()
         if judge is not None and judge not in store.judges():
-            raise ConfigError(f"{run} has no verdict by {judge!r}; it has {', '.join(store.judges()) or 'none at all'}")
+            near = did_you_mean(judge, store.judges())
+            has = ", ".join(store.judges()) or "none at all"
+            raise ConfigError(f"{run} has no verdict by {judge!r}; it has {has}{near}")
         judged = (tree.by_judge(name) if name else tree for tree in store.judged_trees())
         return write_jsonl(rows(judged, format, pairs), Path(out))
 
@@ -357,12 +374,18 @@ def _chosen(
     kind: type[R], config: Path | None, settings: Mapping[str, Any], runtime: Runtime | None
 ) -> tuple[R, Runtime]:
     """The settings and the runtime of a run: what the caller says, else what the YAML file says, else the defaults."""
-    given = {**(read_settings(config) if config else {}), **settings}
+    in_file = read_settings(config) if config else {}
+    given = {**in_file, **settings}
     carried = {name: given.pop(name) for name in Runtime.model_fields if name in given}
     if isinstance(carried.get("prices"), str):
         carried["prices"] = read_prices(Path(carried["prices"]))
+    elif isinstance(carried.get("prices"), Mapping):
+        carried["prices"] = price_table(carried["prices"], f"{config}: prices" if "prices" in in_file else "prices")
     said = {} if runtime is None else {name: getattr(runtime, name) for name in runtime.model_fields_set}
-    return with_addresses(build(kind, given), build(Runtime, {**carried, **said}))
+    from_file = in_file.keys() - settings.keys()
+    return with_addresses(
+        build(kind, given, config, from_file), build(Runtime, {**carried, **said}, config, from_file - said.keys())
+    )
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

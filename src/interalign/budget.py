@@ -1,7 +1,7 @@
 """What a run may spend: reserved at its worst before a call, settled by what the reply says."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -9,14 +9,17 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from interalign.calls import Usage
-from interalign.config import Parameters, Price, Runtime, read_yaml
-from interalign.errors import ConfigError, StopError
+from interalign.config import Parameters, Price, Runtime
+from interalign.errors import ConfigError, StopError, did_you_mean
+from interalign.invalid import first_wrong, shown
 from interalign.tree import Message
+from interalign.yaml_file import read_yaml
 
 _FREE = ("world:", "hf:")
 """Models that run in this process and cost nothing."""
 _LONGEST_REPLY = 4096
 """Tokens that a reply is taken to have at most where neither `max_tokens` nor the price table says it."""
+_NO_TABLE = "give a table with --prices FILE.yaml"
 _LONGEST_OF_WORLD = 512
 _TOKENS_A_MESSAGE, _TOKENS_A_PROMPT = 8, 64
 """What a chat template adds at most: the marks of each message, and a system prompt of its own."""
@@ -42,18 +45,24 @@ def read_prices(path: Path) -> tuple[tuple[str, Price], ...]:
 
     Raises ConfigError that names the model whose entry cannot be read.
     """
-    prices = []
-    for model, given in read_yaml(path).items():
-        try:
-            prices.append((model, Price.model_validate(given)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join([model, *map(str, first["loc"])])
-            raise ConfigError(
-                f"{path}: {where}: {first['msg']}; write `{model}: {{prompt: 0.15, completion: 0.6}}`, "
-                "USD per million tokens"
-            ) from None
-    return tuple(prices)
+    return price_table(read_yaml(path), str(path))
+
+
+def price_table(given: Mapping[str, object], name: str) -> tuple[tuple[str, Price], ...]:
+    """The same from a mapping, which is called `name` in what is raised."""
+    return tuple((model, _price(model, prices, name)) for model, prices in given.items())
+
+
+def _price(model: str, given: object, name: str) -> Price:
+    try:
+        return Price.model_validate(given)
+    except ValidationError as error:
+        wrong = first_wrong(error, Price, given if isinstance(given, Mapping) else {})
+        reason = wrong.reason if isinstance(given, Mapping) else f"expected two prices, got {shown(given)}"
+        where = ".".join([model, *wrong.where])
+        raise ConfigError(
+            f"{name}: {where}: {reason}; write `{model}: {{prompt: 0.15, completion: 0.6}}`, USD per million tokens"
+        ) from None
 
 
 class Prices:
@@ -91,11 +100,8 @@ class Prices:
         """ConfigError that names the first of these models without a price."""
         for model in models:
             if self.of(model) is None:
-                has = (
-                    f"the table has {', '.join(self._table)}: add it"
-                    if self
-                    else "give a table with --prices FILE.yaml"
-                )
+                near = did_you_mean(model, self._table).replace("; ", ", or ")
+                has = f"the table has {', '.join(self._table)}: add it{near}" if self else _NO_TABLE
                 raise ConfigError(
                     f"{why} needs the price of {model}; {has} "
                     f"(`{model}: {{prompt: 0.15, completion: 0.6}}`, USD per million tokens)"

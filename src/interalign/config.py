@@ -2,15 +2,17 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
-from interalign.errors import ConfigError
+from interalign.errors import ConfigError, did_you_mean
+from interalign.invalid import Wrong, first_wrong
 from interalign.tree import Frozen
+from interalign.yaml_file import read_yaml
 
 Judging = Literal["compare", "score"]
 HookPoint = Literal["after_user", "before_candidates", "after_candidates", "after_judge"]
@@ -22,6 +24,8 @@ _ENGINE = ("max_batch", "cache_mb", "workers")
 """Options of `hf:` models that change no reply: the model is known without them."""
 _IN_NAMES = ("addresses", "engines")
 """What a Runtime is told within the names of models, not by a setting of its own."""
+_NO_OPTIONS = ("parameters", "hooks")
+"""Settings that only a file or a program can give."""
 _ADDRESS = re.compile(r"(openai:.+?)@(https?://.*)", re.DOTALL)
 
 
@@ -83,9 +87,8 @@ class CandidateSpec(Frozen):
         if url:
             given = cls.parse(bare)
             return cls(name=given.name, model=f"{given.model}@{url}")
-        # A model's own query (`world:judge?noise=0.2`) also holds a `=`, but only after a `:`.
-        name, sign, model = text.partition("=")
-        if sign and ":" not in name:
+        name, model = split_candidate(text)
+        if name is not None:
             return cls(name=name, model=model)
         tail = text.partition("?")[0].rstrip("/").rpartition("/")[2] or text
         visible = "".join(sign if sign.isprintable() else "-" for sign in tail.rpartition(":")[2] or tail)
@@ -140,7 +143,8 @@ class SimulationSettings(RunSettings):
     @classmethod
     def _known_policy(cls, value: str) -> str:
         if not re.fullmatch(r"caterpillar|full|beam:[1-9]\d*", value):
-            raise ValueError(f"{value!r} is none of caterpillar, full, beam:K with K a number from 1")
+            near = did_you_mean(value.partition(":")[0], ("caterpillar", "full", "beam")).replace("beam", "beam:K")
+            raise ValueError(f"{value!r} is none of caterpillar, full, beam:K with K a number from 1{near}")
         return value
 
     @model_validator(mode="after")
@@ -194,6 +198,13 @@ class Runtime(Frozen):
     @classmethod
     def _as_pairs(cls, value: object) -> object:
         return tuple(value.items()) if isinstance(value, Mapping) else value
+
+
+def split_candidate(text: str) -> tuple[str | None, str]:
+    """`NAME=MODEL` as both, a bare model with None."""
+    # A model's own query (`world:judge?noise=0.2`) also holds a `=`, but only after a `:`.
+    name, sign, model = text.partition("=")
+    return (name, model) if sign and ":" not in name else (None, text)
 
 
 def split_address(spec: str) -> tuple[str, str | None]:
@@ -263,31 +274,28 @@ def identity_of(settings: RunSettings, **more: JsonValue) -> dict[str, JsonValue
     return {**settings.model_dump(mode="json", exclude={"trees", "limit"}), **more}
 
 
-def build(kind: type[S], given: Mapping[str, object]) -> S:
-    """Settings of this kind from option values; ConfigError names the first option that does not fit."""
+def build(kind: type[S], given: Mapping[str, object], file: Path | None = None, from_file: Collection[str] = ()) -> S:
+    """Settings of this kind from option values; ConfigError names the first that does not fit, and what is near it.
+
+    Of the values named in `from_file` it says that they stand in `file`, of all others the option.
+    """
     try:
         return kind.model_validate(dict(given))
     except ValidationError as error:
-        first = error.errors()[0]
-        option = ".".join(str(part) for part in first["loc"])
-        reason = str(first["msg"]).removeprefix("Value error, ")
-        if first["type"] == "missing":
-            reason = f"must be given; use --{option}"
-        if first["type"] == "extra_forbidden":
-            there = _fields_at(kind, first["loc"][:-1])
-            more = [name for name in Runtime.model_fields if name not in _IN_NAMES] if len(first["loc"]) == 1 else []
-            reason = f"no such setting; there are {', '.join([*there, *more])}"
-        raise ConfigError(f"{option + ': ' if option else ''}{reason}") from None
+        more = [name for name in Runtime.model_fields if name not in _IN_NAMES]
+        wrong = first_wrong(error, kind, given, more)
+        raise ConfigError(_said(wrong, file if set(wrong.where[:1] or given) <= set(from_file) else None)) from None
 
 
-def _fields_at(kind: type[Frozen], where: tuple[int | str, ...]) -> list[str]:
-    """The names of the settings at this place: those of a seat's parameters, say, not all of the run's."""
-    for name in where:
-        field = kind.model_fields.get(str(name))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Frozen):
-            break
-        kind = field.annotation
-    return list(kind.model_fields)
+def _said(wrong: Wrong, file: Path | None) -> str:
+    name = ".".join(wrong.where)
+    if file is not None:
+        return f"{file}: {name}: {wrong.reason}" if name else f"{file}: {wrong.reason}"
+    option = f"--{name.replace('_', '-')}"
+    if wrong.reason == "must be given":
+        return f"{name}: {wrong.reason}; use {option}"
+    is_option = not wrong.unknown and wrong.where[:1] not in ((), *((each,) for each in _NO_OPTIONS))
+    return f"{option if is_option else name}: {wrong.reason}" if name else wrong.reason
 
 
 def models_of(settings: RunSettings) -> tuple[str, ...]:
@@ -297,20 +305,46 @@ def models_of(settings: RunSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys([settings.user, *inducer, *candidates, settings.judge]))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The `name: value` lines of a YAML file; ConfigError if it holds anything else."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: cannot be read as YAML ({reason})") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{path}: expected `name: value` lines, got {type(values).__name__}")
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, keyed as the command line's options."""
+    values: dict[str, Any] = {}
+    for key, value in read_yaml(path).items():
+        name = key.replace("-", "_")
+        if name in values:
+            raise ConfigError(f"{path}: {key} is given twice, with `-` and with `_`; keep one")
+        values[name] = value
     return values
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file, keyed as the command line's options."""
-    return {key.replace("-", "_"): value for key, value in read_yaml(path).items()}
+@contextmanager
+def naming_the_file(file: Path | None, given: Mapping[str, object]) -> Iterator[None]:
+    """Whatever is refused because of a name that stands in the settings file, a model's say, is told with the file.
+
+    `given`: what wins over the file.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        if file is None or str(error).startswith(str(file)) or not _names_something_in(file, given, str(error)):
+            raise
+        raise type(error)(f"{file}: {error}") from error
+
+
+def _names_something_in(file: Path, given: Mapping[str, object], message: str) -> bool:
+    try:
+        values = {name: value for name, value in read_settings(file).items() if name not in given}
+    except ConfigError:
+        return False
+    return any(text in message for text in _texts(values) if not text.isalnum())
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts within a YAML value; of `NAME=MODEL` the model too."""
+    if isinstance(value, str):
+        yield from filter(None, (value, split_candidate(value)[1]))
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)

@@ -12,6 +12,8 @@ InteralignError
 └── MetricError        a metric is not defined for these numbers
 """
 
+from collections.abc import Iterable
+
 
 class InteralignError(Exception):
     """Base of every error interalign raises on purpose; `exit_code` is what the command line ends with."""
@@ -73,3 +75,12 @@ class MalformedTreeError(InteralignError):
 
 class MetricError(InteralignError):
     """A metric is not defined for the numbers it was given."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` with the known name most like this one, letter case aside; empty if none is like it."""
+    from difflib import get_close_matches  # only where something is wrong
+
+    by_folded = {each.casefold(): each for each in known}
+    near = get_close_matches(name.casefold(), by_folded, n=1)
+    return f"; did you mean {by_folded[near[0]]}?" if near else ""

@@ -9,13 +9,12 @@ from interalign.errors import BadContentError, ConfigError, FailedTreeError, Int
 from interalign.models.base import Parameters, Reply, provider_seed
 from interalign.models.faults import Asked, Transient, fault_of_status
 from interalign.models.governor import Governor
+from interalign.models.resolve import importable, needed_package, unknown_name
 from interalign.models.retry import DeadlineError, answered
 from interalign.tree import Message
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
-
-_PLUGIN = "a plug-in is MODULE:ATTRIBUTE, and its module one that Python can import here"
 
 
 class LangChainModel:
@@ -94,15 +93,19 @@ def without_keys(text: str) -> str:
 
 def langchain_model(spec: str, runtime: Runtime | None = None) -> LangChainModel:
     """The model `provider:name` through `init_chat_model`; ConfigError if LangChain cannot build it."""
+    provider = spec.partition(":")[0]
+    package = needed_package(provider)
     try:
         from langchain.chat_models import init_chat_model
     except ImportError:
-        provider = spec.partition(":")[0]
-        raise ConfigError(
-            f"model {spec!r} needs LangChain's integration; pip install langchain langchain-{provider} ({_PLUGIN})"
-        ) from None
+        if package is None and not importable(f"langchain_{provider.replace('-', '_')}"):
+            raise ConfigError(unknown_name(spec)) from None
+        packages = f"langchain {package or f'langchain-{provider}'}"
+        raise ConfigError(f"model {spec!r} needs LangChain's integration; pip install {packages}") from None
     try:
         return LangChainModel(spec, init_chat_model(spec, max_retries=0), runtime)
     except Exception as error:
+        if package is None and isinstance(error, ValueError | ImportError):  # LangChain knows no such provider either
+            raise ConfigError(unknown_name(spec)) from error
         reason = str(error).strip().partition("\n")[0][:200]
-        raise ConfigError(f"model {spec!r}: {reason} ({_PLUGIN})") from error
+        raise ConfigError(f"model {spec!r}: {reason}") from error

@@ -5,7 +5,7 @@ from random import Random
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from interalign.errors import ConfigError
+from interalign.errors import ConfigError, did_you_mean
 from interalign.models.base import ChatModel, Parameters, Reply
 from interalign.models.world import judge, prompts
 from interalign.models.world.candidate import POLICIES, Policy, candidate_reply
@@ -52,7 +52,9 @@ def world_model(spec: str) -> ChatModel:
     name, _, query = spec.partition("?")
     kind = _KINDS.get(name)
     if kind is None:
-        raise ConfigError(f"world:{spec}: there is no {name!r} in the world; choose from {_listing()}")
+        raise ConfigError(
+            f"world:{spec}: there is no {name!r} in the world{did_you_mean(name, _KINDS)}; choose from {_listing()}"
+        )
     return WorldModel(f"world:{spec}", kind.make(_numbers(spec, query, kind.takes)))
 
 
