@@ -54,8 +54,8 @@ def load_plugin(spec: str) -> Any:
     module, _, attribute = (entry.value if entry else spec).partition(":")
     if not module or not attribute:
         raise ConfigError(
-            f"no role or model is called {spec!r}{_near(spec)}; give PROVIDER:MODEL, MODULE:ATTRIBUTE or a name that "
-            "`interalign roles list` shows"
+            f"no role or model is called {spec!r}; give PROVIDER:MODEL, MODULE:ATTRIBUTE or a name that "
+            f"`interalign roles list` shows{_near(spec)}"
         )
     try:
         found: Any = importlib.import_module(module)

@@ -62,8 +62,8 @@ def said(ended: tuple[int, str, str]) -> str:
         ("hooks: {after_usr: ['a:b']}", "hooks.after_usr: no such setting; did you mean after_user?"),
         ("hooks: {after_user: 'a:b'}", "hooks.after_user: expected a list, got 'a:b'"),
         ("prices: 3", "prices: expected a list, got 3"),
-        ("prices: {m: {promt: 1, completion: 1}}", "prices: m.promt: no such setting; did you mean prompt?; write "
-         "`m: {prompt: 0.15, completion: 0.6}`, USD per million tokens"),
+        ("prices: {m: {promt: 1, completion: 1}}", "prices: m.promt: no such setting; did you mean prompt? (write "
+         "`m: {prompt: 0.15, completion: 0.6}`, USD per million tokens)"),
         (f"user: {['x' * 200]}", f"user: expected text, got ['{'x' * 55}..."),
         ("trees: 1\nturns: 2\ntrees: 3",
          "cannot be read as YAML ('trees' is given twice, in lines 1 and 3; keep one)"),
@@ -105,7 +105,7 @@ def test_what_is_wrong_in_a_settings_file_is_named_with_the_file(yaml: str, line
          "--candidate: 'a b' cannot name a candidate: give a name of visible signs without blanks, /, + and |, "
          "as NAME=MODEL"),
         (("--candidate", "world:orcale"),
-         "world:orcale: there is no 'orcale' in the world; did you mean oracle?; choose from "),
+         "world:orcale: there is no 'orcale' in the world; choose from "),
     ],
 )  # fmt: skip
 def test_what_is_wrong_on_the_command_line_is_named_by_its_option(words: tuple[str, ...], line: str, cli) -> None:
@@ -177,7 +177,7 @@ def test_a_settings_file_that_is_not_there_is_named_with_the_one_that_is(words, 
 )  # fmt: skip
 def test_what_is_wrong_in_a_price_table_is_named_with_its_model(yaml: str, line: str, cli) -> None:
     Path("prices.yaml").write_text(yaml)
-    assert said(cli("simulate", "r.db", "--prices", "prices.yaml")).startswith(f"prices.yaml: {line}; write `openai:m")
+    assert said(cli("simulate", "r.db", "--prices", "prices.yaml")).startswith(f"prices.yaml: {line} (write `openai:m")
 
 
 def test_a_price_table_says_twice_or_nothing_is_refused_and_the_nearest_model_is_named(cli) -> None:
@@ -196,7 +196,7 @@ def test_a_price_table_says_twice_or_nothing_is_refused_and_the_nearest_model_is
 def test_names_given_to_other_commands_are_answered_with_the_nearest_known(cli) -> None:
     api.simulate("run.db", trees=1, turns=1)
     assert said(cli("graph", "trun")) == (
-        "no graph is called 'trun'; did you mean turn?; there are turn, tree, evaluation"
+        "no graph is called 'trun'; there are turn, tree, evaluation; did you mean turn?"
     )
     ended = cli("export", "run.db", "--format", "dpo", "--out", "o.jsonl", "--judge", "world:jugde")
     assert said(ended) == ("run.db has no verdict by 'world:jugde'; it has world:judge; did you mean world:judge?")

@@ -61,7 +61,7 @@ def _price(model: str, given: object, name: str) -> Price:
         reason = wrong.reason if isinstance(given, Mapping) else f"expected two prices, got {shown(given)}"
         where = ".".join([model, *wrong.where])
         raise ConfigError(
-            f"{name}: {where}: {reason}; write `{model}: {{prompt: 0.15, completion: 0.6}}`, USD per million tokens"
+            f"{name}: {where}: {reason} (write `{model}: {{prompt: 0.15, completion: 0.6}}`, USD per million tokens)"
         ) from None
 
 

@@ -53,7 +53,7 @@ def world_model(spec: str) -> ChatModel:
     kind = _KINDS.get(name)
     if kind is None:
         raise ConfigError(
-            f"world:{spec}: there is no {name!r} in the world{did_you_mean(name, _KINDS)}; choose from {_listing()}"
+            f"world:{spec}: there is no {name!r} in the world; choose from {_listing()}{did_you_mean(name, _KINDS)}"
         )
     return WorldModel(f"world:{spec}", kind.make(_numbers(spec, query, kind.takes)))
 
