@@ -1,4 +1,4 @@
-# The commands of the house; `make help` lists them. PYTHON chooses the interpreter, VENV where the environment goes.
+# `make help` lists the commands. PYTHON chooses the interpreter, VENV where the environment goes.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -30,11 +30,26 @@ clean:  ## remove the environment, build outputs and caches; runs and models sta
 
 # The stamps say what was installed, so that the next `make` does not ask the package index again.
 $(VENV)/train.stamp: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[train]"
-	touch $@
+	$(call install,train)
+	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[train,dev]"
-	touch $@ $(VENV)/train.stamp
+	$(call install,train$(comma)dev)
+	@touch $@ $(VENV)/train.stamp
+
+# Some three hundred lines of pip go to a file; what is seen is what is being done, and the end of that file if it fails.
+LOG := $(VENV)/install.log
+OLD := import sys; v = sys.version_info; sys.exit(v < (3, 11) and "interalign needs Python 3.11 or newer, and \
+$(PYTHON) is %d.%d; name another one: make $(MAKECMDGOALS) PYTHON=python3.12" % (v[0], v[1]))
+comma := ,
+
+define install
+@command -v $(PYTHON) >/dev/null || { echo "interalign needs Python 3.11 or newer, and there is no $(PYTHON);" \
+	"name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+@$(PYTHON) -c '$(OLD)'
+@mkdir -p $(VENV)
+@echo "installing interalign[$(1)] into $(VENV), which takes minutes the first time; pip writes to $(LOG)" >&2
+@{ $(PYTHON) -m venv $(VENV) && PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	$(BIN)/python -m pip install -c constraints.txt -e ".[$(1)]"; } >$(LOG) 2>&1 || { tail -n 20 $(LOG) >&2; \
+	echo "interalign could not be installed; the whole log is $(LOG)" >&2; exit 2; }
+endef
