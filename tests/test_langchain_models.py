@@ -51,6 +51,7 @@ def test_a_reply_comes_with_its_name_its_end_and_its_tokens() -> None:
     reply, chat = ask(message, ia.Parameters(temperature=0.5, max_tokens=7, extra_body={"top_k": 3}))
     assert reply.model_dump() == {
         "text": "Well.", "model": "one-2026", "finish_reason": "stop", "prompt_tokens": 9, "completion_tokens": 2,
+        "server": "canned", "sends": 1,
     }  # fmt: skip
     ((said, settings),) = chat.asked
     assert said == [("system", "Be kind."), ("human", "Hi."), ("ai", "Hello."), ("human", "And?")]

@@ -15,6 +15,7 @@ from interalign.config import (
     as_runtime,
     build,
     known_as,
+    merged_servers,
     models_of,
     read_settings,
     with_addresses,
@@ -358,6 +359,8 @@ def _chosen(
     if isinstance(carried.get("prices"), str):
         carried["prices"] = read_prices(Path(carried["prices"]))
     said = {} if runtime is None else {name: getattr(runtime, name) for name in runtime.model_fields_set}
+    if "servers" in carried and "servers" in said:
+        said["servers"] = merged_servers(build(Runtime, {"servers": carried["servers"]}).servers, said["servers"])
     return with_addresses(build(kind, given), build(Runtime, {**carried, **said}))
 
 
