@@ -492,8 +492,9 @@ def _runtime(
     from interalign.config import Runtime, build, key_variables
 
     given = _given(
-        base_url=tuple(base_url) if base_url else None, servers=key_variables(server) if server else None, concurrency=concurrency, deadline=deadline,
-        max_usd=max_usd, max_tokens=max_tokens, prices=prices and read_prices(prices),
+        base_url=tuple(base_url) if base_url else None, servers=key_variables(server) if server else None,
+        concurrency=concurrency, deadline=deadline, max_usd=max_usd, max_tokens=max_tokens,
+        prices=prices and read_prices(prices),
     )  # fmt: skip
     return build(Runtime, given)
 

@@ -31,8 +31,8 @@ _NAMES = {
     ),
     Ending.filtered: (
         "content_filter", "content_filtered", "contentfilter", "filtered", "filter", "safety", "sensitive",
-        "recitation", "blocklist", "prohibited_content", "spii", "image_safety", "refusal", "moderation", "content_policy", "blocked",
-        "censored", "guardrail_intervened", "guardrails", "unsafe", "risk", "language",
+        "recitation", "blocklist", "prohibited_content", "spii", "image_safety", "refusal", "moderation",
+        "content_policy", "blocked", "censored", "guardrail_intervened", "guardrails", "unsafe", "risk", "language",
     ),
     Ending.untold: ("", "null", "none", "nil", "unspecified"),
 }  # fmt: skip

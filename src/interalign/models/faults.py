@@ -118,8 +118,8 @@ def _no_quota(asked: Asked, status: int, error: ErrorBody) -> StopError:
             "the same command again"
         )
     return StopError(
-        f"{asked.server}: the quota is used up, or the balance ({said}); raise it, or wait until it is renewed, and run "
-        "the same command again"
+        f"{asked.server}: the quota is used up, or the balance ({said}); raise it, or wait until it is renewed, and "
+        "run the same command again"
     )
 
 
@@ -180,8 +180,8 @@ def _key_refused(asked: Asked, status: int, error: ErrorBody) -> StopError:
     if asked.key_from == "":
         own = f"set {_key_of(asked.model)}, or " if asked.is_given else ""
         return StopError(
-            f"{asked.server} wants a key, and none was given for it; {own}{how_to_give_a_key(asked.server)}, and run the "
-            f"same command again ({said})"
+            f"{asked.server} wants a key, and none was given for it; {own}{how_to_give_a_key(asked.server)}, and "
+            f"run the same command again ({said})"
         )
     key = asked.key_from or _key_of(asked.model)
     return StopError(f"{asked.server} refused the key; set {key} and run the same command again ({said})")

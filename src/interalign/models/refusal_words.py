@@ -23,9 +23,9 @@ POLICY = _any(
 
 QUOTA_CODES = frozenset({
     "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error", "insufficient_balance",
-    "insufficient_balance_error", "insufficientbalance", "exceeded_current_quota_error", "arrearage", "payment_required",
-    "insufficient_credits", "insufficient_funds", "budget_exceeded", "budget_exceeded_error", "accountoverdueerror",
-    "account_deactivated", "access_terminated", "quota_exceeded_error", "setlimitexceeded", "accountoverdue",
+    "insufficient_balance_error", "insufficientbalance", "exceeded_current_quota_error", "arrearage",
+    "payment_required", "insufficient_credits", "insufficient_funds", "budget_exceeded", "budget_exceeded_error",
+    "accountoverdueerror", "account_deactivated", "access_terminated", "quota_exceeded_error", "setlimitexceeded",
     "unsupported_country_region_territory", "request_quota_exceeded",
     "1008", "1113", "1304", "1308", "1309", "30001", "30011",
 })  # fmt: skip
@@ -194,8 +194,8 @@ KEY = _any(
 )
 MODEL_CODES = frozenset({"model_not_found", "deploymentnotfound", "modelnotopen", "notfounderror", "1211", "20012"})
 MODEL = _any(
-    r"\b(?:model|deployment)\b.{0,200}\b(?:does ?n[o']t exist|not exist|not found|not available|not served|not deployed)",
-    r"\b(?:model|deployment)\b.{0,200}\b(?:unknown|is not supported|no longer available|is not valid)",
+    r"\b(?:model|deployment)\b.{0,200}\b(?:does ?n[o']t exist|not exist|not found|not available|not served)",
+    r"\b(?:model|deployment)\b.{0,200}\b(?:not deployed|unknown|is not supported|no longer available|is not valid)",
     r"\b(?:no|unknown|invalid|unsupported|missing) (?:such )?model\b|\bnot a valid model\b",
     r"\bno models? (?:is |are )?loaded\b|\bunable to access model\b|\bno endpoints found for\b|模型不存在",
 )

@@ -115,7 +115,7 @@ def refused_limit(error: ErrorBody, sent: Collection[str]) -> TokenLimit | None:
     trouble, such as a number that is too large.
     """
     name = refused_field(error, sent)
-    if name not in LIMITS or name not in sent:
+    if name is None or name not in LIMITS or name not in sent:
         return None
     codes = error.codes & (words.FIELD_CODES - {"invalid_parameter", "unsupported_value"})
     return LIMITS[name] if codes or _says(error, words.UNKNOWN) else None
