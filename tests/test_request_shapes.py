@@ -1,4 +1,4 @@
-"""The same call, written as its server takes it: the name of its limit, a system role or none, roles that take turns."""
+"""The same call, written as its server takes it: the name of its limit, no system role, roles that take turns."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ def ask(
     """The replies, or what is raised, to the same call made so many times at once; and what was sent for it."""
 
     async def work(url: str) -> list[Any]:
-        servers = {url: settings for settings in [runtime.pop("server", None)] if settings}
+        servers = {url: runtime.pop("server", {})}
         model = openai_model("openai:m", ia.Runtime(base_url=url, deadline=5, servers=servers, **runtime))
         calls = [model(messages, parameters, 0) for _ in range(times)]
         replies = await asyncio.gather(*calls, return_exceptions=True)
@@ -53,7 +53,7 @@ def knows_only(name: str, words: str) -> Callable[[dict[str, Any]], Step]:
     [
         (
             "max_completion_tokens",
-            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'.",
         ),
         ("max_completion_tokens", "`max_tokens` is deprecated for this model"),
         ("max_completion_tokens", "property 'max_tokens' is unsupported"),
@@ -169,7 +169,6 @@ def test_a_refusal_that_no_other_shape_mends_fails_the_tree_after_one_request() 
 
 
 def test_what_is_on_record_are_the_messages_of_the_role_and_a_run_goes_on_at_another_server(tmp_path) -> None:
-    # Scripted: the only role that sends a system message is a hook's or a user's own; the ledger's key is what counts.
     path = tmp_path / "run.db"
     settings: dict[str, Any] = {"trees": 1, "turns": 1, "candidate": "openai:m"}
     limited = {"candidate": {"max_tokens": 9}}

@@ -128,9 +128,14 @@ def settings_of(url: str, runtime: Runtime) -> ServerSettings:
 
 
 def _is_within(url: str, address: str) -> bool:
-    one, other = URL(url), URL(address)
-    inside = f"{one.path.rstrip('/')}/".startswith(f"{other.path.rstrip('/')}/")
-    return one.origin() == other.origin() and inside
+    inside = f"{URL(url).path.rstrip('/')}/".startswith(f"{URL(address).path.rstrip('/')}/")
+    return inside and _origin(url) == _origin(address)
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """What two addresses of one server have in common, however they are spelt."""
+    parts = URL(url)
+    return parts.scheme, (parts.host or "").lower(), parts.port
 
 
 def is_given_openais_key(url: str, run: Collection[str], base: Collection[str]) -> bool:
@@ -143,9 +148,8 @@ def is_given_openais_key(url: str, run: Collection[str], base: Collection[str]) 
         return True
     if any(is_openai(other) for other in run):
         return False
-    return URL(url).origin() in {URL(other).origin() for other in base or run} and (
-        bool(base) or len({URL(other).origin() for other in run}) == 1
-    )
+    servers = {_origin(other) for other in base or run}
+    return _origin(url) in servers and (bool(base) or len(servers) == 1)
 
 
 def _key(name: str, url: str) -> str:
