@@ -1,6 +1,7 @@
 """What every test gets: no network, no keys, one thread, and the command line as a fixture."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -45,6 +46,20 @@ def no_network() -> Iterator[list[str]]:
     network_guard.attempts.clear()
     yield network_guard.attempts
     assert network_guard.attempts == [], "the test tried to reach the network"
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that only itself vouches for, and its key."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("needs openssl to make a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([program, *request, *names, "-keyout", key, "-out", chain], check=True, capture_output=True)
+    return chain, key
 
 
 @pytest.fixture

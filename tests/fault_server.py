@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 Step = Mapping[str, Any]
@@ -245,6 +246,13 @@ class Storm:
                 return kind
             luck -= share
         return None
+
+
+def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """What a server with this certificate and key listens with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
 
 
 @contextmanager

@@ -5,10 +5,7 @@ import asyncio
 import json
 import logging
 import runpy
-import shutil
 import socket
-import ssl
-import subprocess
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +17,7 @@ import fault_server
 import pytest
 from calls_seen import calls_of
 from exported import data_of
-from fault_server import STORM, FaultServer, Plan, Step, Storm, opening_of
+from fault_server import STORM, FaultServer, Plan, Step, Storm, opening_of, tls
 
 import interalign as ia
 from interalign.errors import InteralignError
@@ -39,26 +36,6 @@ class Came(NamedTuple):
     exit: int
     said: str
     failed: int
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that only itself vouches for, and its key."""
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("needs openssl to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    chain, key = folder / "chain.pem", folder / "key.pem"
-    request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([program, *request, *names, "-keyout", key, "-out", chain], check=True, capture_output=True)
-    return chain, key
-
-
-def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    return context
 
 
 def planned(said: dict[str, Any]) -> Plan:

@@ -23,6 +23,8 @@ class Canned(BaseChatModel):
     """A LangChain chat model at the edge of the network: one answer, and a note of what it was asked."""
 
     answer: Any
+    base_url: str = ""
+    failures: list[Exception] = []
     asked: list[tuple[list[tuple[str, str]], dict[str, Any]]] = []
 
     @property
@@ -31,6 +33,8 @@ class Canned(BaseChatModel):
 
     def _generate(self, messages: list[BaseMessage], stop=None, run_manager=None, **settings: Any) -> ChatResult:
         self.asked.append(([(message.type, message.text) for message in messages], settings))
+        if self.failures:
+            raise self.failures.pop()
         if isinstance(self.answer, Exception):
             raise self.answer
         return ChatResult(generations=[ChatGeneration(message=self.answer)])
@@ -51,6 +55,7 @@ def test_a_reply_comes_with_its_name_its_end_and_its_tokens() -> None:
     reply, chat = ask(message, ia.Parameters(temperature=0.5, max_tokens=7, extra_body={"top_k": 3}))
     assert reply.model_dump() == {
         "text": "Well.", "model": "one-2026", "finish_reason": "stop", "prompt_tokens": 9, "completion_tokens": 2,
+        "server": "canned", "sends": 1,
     }  # fmt: skip
     ((said, settings),) = chat.asked
     assert said == [("system", "Be kind."), ("human", "Hi."), ("ai", "Hello."), ("human", "And?")]
@@ -63,8 +68,33 @@ def test_content_in_blocks_is_read_as_its_text_and_a_model_without_a_name_keeps_
 
 
 @pytest.mark.parametrize(
+    ("facts", "kept"),
+    [
+        ({"finish_reason": "STOP"}, "stop"),
+        ({"stop_reason": "end_turn"}, "stop"),
+        ({"stop_reason": "max_tokens"}, "length"),
+        ({"done_reason": "length"}, "length"),
+        ({}, None),
+    ],
+)
+def test_the_end_of_a_reply_is_told_as_the_same_whatever_the_provider_calls_it(facts, kept: str | None) -> None:
+    reply, _ = ask(AIMessage(content="Well.", response_metadata=facts))
+    assert reply.finish_reason == kept
+
+
+def test_a_reply_says_which_address_gave_it_and_after_how_many_requests() -> None:
+    chat = Canned(answer=AIMessage(content="Well."), base_url="http://me:hidden@provider.example/v1?key=hidden")
+    failures: list[Exception] = [ConnectionError("reset")]
+    chat.failures = failures
+    reply = asyncio.run(LangChainModel("canned:one", chat)(TALK, ia.Parameters(), 5))
+    assert (reply.server, reply.sends) == ("http://provider.example/v1", 2)
+
+
+@pytest.mark.parametrize(
     ("message", "said"),
     [
+        (AIMessage(content="He", response_metadata={"finish_reason": "error"}), "broke off"),
+        (AIMessage(content="He", response_metadata={"stop_reason": "refusal"}), "refused"),
         (AIMessage(content=" \n"), "answered nothing"),
         (AIMessage(content="", tool_calls=[{"name": "look", "args": {}, "id": "1"}]), "tool call where text was due"),
         (AIMessage(content="", additional_kwargs={"refusal": "I cannot."}), r"refused \(I cannot.\)"),

@@ -155,7 +155,8 @@ def test_a_refused_key_stops_the_run_in_one_line_and_is_printed_nowhere(cli, mon
         asked = len(server.asked)
     assert ended.code == 3
     assert ended.err == (
-        f"interalign: {server.url} refused the key; set OPENAI_API_KEY and run the same command again\n"
+        f"interalign: {server.url} refused the key; set OPENAI_API_KEY and run the same command again "
+        "(401: Incorrect API key provided: (key). You can find your key at ...)\n"
     )
     assert asked == 1
     assert KEY.encode() not in Path("run.db").read_bytes()
@@ -169,7 +170,8 @@ def test_a_model_that_is_not_found_stops_the_run_and_is_named_with_the_server(cl
         ended = cli("simulate", "run.db", *ONE, "--base-url", server.url)
     assert ended.code == 3
     assert ended.err == (
-        f"interalign: {server.url} has no model 'openai:m' (404); name one it serves, or mend --base-url\n"
+        f"interalign: {server.url} has no model 'openai:m' (404); name one it serves, or mend --base-url "
+        "(The model `m` does not exist)\n"
     )
 
 

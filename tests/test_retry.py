@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from interalign.errors import BadContentError, FailedTreeError, StopError
-from interalign.models.faults import Asked, Transient, fault_of_status, read_reply, wait_of
+from interalign.models.faults import Asked, Fault, Transient, fault_of_status, read_reply, wait_of
 from interalign.models.governor import Governor
-from interalign.models.retry import DeadlineError, answered, backoff, best_placed, least_loaded
+from interalign.models.retry import DeadlineError, RetryUselessError, answered, backoff, best_placed, least_loaded
 
 ASKED = Asked("http://s/v1", "openai:m", 3)
 
@@ -119,8 +119,34 @@ def test_when_the_server_asks_to_wait_all_calls_to_it_wait_and_those_to_another_
 
 
 def test_a_wait_that_is_asked_for_is_capped() -> None:
-    server = Server(Transient("429", wait=3600, throttled=True), "a", longest_wait=0.1)
+    server = Server(Transient("429", wait=3, throttled=True), "a", longest_wait=0.1)
     assert asyncio.run(ask(server, deadline=5)) == "a"
+
+
+def test_a_wait_longer_than_a_call_may_take_stops_the_run_unless_another_server_takes_over() -> None:
+    told = Transient("429: come back", wait=10_000, throttled=True)
+    server, other = Server(told), Server("hello")
+    with pytest.raises(RetryUselessError) as error:
+        asyncio.run(ask(server, deadline=5))
+    assert len(server.asked) == 1
+    assert str(error.value.as_stop("http://s/v1")) == (
+        "http://s/v1 asks to wait 10000 s, longer than --deadline (429: come back); run the same command again after "
+        "that time, or raise --deadline"
+    )
+    assert asyncio.run(answered([server, other], Server.ask, 5)) == "hello"
+    with pytest.raises(RetryUselessError):
+        asyncio.run(answered([Server(told), Server(told)], Server.ask, 5))
+
+
+def test_a_server_that_sends_the_same_nonsense_three_times_is_asked_no_more_unless_another_takes_over() -> None:
+    page = Transient("200 with no JSON: Sign in", no_answer=True)
+    server, other = Server(page), Server("hello")
+    with pytest.raises(RetryUselessError, match="Sign in"):
+        asyncio.run(ask(server))
+    assert len(server.asked) == 3
+    assert asyncio.run(answered([Server(page), other], Server.ask, 10)) == "hello"
+    changing = Server(page, Transient("200 with nothing", no_answer=True), page, Transient("500"), "hello")
+    assert asyncio.run(ask(changing)) == "hello"
 
 
 @pytest.mark.parametrize("jump", [-86400, 86400])
@@ -393,6 +419,18 @@ def test_rate_limits_count_only_for_a_call_that_met_one() -> None:
     assert wait_of({"x-ratelimit-reset": "3"}, throttled=False) is None
 
 
+CHOICES = b'{"choices": [{"delta": {"content": "a"}, "message": null}], "usage": null}'
+
+
+@given(st.lists(st.sampled_from([b"data: ", CHOICES, CHOICES[:30], b"\n", b"\n\n", b": x", b"[DONE]", b"\xef\xbb\xbf",
+                                 b"event: e", b'{"error": "x"}', b"\x1f\x8b", b"NaN", b"[", b'"{']), max_size=9))  # fmt: skip
+def test_however_a_body_is_put_together_a_reply_is_read_or_a_fault_is_named(pieces: list[bytes]) -> None:
+    try:
+        assert set(read_reply(ASKED, b"".join(pieces)).text) == {"a"}
+    except (Transient, BadContentError, FailedTreeError, StopError):
+        pass
+
+
 @given(st.binary(max_size=300))
 def test_whatever_bytes_come_a_reply_is_read_or_a_fault_is_named(body: bytes) -> None:
     with pytest.raises((Transient, BadContentError)):
@@ -416,7 +454,7 @@ def test_whatever_json_comes_a_reply_is_read_or_a_fault_is_named(value: object, 
     except (Transient, BadContentError, FailedTreeError, StopError):
         reply = None
     assert reply is None or reply.text.strip()
-    assert isinstance(fault_of_status(ASKED, status, {}, text), Transient | StopError | FailedTreeError)
+    assert isinstance(fault_of_status(ASKED, status, {}, text), Fault)
 
 
 @given(st.text(st.characters(codec=None), min_size=1).filter(str.strip))

@@ -15,6 +15,7 @@ from interalign.config import (
     as_runtime,
     build,
     known_as,
+    merged_servers,
     models_of,
     naming_the_file,
     read_settings,
@@ -382,6 +383,8 @@ def _chosen(
     elif isinstance(carried.get("prices"), Mapping):
         carried["prices"] = price_table(carried["prices"], f"{config}: prices" if "prices" in in_file else "prices")
     said = {} if runtime is None else {name: getattr(runtime, name) for name in runtime.model_fields_set}
+    if "servers" in carried and "servers" in said:
+        said["servers"] = merged_servers(build(Runtime, {"servers": carried["servers"]}).servers, said["servers"])
     from_file = in_file.keys() - settings.keys()
     return with_addresses(
         build(kind, given, config, from_file), build(Runtime, {**carried, **said}, config, from_file - said.keys())

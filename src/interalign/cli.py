@@ -91,6 +91,14 @@ BaseUrl = Annotated[
         "[default: OPENAI_BASE_URL, else OpenAI]",
     ),
 ]
+Servers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--server",
+        metavar="URL=VARIABLE",
+        help="The key of the server at this address is in this environment variable. Repeat it for several.",
+    ),
+]
 Concurrency = Annotated[int | None, typer.Option(min=1, max=4096, help="Model calls in flight. [default: 16]")]
 Deadline = Annotated[float | None, typer.Option(help="Seconds that one call may take in all. [default: 120]")]
 MaxUsd = Annotated[
@@ -151,6 +159,7 @@ def simulate(
     judge: JudgeOption = None,
     judging: Annotated[Judging | None, typer.Option(help="What the judge is asked. [default: compare]")] = None,
     base_url: BaseUrl = None,
+    server: Servers = None,
     concurrency: Concurrency = None,
     deadline: Deadline = None,
     max_usd: MaxUsd = None,
@@ -170,7 +179,7 @@ def simulate(
         candidate=candidate, judge=judge, judging=judging and judging.value, seed=seed,
     )  # fmt: skip
     with _errors_as_exit_codes(debug, log_json):
-        runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
+        runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
         if dry_run:
             typer.echo(api.estimate("simulation", run, config=config, fork=fork, runtime=runtime, **settings))
             return
@@ -196,6 +205,7 @@ def evaluate(
     user: User = None,
     judge: JudgeOption = None,
     base_url: BaseUrl = None,
+    server: Servers = None,
     concurrency: Concurrency = None,
     deadline: Deadline = None,
     max_usd: MaxUsd = None,
@@ -212,7 +222,7 @@ def evaluate(
 
     settings = _given(cases=cases, limit=limit, turns=turns, user=user, candidate=candidate, judge=judge, seed=seed)
     with _errors_as_exit_codes(debug, log_json):
-        runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
+        runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
         if dry_run:
             typer.echo(api.estimate("evaluation", run, config=config, fork=fork, runtime=runtime, **settings))
             return
@@ -226,6 +236,7 @@ def judge(
     run: Run,
     judge: Annotated[str, typer.Option(metavar="MODEL", help="Who judges.")],
     base_url: BaseUrl = None,
+    server: Servers = None,
     concurrency: Concurrency = None,
     deadline: Deadline = None,
     max_usd: MaxUsd = None,
@@ -238,7 +249,7 @@ def judge(
     from interalign import api
 
     with _errors_as_exit_codes(debug, log_json), shown("trees", log_json=log_json) as progress:
-        runtime = _runtime(base_url, concurrency, deadline, max_usd, max_tokens, prices)
+        runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
         summary = api.judge(run, judge=judge, runtime=runtime, progress=progress)
     _end(summary, log_json)
 
@@ -472,6 +483,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _runtime(
     base_url: list[str] | None,
+    server: list[str] | None,
     concurrency: int | None,
     deadline: float | None,
     max_usd: float | None,
@@ -479,11 +491,12 @@ def _runtime(
     prices: Path | None,
 ) -> "Runtime":
     from interalign.budget import read_prices
-    from interalign.config import Runtime, build
+    from interalign.config import Runtime, build, key_variables
 
     given = _given(
-        base_url=tuple(base_url) if base_url else None, concurrency=concurrency, deadline=deadline,
-        max_usd=max_usd, max_tokens=max_tokens, prices=prices and read_prices(prices),
+        base_url=tuple(base_url) if base_url else None, servers=key_variables(server) if server else None,
+        concurrency=concurrency, deadline=deadline, max_usd=max_usd, max_tokens=max_tokens,
+        prices=prices and read_prices(prices),
     )  # fmt: skip
     return build(Runtime, given)
 

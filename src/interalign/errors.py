@@ -42,7 +42,15 @@ class LockedError(StopError):
 
 
 class FailedTreeError(InteralignError):
-    """One tree cannot go on (the reason is the message); all other trees do."""
+    """One tree cannot go on (the reason is the message); all other trees do.
+
+    `same` is equal for the same fault in another tree, and empty for one that is like no other. A server's refusal has
+    the server, the model, the HTTP status and the server's words without their numbers in it.
+    """
+
+    def __init__(self, message: str, *same: str) -> None:
+        super().__init__(message)
+        self.same = same
 
 
 class RoleError(FailedTreeError):
@@ -51,10 +59,6 @@ class RoleError(FailedTreeError):
     `same` is equal for the same fault in the same place of the same plug-in, whatever the message holds (a persona's
     name, say): its name and what is wrong, with the line if it raised.
     """
-
-    def __init__(self, message: str, *same: str) -> None:
-        super().__init__(message)
-        self.same = same
 
 
 class BadContentError(InteralignError):

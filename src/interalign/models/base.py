@@ -16,6 +16,7 @@ class Reply(Frozen):
     model: str
     """The name the server gives itself, which may differ from the one asked for."""
     finish_reason: str | None = None
+    """`stop`, or `length` for a reply that was cut, whatever the server calls it; None if it does not say."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     server: str = ""

@@ -50,6 +50,8 @@ class Governor:
         """Calls that wait for this server or are being answered by it."""
         self.last_answer = -inf
         """Monotonic time of the last answer of any kind; minus infinity: there was none yet."""
+        self.asked_to_wait_until = -inf
+        """Monotonic time until which the server wants to be left alone by its own word, however long that is."""
 
     @property
     def rests_until(self) -> float:
@@ -117,7 +119,7 @@ class Governor:
         if kind not in self._lasted_by_kind and len(self._lasted_by_kind) == _KINDS:
             self._lasted_by_kind.clear()
         self._lasted_by_kind.setdefault(kind, deque(maxlen=_REMEMBERED)).append(self.last_answer - sent)
-        self._rest, self._is_ill = _FIRST_REST, False
+        self._rest, self._is_ill, self.asked_to_wait_until = _FIRST_REST, False, -inf
         if self._window < self._limit:
             self._window = min(self._limit, self._window + _GROWTH)
 
@@ -129,6 +131,7 @@ class Governor:
             return
         self.last_answer = now
         if fault.wait is not None:
+            self.asked_to_wait_until = now + fault.wait
             self._opens = max(self._opens, now + min(fault.wait, self._longest_wait))
         elif fault.throttled and sent >= self._cut:
             # Once a round: the other refusals of requests sent before this cut tell nothing new.

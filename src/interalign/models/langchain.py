@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 from interalign.config import Runtime
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, InteralignError
 from interalign.models.base import Parameters, Reply, provider_seed
+from interalign.models.endings import Ending, ending_of
 from interalign.models.faults import Asked, Transient, fault_of_status
 from interalign.models.governor import Governor
 from interalign.models.resolve import importable, needed_package, unknown_name
-from interalign.models.retry import DeadlineError, answered
+from interalign.models.retry import DeadlineError, RetryUselessError, answered
 from interalign.tree import Message
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+
+_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason")
+"""Where providers say how a reply ended."""
+_ADDRESSES = ("openai_api_base", "anthropic_api_url", "azure_endpoint", "base_url", "endpoint_url", "endpoint")
+"""Where chat models keep the address they ask."""
 
 
 class LangChainModel:
@@ -26,6 +32,7 @@ class LangChainModel:
         self.chat = chat
         self.governor = Governor(runtime.concurrency, runtime.deadline / 2)
         self._deadline = runtime.deadline
+        self._server = _address_of(chat) or name.partition(":")[0]
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """One reply; BadContentError for an empty, refused or tool-calling one, else as docs/faults.md says."""
@@ -36,10 +43,13 @@ class LangChainModel:
         number = provider_seed(parameters, seed)
         settings = {**given, **({} if number is None else {"seed": number}), **parameters.extra_body}
         asked = Asked(self.name.partition(":")[0], self.name, sum(message.role == "user" for message in messages))
+        sends = 0
 
         async def once(_: LangChainModel) -> Reply:
+            nonlocal sends
+            sends += 1
             try:
-                return self._reply(await self.chat.ainvoke(chat, **settings))
+                return self._reply(await self.chat.ainvoke(chat, **settings), sends)
             except InteralignError:
                 raise
             except Exception as error:  # noqa: BLE001 - raised again in our words
@@ -50,24 +60,39 @@ class LangChainModel:
         except DeadlineError as error:
             late = f"{self.name} did not answer within the deadline; raise --deadline ({error})"
             raise FailedTreeError(late) from None
+        except RetryUselessError as error:
+            raise error.as_stop(asked.server) from None
 
-    def _reply(self, answer: Any) -> Reply:
+    def _reply(self, answer: Any, sends: int) -> Reply:
         text, facts, usage = str(answer.text), answer.response_metadata, answer.usage_metadata or {}
+        told = next((facts[name] for name in _FINISH_REASONS if facts.get(name)), None)
+        ending = ending_of(told)
         tokens = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
         if answer.tool_calls:
             raise BadContentError(f"{self.name} answered with a tool call where text was due", text, tokens)
         refusal = answer.additional_kwargs.get("refusal")
-        if refusal or facts.get("finish_reason") == "content_filter":
+        if refusal or ending is Ending.filtered:
             raise BadContentError(f"{self.name} refused ({refusal or 'content filter'})", text, tokens)
         if not text.strip():
             raise BadContentError(f"{self.name} answered nothing", text, tokens)
+        if ending is Ending.broken:
+            raise BadContentError(f"{self.name} broke off (finish_reason {told})", text, tokens)
         return Reply(
             text=text,
             model=facts.get("model_name") or self.name,
-            finish_reason=facts.get("finish_reason"),
+            finish_reason=ending.value or None,
             prompt_tokens=tokens[0],
             completion_tokens=tokens[1],
+            server=self._server,
+            sends=sends,
         )
+
+
+def _address_of(chat: object) -> str:
+    """The address that a chat model was told to ask; empty if it has none of its own."""
+    told = next((url for name in _ADDRESSES if isinstance(url := getattr(chat, name, None), str) and url), "")
+    scheme, mark, rest = told.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}".partition("?")[0]
 
 
 def _translated(asked: Asked, error: Exception) -> InteralignError | Transient:

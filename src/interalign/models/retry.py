@@ -2,16 +2,19 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from interalign.errors import InteralignError
+from interalign.errors import InteralignError, StopError
 from interalign.models.faults import Transient
 from interalign.models.governor import Governor
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.25, 8.0
 """Seconds: the first wait is drawn from 0 to the first, doubled each time up to the second."""
+_ALIKE = 3
+"""Answers that are none, all the same, after which a call is not sent again."""
 
 
 class Governed(Protocol):
@@ -36,6 +39,26 @@ class DeadlineError(Exception):
         self.last = last
 
 
+class RetryUselessError(Exception):
+    """No further attempt can succeed in time, and no other server can take over. `last` is the last fault."""
+
+    def __init__(self, last: Transient) -> None:
+        super().__init__(str(last))
+        self.last = last
+
+    def as_stop(self, server: str) -> StopError:
+        """What it means for the run."""
+        if self.last.no_answer:
+            return StopError(
+                f"{server} sent {_ALIKE} times the same that is no answer ({self}); mend it or --base-url, and run the "
+                "same command again"
+            )
+        return StopError(
+            f"{server} asks to wait {self.last.wait:g} s, longer than --deadline ({self}); run the same command again "
+            "after that time, or raise --deadline"
+        )
+
+
 async def answered(
     servers: Sequence[S],
     ask: Callable[[S], Awaitable[T]],
@@ -56,9 +79,12 @@ async def answered(
     own, since a request that is given up too early is paid for twice. `talk` is a number that calls with a common
     beginning share: they go to the same server, see `best_placed`.
 
-    Raises DeadlineError when the time is over, and whatever else `ask` raises. `retrying` is told of every repetition.
+    Raises DeadlineError when the time is over, RetryUselessError when every server wants to be left alone for longer
+    than a call may take, or one has sent the same three times that is no answer, and whatever else `ask` raises.
+    `retrying` is told of every repetition.
     """
     attempts, hangs, last, end = 0, 0, None, monotonic() + deadline
+    strange = Counter[str]()
     try:
         async with asyncio.timeout(deadline):
             while True:
@@ -69,12 +95,24 @@ async def answered(
                     return await _attempt(server, ask, min(share, 2**hangs * server.governor.patience(kind)), kind)
                 except Transient as fault:
                     last, hangs = fault, hangs + fault.silent
+                    strange[str(fault)] += fault.no_answer
+                    if _is_useless(fault, strange[str(fault)], servers, deadline):
+                        raise RetryUselessError(fault) from None
                 # The last quarters are not to become ever shorter: a server in trouble would be asked ever faster.
                 longest = max((end - monotonic()) / 4, deadline / 32)
                 await asyncio.sleep(min(backoff(attempts), longest) - (last.wait or 0.0))
                 retrying()
     except TimeoutError:
         raise DeadlineError(attempts, last) from None
+
+
+def _is_useless(fault: Transient, alike: int, servers: Sequence[Governed], deadline: float) -> bool:
+    """Whether to try again is no use: no server can be asked in time, or none is left that answers as it should."""
+    if fault.no_answer:
+        return alike >= _ALIKE and all(server.governor.rests_until > 0 for server in servers)
+    if (fault.wait or 0.0) <= deadline:
+        return False
+    return all(server.governor.asked_to_wait_until > monotonic() for server in servers)
 
 
 async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float, kind: Hashable) -> T:
