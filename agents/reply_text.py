@@ -6,7 +6,7 @@ the raw text; every role reads what `clean_reply` leaves of it.
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from interalign.errors import BadContentError
 
@@ -120,42 +120,44 @@ def _final_channel(raw: str) -> str:
 
 def _without_reasoning(text: str) -> str:
     kept = _kept(text, _outside_code(_REASONING, text))
-    if kept is None:  # reasoning may hold half a code fence, and what closes it then seems to be code
+    if kept.open_at is not None:  # reasoning may hold half a code fence, and what closes it then seems to be code
         kept = _kept(text, _marks(_REASONING, text))
-    if kept is None:  # or speak of its own tags, so that they do not come out even: the last one that closes counts
-        closing = [mark.end() for mark in _marks(_REASONING, text) if mark.lastgroup == "closing"]
-        if not closing:
+    if kept.open_at is not None:  # or speak of its own tags, so that they do not come out even: the last one counts
+        closing = [mark for mark in _marks(_REASONING, text) if mark.lastgroup == "closing"]
+        if not closing or closing[-1].start() < kept.open_at:
             raise BadContentError(f"the reply ends inside its reasoning, before any message; {_ADVICE}", text)
-        kept = [text[closing[-1] :]]
-    if kept == [text]:
+        kept = _Kept(text[closing[-1].end() :])
+    if kept.text == text:
         return text
-    rest = "".join(kept)
-    wrapped = _WRAPPED.match(rest)
-    return wrapped[2] if wrapped else rest
+    wrapped = _WRAPPED.match(kept.text)
+    return wrapped[2] if wrapped else kept.text
 
 
-def _kept(text: str, marks: Iterable[re.Match[str]]) -> list[str] | None:
-    """The pieces of the text outside its reasoning; None if the reasoning at its start is never closed.
+class _Kept(NamedTuple):
+    """The text outside its reasoning."""
 
-    `done` is where the last reasoning ended, `depth` counts the tags that are open, of which the first was at `begin`.
-    """
-    kept, done, begin, depth, spoken_of = list[str](), 0, 0, 0, False
+    text: str
+    open_at: int | None = None
+    """Where reasoning before any message begins that is never closed."""
+
+
+def _kept(text: str, marks: Iterable[re.Match[str]]) -> _Kept:
+    """`done` is where the last reasoning ended, `depth` counts the open tags, of which the first is at `begin`."""
+    kept, done, begin, depth, spoken_of = "", 0, 0, 0, False
     for mark in marks:
         closes = mark.lastgroup == "closing"
         if depth:
             depth += -1 if closes else 1
             if not depth:
-                kept.append(text[done:begin])
-                done = mark.end()
+                kept, done = kept + text[done:begin], mark.end()
         elif not closes and _begins_a_line(text, done, mark.start()):
             begin, depth = mark.start(), 1
-        elif closes and not spoken_of and not "".join(kept).strip():
-            kept, done = [""], mark.end()  # it was opened in the prompt
+        elif closes and not spoken_of and not kept.strip():
+            kept, done = "", mark.end()  # it was opened in the prompt
         else:
             spoken_of = True
-    if depth and not "".join([*kept, text[done:begin]]).strip():
-        return None
-    return [*kept, text[done:]]
+    unclosed = depth > 0 and not (kept + text[done:begin]).strip()
+    return _Kept(kept + text[done:], begin if unclosed else None)
 
 
 def _begins_a_line(text: str, done: int, place: int) -> bool:
