@@ -1,19 +1,17 @@
 """The judge: persona + conversation + replies -> what suits this user. Asked in both orders, read strictly."""
 
 import asyncio
-import re
 from collections.abc import Sequence
 from itertools import combinations
-from typing import cast
 
+from interalign.agents.answers import parse_score, parse_verdict
 from interalign.agents.protocols import At, ChoiceOpinion, Comparison, Judge, ScoreOpinion, Scoring
 from interalign.agents.speaker import Speaker
 from interalign.agents.templates import render
 from interalign.agents.transcripts import with_last
-from interalign.errors import BadContentError
 from interalign.personas import Persona
 from interalign.seeds import addressed_seed
-from interalign.tree import Choice, Message, Node, Presentation, Score, Verdict
+from interalign.tree import Message, Node, Presentation, Score, Verdict
 
 
 class PromptedJudge:
@@ -26,38 +24,14 @@ class PromptedJudge:
         """The parsed verdict of one presentation; value None if no reply could be read."""
         values = {"persona": ask.persona, "first": ask.first, "second": ask.second}
         prompt = render("judge_compare", message=ask.transcript[-1].content, **values)
-        heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_verdict)
+        heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_verdict, "again_compare")
         return ChoiceOpinion(value=heard.value, replies=heard.replies)
 
     async def score(self, ask: Scoring) -> ScoreOpinion:
         """The parsed score of one reply; value None if no reply could be read."""
         prompt = render("judge_score", message=ask.transcript[-1].content, persona=ask.persona, reply=ask.reply)
-        heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_score)
+        heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_score, "again_score")
         return ScoreOpinion(value=heard.value, replies=heard.replies)
-
-
-def parse_verdict(reply: str) -> Choice:
-    """X of a last non-empty line `Verdict: X` with X one of A, B, tie; BadContentError for anything else.
-
-    Two verdict lines that differ are bad content too: which one is meant would be a guess.
-    """
-    return cast(Choice, _last_line_value(reply, r"Verdict: (A|B|tie)", "Verdict: A, B or tie"))
-
-
-def parse_score(reply: str) -> int:
-    """N of a last non-empty line `Score: N` with N in 1..5; BadContentError for anything else."""
-    return int(_last_line_value(reply, r"Score: ([1-5])", "Score: N, 1 to 5"))
-
-
-def _last_line_value(reply: str, pattern: str, expected: str) -> str:
-    lines = [line for line in reply.split("\n") if line.strip()]
-    found = [match[1] for line in lines if (match := re.fullmatch(pattern, line.rstrip("\r")))]
-    last = re.fullmatch(pattern, lines[-1].rstrip("\r")) if lines else None
-    if last is None:
-        raise BadContentError(f"expected a last line '{expected}', got {(lines or [''])[-1][:200]!r}", reply)
-    if len(set(found)) > 1:
-        raise BadContentError(f"two different answers in one reply: {', '.join(found)}", reply)
-    return last[1]
 
 
 async def compare_siblings(

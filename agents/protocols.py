@@ -29,6 +29,9 @@ class UserAsk(Frozen):
     transcript: tuple[Message, ...]
     """The conversation so far, ending with a reply; empty at the start."""
     turn: int
+    # Left out where there is none, so that a plug-in's calls on record from before there were marks are found.
+    end_mark: str | None = Field(default=None, exclude_if=lambda mark: mark is None)
+    """What the user writes to end the talk, after its last message or alone; None: the user cannot end it."""
 
 
 class InducerAsk(Frozen):

@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from interalign.agents.protocols import At
+from interalign.agents.reply_text import Speaks, clean_reply
+from interalign.agents.templates import render
+from interalign.agents.transcripts import with_last
 from interalign.errors import BadContentError
 from interalign.ledger import Calls, Place
 from interalign.models.base import ChatModel, Parameters
@@ -35,26 +38,47 @@ class Speaker:
         self.model = model
         self.parameters = parameters
         self.ledger = ledger
+        self._speaks: Speaks = "user" if role == "user" else "assistant"
+        self._reseeded: dict[int, Parameters] = {0: parameters}
 
-    async def ask(self, at: At, messages: Sequence[Message], read: Callable[[str], T]) -> Heard[T]:
-        """Ask until `read` accepts a reply, at most `at.samples` times; every sample has its own place and seed.
+    async def ask(
+        self, at: At, messages: Sequence[Message], read: Callable[[str], T], again: str = "again_text"
+    ) -> Heard[T]:
+        """Ask until `read` accepts what a reply says, at most `at.samples` times, each with its own place and seed.
 
-        The same messages are sent each time: a refused reply is never shown to the model again.
+        A model at temperature 0 would say the same again. So where a reply had no text, or a text that `read` refused,
+        the next request ends with the prompt `again`, which says what is wanted; the refused reply is never shown.
+        Where a server refused or broke off, the form was not at fault, and the same request is sent again.
         """
         replies: list[str] = []
-        why = ""
+        why, noted = "", False
         for sample in range(at.samples):
             seed = addressed_seed(at.seed, self.role, sample)
             place = Place(at.tree, at.node, self.role, sample)
+            asked = _asked_again(messages, again) if noted else messages
             try:
-                call = await self.ledger.call(place, self.model, messages, self.parameters, seed)
+                call = await self.ledger.call(place, self.model, asked, self._parameters(sample), seed)
                 replies.append(call.reply.text)
-                return Heard(read(call.reply.text), tuple(replies), call.key)
+                return Heard(read(clean_reply(call.reply.text, self._speaks)), tuple(replies), call.key)
             except BadContentError as error:
                 why = str(error)
-                if len(replies) <= sample:
+                was_read = len(replies) > sample
+                if not was_read:
                     replies.append(error.reply)
+                noted = was_read or not error.reply.strip()
         return Heard(None, tuple(replies), None, why)
+
+    def _parameters(self, sample: int) -> Parameters:
+        """Those of the seat; a provider's seed that is fixed is another one for every sample."""
+        if sample not in self._reseeded:
+            fixed = self.parameters.seed
+            changed = {"seed": fixed + sample} if isinstance(fixed, int) else {}
+            self._reseeded[sample] = self.parameters.model_copy(update=changed) if changed else self.parameters
+        return self._reseeded[sample]
+
+
+def _asked_again(messages: Sequence[Message], again: str) -> list[Message]:
+    return with_last(messages, render(again, message=messages[-1].content))
 
 
 def read_text(reply: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from interalign.agents.ending import without_mark
 from interalign.agents.protocols import Said, UserAsk
 from interalign.agents.speaker import Speaker, read_text
 from interalign.agents.templates import render
@@ -17,20 +18,30 @@ class PromptedUser:
         self._speaker = speaker
 
     async def __call__(self, ask: UserAsk) -> Said:
-        """The user's next message; BadContentError after the last unusable reply."""
-        heard = await self._speaker.ask(ask.at, user_messages(ask.persona, ask.transcript), read_text)
+        """The user's next message, its end mark included; BadContentError after the last unusable reply."""
+
+        def read(reply: str) -> str:
+            text = read_text(reply)
+            if ask.turn == 1 and not without_mark(text, ask.end_mark).text:
+                raise BadContentError("the user ended the talk before its first message", reply)
+            return text
+
+        heard = await self._speaker.ask(ask.at, user_messages(ask.persona, ask.transcript, ask.end_mark), read)
         if heard.value is None:
             raise BadContentError(f"the user said nothing usable in turn {ask.turn}, {heard.unusable()}")
         return Said(text=heard.value, call=heard.call)
 
 
-def user_messages(persona: Persona, transcript: Sequence[Message]) -> list[Message]:
+def user_messages(persona: Persona, transcript: Sequence[Message], end_mark: str | None = None) -> list[Message]:
     """The persona's prompt and the conversation with sides exchanged: what the user said, this model said.
 
     The persona comes anew from its own values in every turn; nothing of an earlier prompt is reused.
     """
     begin = Message(role="user", content=render("user_begin"))
-    return [Message(role="system", content=render("user", persona=persona)), begin, *map(_flipped, transcript)]
+    system = render("user", persona=persona)
+    if end_mark is not None:
+        system += "\n" + render("user_end", end_mark=end_mark)
+    return [Message(role="system", content=system), begin, *map(_flipped, transcript)]
 
 
 def _flipped(message: Message) -> Message:

@@ -17,10 +17,11 @@ from pydantic import JsonValue
 
 from interalign import config
 from interalign.config import SimulationSettings
+from interalign.errors import ConfigError
 from interalign.graphs.forest import unwrapped
 from interalign.graphs.policy import branching_policy
 from interalign.graphs.seating import simulation_seats
-from interalign.graphs.turn import TURN, Conversation, Seats, Turn, TurnState
+from interalign.graphs.turn import TURN, Conversation, Seats, Turn, TurnState, replied_or_done, user
 from interalign.ledger import Call, Ledger, Place
 from interalign.models.base import ChatModel, Parameters, Reply
 from interalign.models.resolve import resolve_model
@@ -55,9 +56,14 @@ async def begin(state: TurnState, runtime: Runtime[SimulationSettings]) -> dict[
     settings = runtime.context or SimulationSettings()
     if "replies" not in state:
         persona = _first_persona(settings)
-        talk = Conversation(tree="by-hand", case="by-hand", seed=settings.seed, persona=persona, turns=settings.turns)
+        talk = Conversation(
+            tree="by-hand", case="by-hand", seed=settings.seed, persona=persona, turns=settings.turns,
+            end_mark=settings.end_mark,
+        )  # fmt: skip
         return {"conversation": talk, "parent": None, "transcript": ()}
-    turn = Turn(**{name: state[name] for name in Turn.model_fields})  # type: ignore[literal-required]
+    if state.get("ended"):
+        raise ConfigError("the user has ended this talk; begin another one in a new thread")
+    turn = Turn(**{name: state[name] for name in Turn.model_fields if name in state})  # type: ignore[literal-required]
     taken = branching_policy(settings.policy)(state["conversation"], [turn])[0]
     return {"parent": taken, "transcript": (*state["transcript"], taken.message)}
 
@@ -95,7 +101,9 @@ def turn_by_hand() -> CompiledStateGraph[Any, Any, Any, Any]:
     graph.add_node(begin)
     for before, node in pairwise([begin, *TURN]):
         graph.add_node(node.__name__, _seated(node))
-        graph.add_edge(before.__name__, node.__name__)
+        if before is not user:
+            graph.add_edge(before.__name__, node.__name__)
+    graph.add_conditional_edges("user", replied_or_done, ["inducer", END])
     graph.add_edge(START, "begin")
     graph.add_edge("annotate", END)
     return graph.compile(name="turn by hand")

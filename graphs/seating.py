@@ -6,7 +6,9 @@ from typing import cast
 from interalign.agents.plugin import RecordedHook
 from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRole
 from interalign.agents.registry import Kind, Role, load_hook, seat_role
+from interalign.agents.reply_text import clean_reply
 from interalign.config import EvaluationSettings, HookPoint, RunSettings, SimulationSettings
+from interalign.errors import ConfigError
 from interalign.graphs.evaluation import evaluation_seats
 from interalign.graphs.turn import Seats
 from interalign.ledger import Calls
@@ -19,6 +21,7 @@ class Seating:
     """Finds and builds the roles that settings name; ConfigError for one that is not there."""
 
     def __init__(self, settings: RunSettings, ledger: Calls, resolve: Resolve) -> None:
+        _refuse_lost_mark(settings.end_mark)
         self._settings = settings
         self._ledger = ledger
         self._resolve = resolve
@@ -38,6 +41,14 @@ class Seating:
     def candidates(self) -> dict[str, Candidate]:
         """The candidates by name, in order."""
         return {spec.name: cast(Candidate, self.role("candidate", spec.model)) for spec in self._settings.candidate}
+
+
+def _refuse_lost_mark(mark: str | None) -> None:
+    """ConfigError for an end mark that would be cut off every message, as a token of a chat template is."""
+    if mark is not None and clean_reply(f"Bye {mark}", "user") != f"Bye {mark}":
+        raise ConfigError(
+            f"end_mark {mark!r} is cut off messages like a token of a chat template; use one such as [END]"
+        )
 
 
 def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resolve) -> Seats:

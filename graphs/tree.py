@@ -13,7 +13,7 @@ from langgraph.types import Send
 
 from interalign.errors import ConfigError
 from interalign.graphs.policy import Policy
-from interalign.graphs.turn import Conversation, Seats, Turn, run_turn
+from interalign.graphs.turn import Conversation, Farewell, Seats, Turn, run_turn
 from interalign.tree import Message, Node
 
 
@@ -23,8 +23,8 @@ class Growth:
 
     seats: Seats
     policy: Policy
-    save: Callable[[str, Turn], Awaitable[None]]
-    """Keeps a finished turn of the tree with this id; awaited before the tree goes on."""
+    save: Callable[[str, Turn | Farewell], Awaitable[None]]
+    """Keeps a finished turn, or the user's farewell, of the tree with this id; awaited before the tree goes on."""
 
 
 class Tip(TypedDict):
@@ -50,13 +50,16 @@ async def grow_turn(state: Tip, runtime: Runtime[Growth]) -> dict[str, Any]:
     """One turn at one tip, by the turn graph, saved before anything builds on it."""
     turn = await run_turn(state["conversation"], state["parent"], state["transcript"], runtime.context.seats)
     await runtime.context.save(state["conversation"].tree, turn)
-    return {"grown": ((state, turn),)}
+    return {"grown": ((state, turn),) if isinstance(turn, Turn) else ()}
 
 
 # Both are coroutines, though they await nothing: LangGraph sends plain functions to a thread, which costs more than
 # they do.
 async def branch(state: TreeState, runtime: Runtime[Growth]) -> dict[str, Any]:
-    """The tips of the next level: the root at first, then what the policy continues; none after the last turn."""
+    """The tips of the next level: the root at first, then what the policy continues; none after the last turn.
+
+    A path that the user ended has no reply that could be continued.
+    """
     if runtime.context is None:
         raise ConfigError("the tree graph has no seats and no policy; run it with context=Growth(...)")
     conversation, turn = state["conversation"], state.get("turn", 0)
@@ -64,7 +67,9 @@ async def branch(state: TreeState, runtime: Runtime[Growth]) -> dict[str, Any]:
         return {"tips": ()}
     if turn == 0:
         return {"tips": (Tip(conversation=conversation, parent=None, transcript=()),), "turn": 1}
-    level = [(tip, done) for tip, done in state["grown"] if done.user.turn == turn]
+    level = [(tip, done) for tip, done in state["grown"] if done.user.turn == turn and not done.ended]
+    if not level:
+        return {"tips": ()}
     before = {reply.id: (tip, done) for tip, done in level for reply in done.replies}
     continued = runtime.context.policy(conversation, [done for _, done in level])
     return {"tips": tuple(_tip(*before[reply.id], reply) for reply in continued), "turn": turn + 1}

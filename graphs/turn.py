@@ -15,6 +15,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from interalign.agents.audit import audit_user_message
+from interalign.agents.ending import without_mark
 from interalign.agents.judge import compare_siblings, score_siblings
 from interalign.agents.protocols import (
     At,
@@ -29,7 +30,7 @@ from interalign.agents.protocols import (
     UserRole,
 )
 from interalign.config import HookPoint, Judging
-from interalign.errors import ConfigError
+from interalign.errors import BadContentError, ConfigError
 from interalign.personas import Persona
 from interalign.seeds import addressed_seed
 from interalign.tree import Annotation, Frozen, Message, Node, Score, Verdict
@@ -65,6 +66,8 @@ class Conversation(Frozen):
     turns: int
     samples: int = 3
     """How many answers may be asked for at one place until one can be used."""
+    end_mark: str | None = None
+    """Ends the path in whose user message it stands; None: every path has all its turns."""
 
     def at(self, node: str, *address: str | int) -> At:
         """Where a role is asked to make or judge `node`; `address` seeds its randomness."""
@@ -80,6 +83,23 @@ class Turn(Frozen):
     verdicts: tuple[Verdict, ...]
     scores: tuple[Score, ...]
     annotations: tuple[Annotation, ...]
+    ended: bool = False
+    """The user ended the talk with this message: the path is not continued."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The messages of the turn."""
+        return self.user, *self.replies
+
+
+class Farewell(Frozen):
+    """What comes of a turn in which the user only ended the talk: no message, and a note at the reply before."""
+
+    annotations: tuple[Annotation, ...]
+
+
+ENDED = "ended"
+"""Name of the note at the last message of a path that the user ended; its value is the last turn."""
 
 
 def _joined(earlier: Sequence[Annotation], later: Sequence[Annotation]) -> tuple[Annotation, ...]:
@@ -92,7 +112,9 @@ class TurnState(TypedDict, total=False):
     conversation: Conversation
     parent: Node | None
     transcript: tuple[Message, ...]
-    user: Node
+    user: Node | None
+    """None if the user ended the talk without another message."""
+    ended: bool
     hint: str | None
     replies: tuple[Node, ...]
     verdicts: tuple[Verdict, ...]
@@ -112,13 +134,28 @@ async def user(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
         persona=conversation.persona,
         transcript=state["transcript"],
         turn=turn,
+        end_mark=conversation.end_mark,
     )
     said = await runtime.context.user(ask)
-    node = Node(
-        id=node_id, parent=parent and parent.id, turn=turn, role="user", text=said.text, by="user", call=said.call
-    )
-    update = {"user": node, "transcript": (*state["transcript"], node.message), "annotations": _audited(node, state)}
+    text, ends = without_mark(said.text, conversation.end_mark)
+    if not text:
+        return {"user": None, "ended": True, "annotations": (_ended_at(parent),)}
+    node = Node(id=node_id, parent=parent and parent.id, turn=turn, role="user", text=text, by="user", call=said.call)
+    notes = (*_audited(node, state), *([_ended_at(node)] if ends else []))
+    update = {"user": node, "ended": ends, "transcript": (*state["transcript"], node.message), "annotations": notes}
     return await _with_hooks("after_user", state, update, runtime.context)
+
+
+def _ended_at(node: Node | None) -> Annotation:
+    """A note at the last message of a path that the user ended; BadContentError if there is none."""
+    if node is None:
+        raise BadContentError("the user ended the talk before its first message")
+    return Annotation(node=node.id, name=ENDED, by="user", value=node.turn)
+
+
+async def replied_or_done(state: TurnState, runtime: Runtime[Any]) -> str:
+    """Nobody answers a user who ended the talk without a message. (A coroutine, as all routing here.)"""
+    return END if state["user"] is None else "inducer"
 
 
 def _audited(node: Node, state: TurnState) -> tuple[Annotation, ...]:
@@ -128,11 +165,17 @@ def _audited(node: Node, state: TurnState) -> tuple[Annotation, ...]:
     return (Annotation(node=node.id, name="audit", by="interalign", value=list(marks)),) if marks else ()
 
 
+def _message_of(state: TurnState) -> Node:
+    """The user's message of this turn: the routing lets none without one pass."""
+    assert state["user"] is not None
+    return state["user"]
+
+
 async def inducer(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     """Somebody who does not know the persona writes down what has come to light."""
     if runtime.context.inducer is None:
         return await _with_hooks("before_candidates", state, {"hint": None}, runtime.context)
-    node = state["user"]
+    node = _message_of(state)
     said = await runtime.context.inducer(
         InducerAsk(at=state["conversation"].at(node.id, node.id, "inducer"), transcript=state["transcript"])
     )
@@ -153,7 +196,7 @@ async def candidates(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any
 
 
 async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node:
-    asked = state["user"]
+    asked = _message_of(state)
     parent = state["parent"]
     node_id = str(number) if parent is None else f"{parent.id}/{number}"
     hint = state["hint"] if number == 1 else None
@@ -172,7 +215,8 @@ async def judge(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     update: dict[str, Any] = {"verdicts": (), "scores": ()}
     if seats.judge is not None:
         conversation = state["conversation"]
-        at = conversation.at(state["user"].id, state["user"].id, "judge")
+        node = _message_of(state)
+        at = conversation.at(node.id, node.id, "judge")
         siblings = (at, conversation.persona, state["transcript"], replies)
         if seats.judging == "compare":
             update["verdicts"] = tuple(await compare_siblings(seats.judge, seats.judge_name, *siblings))
@@ -207,7 +251,7 @@ async def _with_hooks(point: HookPoint, state: TurnState, update: dict[str, Any]
 
 
 def _view(state: TurnState) -> HookView:
-    node = state["user"]
+    node = _message_of(state)
     return HookView(
         at=state["conversation"].at(node.id, node.id, "hook"),
         persona=state["conversation"].persona,
@@ -228,9 +272,11 @@ TURN = (user, inducer, candidates, judge, annotate)
 def turn_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The compiled turn graph; its context is `Seats`."""
     graph = StateGraph(TurnState, context_schema=Seats)
-    graph.add_sequence(TURN[:-1])
+    graph.add_node(user)
+    graph.add_sequence(TURN[1:-1])
     graph.add_node(annotate)
     graph.add_edge(START, "user")
+    graph.add_conditional_edges("user", replied_or_done, ["inducer", END])
     graph.add_conditional_edges("judge", annotated_or_done, ["annotate", END])
     graph.add_edge("annotate", END)
     return graph.compile(name="turn")
@@ -238,8 +284,10 @@ def turn_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
 
 async def run_turn(
     conversation: Conversation, parent: Node | None, transcript: tuple[Message, ...], seats: Seats
-) -> Turn:
-    """One turn after `parent` (None: the first one), by the turn graph."""
+) -> Turn | Farewell:
+    """One turn after `parent` (None: the first one), by the turn graph; a Farewell if the user had no more to say."""
     state = TurnState(conversation=conversation, parent=parent, transcript=transcript)
     done = await turn_graph().ainvoke(state, context=seats)
+    if done["user"] is None:
+        return Farewell(annotations=done["annotations"])
     return Turn(**{name: done[name] for name in Turn.model_fields})

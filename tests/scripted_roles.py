@@ -23,8 +23,9 @@ from interalign.models.world import world_model
 
 
 def request_hash(messages: Sequence[ia.Message]) -> str:
-    """Short name for what a role was asked."""
-    return hashlib.sha256(json.dumps([m.model_dump() for m in messages]).encode()).hexdigest()[:16]
+    """Short name for what a role was asked, whether for the first time or again."""
+    asked = [*(m.model_dump() for m in messages[:-1]), messages[-1].content.partition("\n\n[asked again]\n")[0]]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 def marks_in(messages: Sequence[ia.Message]) -> list[str]:
@@ -78,11 +79,15 @@ class Scripted:
         return Reply(text=self._replies[(self._asked[request] - 1) % len(self._replies)], model=self.name)
 
 
-capital_first = Scripted("First.", "verdict: a", "**Verdict: A**")
+capital_first = Scripted("First.", "The first one is better.", "Verdict: A or B")
 """A judge that never answers in the contract's form."""
 first_is_better = Scripted("Verdict: A")
 """A judge that likes whatever it is shown first."""
 talking_scorer = Scripted("Score: 4 - because it asks.", "4", "Score: 6")
+unfinished = Scripted(
+    "<think>The user likes bread and", "<think>Bread.</think>", "<think>Bread.</think>\n\nTry rye.<|im_end|>"
+)
+"""A model whose reasoning comes with its replies: cut short, alone, and before a message."""
 third_time = Scripted("I like the first.", "Verdict: first", "The first one asks.\nVerdict: A")
 """A judge that answers in the contract's form when asked for the third time."""
 

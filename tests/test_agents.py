@@ -11,7 +11,6 @@ from jinja2 import UndefinedError
 
 import interalign as ia
 from interalign.agents.candidate import candidate_messages
-from interalign.agents.judge import parse_score, parse_verdict
 from interalign.agents.speaker import read_text
 from interalign.agents.templates import prompt_versions, quoted, render
 from interalign.agents.user import user_messages
@@ -24,83 +23,6 @@ TALK = (
     ia.Message(role="assistant", content="Soup."),
     ia.Message(role="user", content="And tomorrow?"),
 )
-LINES = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-
-
-@pytest.mark.parametrize("word", ["A", "B", "tie"])
-def test_a_verdict_is_the_last_line_that_is_not_empty(word: str) -> None:
-    assert parse_verdict(f"Verdict: {word}") == word
-    assert parse_verdict(f"A asks, B guesses.\r\n\r\nVerdict: {word}\r\n\n  \n") == word
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
-def test_a_score_is_the_last_line_that_is_not_empty(number: int) -> None:
-    assert parse_score(f"It asks.\nScore: {number}\n") == number
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "First.", "First", "A", "verdict: a", "verdict: A", "Verdict: a", "Verdict: A.", "Verdict:A", "Verdict:  A",
-        " Verdict: A", "Verdict: A ", "Verdict: C", "Verdict: Tie", "**Verdict: A**", "`Verdict: A`", "Verdict: A or B",
-        "Verdict: A\nI hope this helps.", "My verdict: A", "", "\n\n", "Verdict: \uff21", "Verdict: A\u2028Verdict: B",
-    ],
-)  # fmt: skip
-def test_whatever_is_not_exactly_a_verdict_line_is_bad_content(reply: str) -> None:
-    with pytest.raises(BadContentError, match="Verdict: A, B or tie") as caught:
-        parse_verdict(reply)
-    assert caught.value.reply == reply
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "4",
-        "Score: 4 - because it asks.",
-        "Score: 6",
-        "Score: 0",
-        "Score: 4.5",
-        "Score: 4/5",
-        "score: 4",
-        "Score: \u0664",
-    ],
-)
-def test_whatever_is_not_exactly_a_score_line_is_bad_content(reply: str) -> None:
-    with pytest.raises(BadContentError, match="Score: N, 1 to 5"):
-        parse_score(reply)
-
-
-def test_two_different_answers_in_one_reply_are_bad_content_and_the_same_twice_is_not() -> None:
-    with pytest.raises(BadContentError, match="two different answers"):
-        parse_verdict("Verdict: A\nNo, wait.\nVerdict: B")
-    with pytest.raises(BadContentError, match="two different answers"):
-        parse_score("Score: 2\nScore: 3")
-    assert parse_verdict("Verdict: B\nYes.\nVerdict: B") == "B"
-
-
-@given(st.lists(st.one_of(LINES, st.sampled_from(["Verdict: A", "Verdict: B", "Verdict: tie", "", " "])), max_size=5))
-def test_a_verdict_is_read_from_a_reply_exactly_when_its_last_line_is_one_and_no_other_line_differs(
-    parts: list[str],
-) -> None:
-    reply = "\n".join(parts)
-    lines = [line.removesuffix("\r") for line in reply.split("\n") if line.strip()]
-    known = [line for line in lines if line in ("Verdict: A", "Verdict: B", "Verdict: tie")]
-    if lines and lines[-1] in known and len(set(known)) == 1:
-        assert parse_verdict(reply) == lines[-1].removeprefix("Verdict: ")
-    else:
-        with pytest.raises(BadContentError):
-            parse_verdict(reply)
-
-
-@given(st.text(max_size=12), st.text(max_size=3))
-def test_no_other_text_around_the_number_is_read_as_a_score(before: str, after: str) -> None:
-    reply = f"{before}Score: 3{after}"
-    last = [line for line in reply.split("\n") if line.strip()][-1]
-    if last.rstrip("\r") == "Score: 3":
-        assert parse_score(reply) == 3
-    else:
-        with pytest.raises(BadContentError):
-            parse_score(reply)
 
 
 @given(st.text(max_size=80))
@@ -174,7 +96,7 @@ def test_a_reply_is_read_without_the_white_space_around_it_and_an_empty_one_is_b
         read_text(" \n\t ")
 
 
-def test_a_role_is_asked_again_with_the_same_words_and_its_refused_replies_are_kept(cli) -> None:
+def test_a_judge_is_asked_again_with_a_note_on_the_form_and_its_refused_replies_are_kept(cli) -> None:
     ended = cli("simulate", "run.db", "--trees", "1", "--turns", "1", "--judge", "scripted_roles:third_time")
     assert ended.code == 0
     (verdict,) = trees_of("run.db")[0].verdicts
@@ -186,7 +108,11 @@ def test_a_role_is_asked_again_with_the_same_words_and_its_refused_replies_are_k
     for place in ("1|2", "2|1"):
         asked = [call for call in calls_of("run.db", "judge") if call.node == place]
         assert [call.sample for call in asked] == [0, 1, 2]
-        assert asked[0].messages == asked[1].messages == asked[2].messages
+        assert "[asked again]" not in asked[0].last
+        for again in asked[1:]:
+            assert again.messages[:-1] == asked[0].messages[:-1]
+            assert again.last == render("again_compare", message=asked[0].last)
+            assert "I like the first." not in again.last
 
 
 def test_after_three_unreadable_replies_a_value_is_missing_and_the_tree_goes_on(cli) -> None:

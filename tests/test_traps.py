@@ -105,7 +105,9 @@ def test_trap_2_asking_again_repeats_no_turn(cli) -> None:
     assert len(places) == 3
     for node, asked in places.items():
         expected = list(judged.tree.transcript(judged.tree.node(node).parent))
-        assert [call.messages for call in asked] == [expected] * 3
+        again = render("again_text", message=expected[-1].content)
+        assert [call.messages[:-1] for call in asked] == [expected[:-1]] * 3
+        assert [call.last for call in asked] == [expected[-1].content, again, again]
 
 
 # 3. The judge's reply `First` (capital, full stop) flips the label; any unparsable reply counts as the second answer.
@@ -118,7 +120,7 @@ def test_trap_3_a_judge_that_answers_out_of_form_is_asked_again_then_missing_and
         assert [verdict.outcome for verdict in judged.verdicts] == ["missing", "missing"]
         for verdict in judged.verdicts:
             assert [order.said for order in verdict.orders] == [None, None]
-            assert verdict.orders[0].replies == ("First.", "verdict: a", "**Verdict: A**")
+            assert verdict.orders[0].replies == ("First.", "The first one is better.", "Verdict: A or B")
     for name in ("dpo", "sft", "kto", "rm", "listwise"):
         assert cli("export", "run.db", "--format", name, "--out", "out.jsonl").code == 0
         assert Path("out.jsonl").read_bytes() == b""

@@ -107,6 +107,8 @@ class RunSettings(Frozen):
     candidate: tuple[CandidateSpec, ...]
     judge: str = "world:judge"
     seed: int = 0
+    end_mark: str | None = None
+    """What the user agent writes to end the talk early, such as `[END]`; None: every talk has all its turns."""
     parameters: SeatParameters = SeatParameters()
     hooks: dict[HookPoint, tuple[str, ...]] = Field(default_factory=dict)
     """Plug-ins by the point of the turn graph they attach to, each as `module:attribute` or a registered name."""
@@ -118,6 +120,13 @@ class RunSettings(Frozen):
             value = [value]
         if isinstance(value, list | tuple):
             return tuple(CandidateSpec.parse(item) if isinstance(item, str) else item for item in value)
+        return value
+
+    @field_validator("end_mark")
+    @classmethod
+    def _can_stand_in_a_message(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or value != value.strip() or not value.isprintable()):
+            raise ValueError(f"{value!a} cannot be written at the end of a message; give a mark such as [END]")
         return value
 
     @model_validator(mode="after")
@@ -376,8 +385,12 @@ def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
 
 
 def identity_of(settings: RunSettings, **more: JsonValue) -> dict[str, JsonValue]:
-    """Every setting that must not change once a run has begun, as plain JSON. More trees extend a run."""
-    return {**settings.model_dump(mode="json", exclude={"trees", "limit"}), **more}
+    """Every setting that must not change once a run has begun, as plain JSON. More trees extend a run.
+
+    An end mark is named only where there is one: runs of versions that had none go on.
+    """
+    left_out = {"trees", "limit"} if settings.end_mark is not None else {"trees", "limit", "end_mark"}
+    return {**settings.model_dump(mode="json", exclude=left_out), **more}
 
 
 def build(kind: type[S], given: Mapping[str, object], file: Path | None = None, from_file: Collection[str] = ()) -> S:

@@ -15,7 +15,7 @@ from interalign.desk import refuse_fewer
 from interalign.graphs.policy import Policy, branching_policy, caterpillar
 from interalign.graphs.seating import all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth, grow_tree
-from interalign.graphs.turn import Conversation, Seats, Turn
+from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.models.base import ChatModel, Parameters, Reply
 from interalign.personas import Persona
 from interalign.store import Store
@@ -131,7 +131,9 @@ class _Record:
             with Store.open(run) as store:
                 if store.run is not None and not forks:
                     # What a dry run does not look at (prompts, weights) is taken to be as it was.
-                    store.begin_run(run.stem, kind, {**store.run.identity, **identity_of(settings)}, __version__)
+                    store.begin_run(
+                        run.stem, kind, {**store.run.identity, "end_mark": None, **identity_of(settings)}, __version__
+                    )
                     count = store.count_trees()
                     self.done, self.planned = count.get("done", 0), sum(count.values())
                 used = {role: use for role, use in store.usage().items() if use.calls and use.completion_tokens}
@@ -207,7 +209,7 @@ def _tokens(messages: Iterable[Message]) -> int:
 async def _rehearse(
     rehearsal: _Rehearsal, seats: Seats, settings: RunSettings, persona: Persona, policy: Policy
 ) -> None:
-    async def save(tree: str, turn: Turn) -> None:
+    async def save(tree: str, turn: Turn | Farewell) -> None:
         pass
 
     talk = Conversation(tree="t", case="t", seed=settings.seed, persona=persona, turns=settings.turns)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from interalign.agents.protocols import Judge
-from interalign.config import EvaluationSettings, Runtime, SimulationSettings, build, models_of
+from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, models_of
 from interalign.desk import Desk, open_desk, refuse_unknown_prices
 from interalign.errors import ConfigError, StopError
 from interalign.graphs.forest import Job, each_tree
@@ -15,7 +15,7 @@ from interalign.graphs.policy import branching_policy, caterpillar
 from interalign.graphs.rejudge import judge_tree
 from interalign.graphs.seating import Seating, all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth, grow_tree
-from interalign.graphs.turn import Conversation, Turn
+from interalign.graphs.turn import Conversation, Farewell, Turn
 from interalign.personas import Persona, dump_personas
 from interalign.store import RunRecord, Store, TreeRecord
 from interalign.summary import Progress, RunSummary
@@ -39,7 +39,7 @@ async def run_simulation(
         met = personas if len(personas) <= settings.trees else personas[: settings.trees]
         desk.begin(settings, "simulation", source, met, _simulation_plan(settings, met))
         growth = Growth(seats=seats, policy=branching_policy(settings.policy), save=_saver(desk.store))
-        return await _grow(desk, {None: growth}, settings.turns)
+        return await _grow(desk, {None: growth}, settings)
 
 
 async def run_evaluation(
@@ -61,7 +61,7 @@ async def run_evaluation(
         growths: dict[str | None, Growth] = {
             name: Growth(seats=seated, policy=caterpillar, save=_saver(desk.store)) for name, seated in seats.items()
         }
-        return await _grow(desk, growths, settings.turns)
+        return await _grow(desk, growths, settings)
 
 
 def _source(given: str, personas: Sequence[Persona]) -> str:
@@ -104,7 +104,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         desk.trees, desk.done = desk.done, 0
 
         async def judge_one(record: TreeRecord, judged: JudgedTree) -> None:
-            conversation = _conversation(record, desk.store.persona(record.persona), settings.turns)
+            conversation = _conversation(record, desk.store.persona(record.persona), settings)
             said = await judge_tree(judged.tree, conversation, role, judge, judging)
             await desk.store.save_judgement(record.id, *said)
             desk.done += 1
@@ -133,22 +133,24 @@ def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
     return build(EvaluationSettings, given)
 
 
-def _saver(store: Store) -> Callable[[str, Turn], Awaitable[None]]:
-    async def save(tree: str, turn: Turn) -> None:
-        nodes = (turn.user, *turn.replies)
-        await store.save_turn(tree, nodes, turn.verdicts, turn.scores, turn.annotations)
+def _saver(store: Store) -> Callable[[str, Turn | Farewell], Awaitable[None]]:
+    async def save(tree: str, turn: Turn | Farewell) -> None:
+        if isinstance(turn, Farewell):
+            await store.save_turn(tree, (), annotations=turn.annotations)
+        else:
+            await store.save_turn(tree, turn.nodes, turn.verdicts, turn.scores, turn.annotations)
 
     return save
 
 
-async def _grow(desk: Desk, growths: Mapping[str | None, Growth], turns: int) -> RunSummary:
+async def _grow(desk: Desk, growths: Mapping[str | None, Growth], settings: RunSettings) -> RunSummary:
     """Grow every tree that is not done; `growths` by the candidate measured, None in a simulation."""
     await desk.load_models()
     desk.failed.clear()  # they are tried again
 
     def jobs() -> Iterator[Job]:
         for record in desk.store.walk_trees("planned", "failed"):
-            conversation = _conversation(record, desk.store.persona(record.persona), turns)
+            conversation = _conversation(record, desk.store.persona(record.persona), settings)
             yield record.id, partial(grow_tree, conversation, growths[record.candidate])
 
     # Twice as many trees as calls in flight: while one tree waits for its commit, another one asks.
@@ -158,13 +160,14 @@ async def _grow(desk: Desk, growths: Mapping[str | None, Growth], turns: int) ->
     return desk.summary()
 
 
-def _conversation(record: TreeRecord, persona: Persona, turns: int) -> Conversation:
+def _conversation(record: TreeRecord, persona: Persona, settings: RunSettings) -> Conversation:
     return Conversation(
         tree=record.id,
         case=record.case or record.id,
         seed=record.seed,
         persona=persona,
-        turns=turns,
+        turns=settings.turns,
+        end_mark=settings.end_mark,
         # A tree that failed keeps the replies it paid for, and gets fresh samples after those that were of no use.
         samples=3 * (1 + record.attempts),
     )

@@ -147,7 +147,10 @@ class Store:
         identity: Mapping[str, JsonValue],
         version: str,
     ) -> RunRecord:
-        """Store what this run is, or return the stored record if it is the same; ConfigError says what changed."""
+        """Store what this run is, or return the stored record if it is the same; ConfigError says what changed.
+
+        A prompt that there was not when the run began is no change: nothing on record was made with it.
+        """
         stored = self.run
         if stored is None:
             created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -464,7 +467,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} {_brief(before.get(name))} -> {_brief(after.get(name))}"
         for name in dict.fromkeys([*before, *after])
-        if before.get(name) != after.get(name)
+        if before.get(name) != after.get(name) and not (name.startswith("prompts.") and name not in before)
     ]
 
 

@@ -11,6 +11,7 @@ from interalign.tree import Message
 
 END: Final = "[end of the conversation]"
 HINT: Final = "[for the assistant only]"
+_AGAIN: Final = "\n\n[asked again]\nYour last answer to this could not be used"
 _QUOTE: Final = "|"
 
 
@@ -27,6 +28,13 @@ class Prompt(NamedTuple):
     def section(self, start: str) -> tuple[str, ...] | None:
         """The lines of the last block whose heading starts so; None if there is none."""
         return next((lines for heading, lines in reversed(self.sections) if heading.startswith(start)), None)
+
+
+def without_note(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages without the note at their end that says why the same is asked again."""
+    *talk, last = messages
+    before, note, after = last.content.rpartition(_AGAIN)
+    return [*talk, last.model_copy(update={"content": before})] if note and "\n\n" not in after else messages
 
 
 def read_prompt(text: str, marker: str | None) -> Prompt:

@@ -26,7 +26,7 @@ class WorldModel:
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """One reply; ConfigError if the messages are not those of this role's prompts."""
-        text = self._speak(messages, Random(seed))
+        text = self._speak(prompts.without_note(messages), Random(seed))
         return Reply(
             text=text,
             model=self.name,
