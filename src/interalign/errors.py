@@ -42,6 +42,12 @@ class LockedError(StopError):
 class FailedTreeError(InteralignError):
     """One tree cannot go on (the reason is the message); all other trees do."""
 
+    same: tuple[str, ...] = ()
+    """Equal for the same fault whatever the message holds; the first three trees that fail alike stop the run.
+
+    Empty: this failure is like no other.
+    """
+
 
 class RoleError(FailedTreeError):
     """A plug-in raised or broke its contract; a plug-in that means to fail a tree raises FailedTreeError itself.
