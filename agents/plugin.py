@@ -28,6 +28,7 @@ from interalign.config import Parameters
 from interalign.errors import BadContentError, FailedTreeError, RoleError, StopError
 from interalign.ledger import Call, Calls, Place
 from interalign.models.base import ChatModel, Reply
+from interalign.models.call_state import CALL
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
 
@@ -195,6 +196,7 @@ async def _outside_our_graphs(asked: Asked, work: Callable[[], Awaitable[Any]]) 
     context = copy_context()
     context.run(var_child_runnable_config.set, None)
     context.run(ASKED.set, asked)
+    context.run(CALL.set, None)  # it may send several requests at once: in flight until it answers
     watch_this_loop()
     return await asyncio.create_task(alone(), context=context)
 

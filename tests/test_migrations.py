@@ -23,18 +23,35 @@ def in_version(path: Path) -> int:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """A run of two trees as version 1 wrote it: every text has a key of its own."""
+def without_version_3(db: sqlite3.Connection) -> None:
+    """Take away what version 3 added."""
+    for column in ("began", "took", "sends", "server"):
+        db.execute(f"ALTER TABLE calls DROP COLUMN {column}")
+    db.execute("DROP TABLE servers")
+    db.execute("DROP TABLE failed_calls")
+    db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE '003%'")
+    db.execute("PRAGMA user_version = 2")
+
+
+def without_version_2(db: sqlite3.Connection) -> None:
+    """Give every text a key of its own again."""
+    texts = db.execute("SELECT id, id, base, body FROM texts").fetchall()
+    db.execute("DROP TABLE texts")
+    db.execute("CREATE TABLE texts (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, base INTEGER, body NOT NULL)")
+    db.executemany("INSERT INTO texts VALUES (?, ?, ?, ?)", texts)
+    db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE '002%'")
+    db.execute("PRAGMA user_version = 1")
+
+
+@pytest.fixture(params=[1, 2])
+def old(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A run of two trees as an earlier version wrote it."""
     path = tmp_path / "old.db"
     ia.simulate(path, trees=2, **SETTINGS)
     with closing(sqlite3.connect(path)) as db, db:
-        texts = db.execute("SELECT id, id, base, body FROM texts").fetchall()
-        db.execute("DROP TABLE texts")
-        db.execute("CREATE TABLE texts (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, base INTEGER, body NOT NULL)")
-        db.executemany("INSERT INTO texts VALUES (?, ?, ?, ?)", texts)
-        db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE '002%'")
-        db.execute("PRAGMA user_version = 1")
+        without_version_3(db)
+        if request.param == 1:
+            without_version_2(db)
     return path
 
 
@@ -50,3 +67,23 @@ def test_a_run_goes_on_in_an_old_file_and_asks_nothing_twice(old: Path, tmp_path
     gone_on = ia.simulate(old, trees=3, **SETTINGS)
     assert (in_version(old), gone_on.done, gone_on.calls) == (migrations.VERSION, 3, whole.calls // 3)
     assert export(old) == export(tmp_path / "new.db")
+
+
+def test_of_the_calls_of_an_old_file_nobody_knows_when_they_were_made(old: Path) -> None:
+    def times() -> set[tuple[object, ...]]:
+        with ia.open_run(old) as run:
+            calls = run.calls_of("t00000")
+            assert run.reply_of(calls[0].key) == calls[0].reply
+        return {(call.began, call.seconds, call.reply.server, call.reply.sends) for call in calls}
+
+    assert times() == {(None, None, "", 1)}
+    ia.simulate(old, trees=3, **SETTINGS)
+    assert times() == {(None, None, "", 1)}
+    with ia.open_run(old) as run:
+        assert all(call.began and call.seconds for call in run.calls_of("t00002"))
+
+
+def test_a_fork_of_an_old_file_is_up_to_date(old: Path, tmp_path: Path) -> None:
+    ia.simulate(old, fork=tmp_path / "fork.db", trees=2, **SETTINGS | {"judge": "world:judge?noise=1"})
+    assert in_version(tmp_path / "fork.db") == migrations.VERSION
+    assert in_version(old) < migrations.VERSION

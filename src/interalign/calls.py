@@ -4,6 +4,7 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -57,6 +58,10 @@ class CallRecord(NamedTuple):
     reply: Reply
     error: str | None
     """Why the reply could not be used."""
+    began: datetime | None = None
+    """When it was first sent, UTC; None for a call of version 0.1.0."""
+    seconds: float | None = None
+    """From then until the reply was here, further requests included, waiting for a slot not; None as before."""
 
 
 class Usage(Frozen):
@@ -110,6 +115,10 @@ class CallRow(NamedTuple):
     messages: Sequence[Message]
     reply: Reply
     error: str | None
+    began: float | None = None
+    """Seconds since 1970."""
+    seconds: float | None = None
+    """Until the reply was here."""
 
 
 def call_key(place: Place, request: Sequence[str | bytes | int], messages: Sequence[Message]) -> bytes:
@@ -133,6 +142,7 @@ class CallWriter:
     def forget(self) -> None:
         """Drop what is remembered (after a rollback the ids may be wrong)."""
         self._seats: dict[tuple[str | bytes, ...], int] = {}
+        self._servers: dict[str, int] = {}
         self._first_new: int | None = None
 
     def insert(self, row: CallRow) -> None:
@@ -142,7 +152,7 @@ class CallWriter:
         number = self._rows.new_id("calls")
         self._first_new = self._first_new or number
         self._rows.add(
-            "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 number,
                 row.key,
@@ -154,7 +164,17 @@ class CallWriter:
                 reply.prompt_tokens,
                 reply.completion_tokens,
                 None if row.error is None else encode_text(row.error),
+                *self._how(row),
             ),
+        )
+
+    def insert_failed(self, row: CallRow) -> None:
+        """Keep the call that a tree failed on; there is one a tree."""
+        place, texts = row.place, self._texts.of(row.place.tree)
+        error = None if row.error is None else encode_text(row.error)
+        self._rows.add(
+            "INSERT OR REPLACE INTO failed_calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*place, encode_text(row.asked), row.parameters, _prompt(row, texts), error, *self._how(row)),
         )
 
     def count(self) -> None:
@@ -165,6 +185,20 @@ class CallWriter:
         if self._first_new is not None:
             self._connection.execute(_COUNT, (self._first_new,))
             self._first_new = None
+
+    def _how(self, row: CallRow) -> tuple[int | None, int | None, int, int | None]:
+        """Its columns `began`, `took`, `sends` and `server`."""
+        began = None if row.began is None else int(row.began * 1e3)
+        took = None if row.seconds is None else int(row.seconds * 1e6)
+        return began, took, row.reply.sends, self._server(row.reply.server) if row.reply.server else None
+
+    def _server(self, address: str) -> int:
+        if address not in self._servers:
+            stored = (encode_text(address),)
+            self._connection.execute("INSERT OR IGNORE INTO servers VALUES (NULL, ?)", stored)
+            found = self._connection.execute("SELECT id FROM servers WHERE address = ?", stored)
+            self._servers[address] = found.fetchone()[0]
+        return self._servers[address]
 
     def _seat(self, *seat: str | bytes) -> int:
         """Id of (model asked for, name it answered with, parameters): few in a run, so calls hold a number."""
@@ -200,11 +234,15 @@ def _prompt(row: CallRow, texts: TreeTexts) -> str:
 def texts_of_tree(connection: sqlite3.Connection, tree: str) -> set[int]:
     """Ids of all texts that calls of this tree refer to."""
     first = tree_prefix(tree)
-    find = "SELECT prompt, reply FROM calls WHERE key BETWEEN ? AND ?"
+    find = (
+        "SELECT prompt, reply FROM calls WHERE key BETWEEN ? AND ? "
+        "UNION ALL SELECT prompt, NULL FROM failed_calls WHERE tree = ?"
+    )
     found = set[int]()
-    for prompt, reply in connection.execute(find, (first, first + b"\xff" * 11)):
-        found.add(reply)
+    for prompt, reply in connection.execute(find, (first, first + b"\xff" * 11, encode_text(tree))):
         found.update(text for _, text in _parts(prompt))
+        if reply is not None:
+            found.add(reply)
     return found
 
 
@@ -217,63 +255,107 @@ def any_of_tree(connection: sqlite3.Connection, tree: str) -> bool:
 
 def find_reply(connection: sqlite3.Connection, key: bytes) -> tuple[Reply, str | None] | None:
     """The committed reply, with why it could not be used if so; None if there is none."""
-    row = _find(connection, key)
+    row = connection.execute(_REPLY, (key,)).fetchone()
     if row is None:
         return None
-    text_id, answered, finish_reason, prompt_tokens, completion_tokens, error = row
-    reply = Reply(
-        text=read_text(connection, text_id),
+    text_id, *said, error = row
+    return _reply(read_text(connection, text_id), *said), None if error is None else decode_text(error)
+
+
+_REPLY = """
+SELECT reply, answered, finish_reason, prompt_tokens, completion_tokens, sends, address, error
+FROM calls JOIN seats ON seats.id = seat LEFT JOIN servers ON servers.id = server WHERE key = ?
+"""
+
+
+def _reply(
+    text: str,
+    answered: str | bytes,
+    finish_reason: str | bytes | None,
+    prompt_tokens: int,
+    completion_tokens: int,
+    sends: int | None,
+    address: str | bytes | None,
+) -> Reply:
+    return Reply(
+        text=text,
         model=decode_text(answered),
         finish_reason=None if finish_reason is None else decode_text(finish_reason),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
+        server="" if address is None else decode_text(address),
+        sends=1 if sends is None else sends,
     )
-    return reply, None if error is None else decode_text(error)
 
 
-def _find(connection: sqlite3.Connection, key: bytes) -> Any:
-    return connection.execute(
-        "SELECT reply, answered, finish_reason, prompt_tokens, completion_tokens, error "
-        "FROM calls JOIN seats ON seats.id = seat WHERE key = ?",
-        (key,),
-    ).fetchone()
+class _Reader:
+    """Calls of one tree. A text that several of them hold is read once."""
+
+    def __init__(self, connection: sqlite3.Connection, tree: str) -> None:
+        self._tree = tree
+        self._text = cache(partial(read_text, connection))
+        self._message = cache(lambda letter, text_id: Message(role=_ROLES[letter], content=self._text(text_id)))
+
+    def call(self, key: bytes, node: str, role: str, sample: int, *rest: Any) -> CallRecord:
+        """A row of `calls`."""
+        asked, parameters, prompt, began, took, error, text_id, *said = rest
+        reply = _reply(self._text(text_id), *said)
+        return self._record(key.hex(), (node, role, sample), asked, parameters, prompt, reply, error, began, took)
+
+    def failed(self, node: str, role: str, sample: int, *rest: Any) -> CallRecord:
+        """A row of `failed_calls`."""
+        asked, parameters, prompt, began, took, error, sends, address = rest
+        reply = _reply("", asked, None, 0, 0, sends, address)
+        return self._record("", (node, role, sample), asked, parameters, prompt, reply, error, began, took)
+
+    def _record(
+        self,
+        key: str,
+        place: tuple[str, str, int],
+        asked: str | bytes,
+        parameters: str | bytes,
+        prompt: str,
+        reply: Reply,
+        error: str | bytes | None,
+        began: int | None,
+        took: int | None,
+    ) -> CallRecord:
+        return CallRecord(
+            key=key,
+            place=Place(self._tree, *place),
+            asked=decode_text(asked),
+            parameters=decode_text(parameters),
+            messages=tuple(self._message(*part) for part in _parts(prompt)),
+            reply=reply,
+            error=None if error is None else decode_text(error),
+            began=None if began is None else datetime.fromtimestamp(began / 1e3, UTC),
+            seconds=None if took is None else took / 1e6,
+        )
 
 
 def read_calls(connection: sqlite3.Connection, tree: str) -> list[CallRecord]:
-    """All calls of a tree in the order of their commits. A text that several of them hold is read once."""
-    first = tree_prefix(tree)
-    text = cache(partial(read_text, connection))
-
-    @cache
-    def message(letter: str, text_id: int) -> Message:
-        return Message(role=_ROLES[letter], content=text(text_id))
-
-    def record(key: bytes, node: str, role: str, sample: int, *rest: Any) -> CallRecord:
-        asked, answered, parameters, prompt, reply, finish_reason, prompt_tokens, completion_tokens, error = rest
-        return CallRecord(
-            key=key.hex(),
-            place=Place(tree, node, role, sample),
-            asked=decode_text(asked),
-            parameters=decode_text(parameters),
-            messages=tuple(message(*part) for part in _parts(prompt)),
-            reply=Reply(
-                text=text(reply),
-                model=decode_text(answered),
-                finish_reason=None if finish_reason is None else decode_text(finish_reason),
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
-            ),
-            error=None if error is None else decode_text(error),
-        )
-
-    return [record(*row) for row in connection.execute(_CALLS_OF_TREE, (first, first + b"\xff" * 11, tree))]
+    """All calls of a tree in the order of their commits."""
+    first, reader = tree_prefix(tree), _Reader(connection, tree)
+    return [reader.call(*row) for row in connection.execute(_CALLS_OF_TREE, (first, first + b"\xff" * 11, tree))]
 
 
 _CALLS_OF_TREE = """
-SELECT key, node, role, sample, asked, answered, parameters, prompt, reply, finish_reason,
-    prompt_tokens, completion_tokens, error
-FROM calls JOIN seats ON seats.id = seat
+SELECT key, node, role, sample, asked, parameters, prompt, began, took, error,
+    reply, answered, finish_reason, prompt_tokens, completion_tokens, sends, address
+FROM calls JOIN seats ON seats.id = seat LEFT JOIN servers ON servers.id = server
 WHERE key BETWEEN ? AND ? AND tree = ? ORDER BY calls.id
+"""
+
+
+def read_failed_call(connection: sqlite3.Connection, tree: str) -> CallRecord | None:
+    """The call that the tree failed on, without key and reply; None if it did not fail on a call."""
+    row = connection.execute(_FAILED_CALL, (encode_text(tree),)).fetchone()
+    return None if row is None else _Reader(connection, tree).failed(*row)
+
+
+_FAILED_CALL = """
+SELECT node, role, sample, asked, parameters, prompt, began, took, error, sends, address
+FROM failed_calls LEFT JOIN servers ON servers.id = server WHERE tree = ?
 """
 
 

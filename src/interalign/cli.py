@@ -14,7 +14,7 @@ import typer
 from interalign.errors import InteralignError
 from interalign.progress import json_line, names_failed, shown, shown_training
 from interalign.screen import one_line
-from interalign.signals import INTERRUPTED, WORDED
+from interalign.signals import INTERRUPTED, OWN_PROCESS, WORDED, end_process
 from interalign.version import __version__
 
 if TYPE_CHECKING:
@@ -600,8 +600,9 @@ def main() -> None:
     """Entry point of the `interalign` command."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a KeyboardInterrupt, as Ctrl-C is
     sys.path.append(str(Path.cwd()))  # so that a plug-in, module:attribute, may lie in the folder one works in
+    OWN_PROCESS.set(True)
     try:
-        sys.exit(app(standalone_mode=False))
+        end_process(app(standalone_mode=False))
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()

@@ -15,12 +15,12 @@ from interalign.agents.templates import prompt_versions
 from interalign.budget import Budget, Prices, counted
 from interalign.calls import Usage, by_role
 from interalign.config import RunSettings, Runtime, identity_of
-from interalign.errors import ConfigError, RoleError
+from interalign.errors import ConfigError, FailedTreeError, StopError
 from interalign.ledger import Ledger
 from interalign.models.base import ChatModel, version_of
 from interalign.models.resolve import is_model_name, resolve_model
 from interalign.personas import Persona
-from interalign.signals import stopping_on_signals
+from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
 from interalign.store import Store, TreeRecord
 from interalign.summary import Progress, RunSummary
 from interalign.version import __version__
@@ -28,7 +28,7 @@ from interalign.version import __version__
 _TOLD_EVERY = 0.5
 """Seconds between two looks at a run in progress."""
 _SAME_FAULT = 3
-"""Trees that fail alike, with none done before them, until a role is taken to be broken."""
+"""Trees that fail alike, with none done before them, until all others are expected to fail like them."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Desk:
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     broken: str | None = None
-    """Why the run stops although its models answer: a role fails every tree."""
+    """Why the run stops although no call says so: all of its first trees failed alike."""
     _first_faults: list[object] = field(default_factory=list)
 
     def resolve(self, spec: str) -> ChatModel:
@@ -99,25 +99,47 @@ class Desk:
         self.failed = {tree.id: tree.reason or "" for tree in self.store.walk_trees("failed")}
 
     async def ended(self, tree: str, failed: Exception | None) -> None:
-        """Put on record that a tree ended. A role that breaks the first trees all alike stops the run."""
-        await self.store.finish_tree(tree, failed=None if failed is None else str(failed))
-        self.failed.pop(tree, None)
+        """Put on record that a tree ended. A fault that fails the first trees all alike stops the run.
+
+        The calls that a failed tree still has in flight are waited for: they are paid for, and the next try needs them.
+        """
+        if failed is None:
+            await self.store.finish_tree(tree)
+            self.failed.pop(tree, None)
+            self.done += 1
+        else:
+            await self.ledger.settled(tree)
+            await self.store.finish_tree(tree, failed=str(failed), on=self.ledger.failed_call(tree, failed))
+            self.failed[tree] = str(failed)
+        self._notice(failed)
+
+    async def judged(self, tree: str, failed: Exception | None) -> None:
+        """Count a finished tree that was judged again, or could not be; on record it stays done."""
         if failed is None:
             self.done += 1
         else:
-            self.failed[tree] = str(failed)
+            await self.ledger.settled(tree)
+            self.ledger.failed_call(tree, failed)
+            self.failed[tree] = f"not judged: {failed}"
         self._notice(failed)
 
     def _notice(self, failed: Exception | None) -> None:
         faults = self._first_faults
         if len(faults) == _SAME_FAULT:
             return
-        faults.append(failed.same if isinstance(failed, RoleError) else object())  # anything else is like no other
+        same = failed.same if isinstance(failed, FailedTreeError) else ()
+        faults.append(same or object())  # without a kind it is like no other
         if len(faults) == _SAME_FAULT and len(set(faults)) == 1:
             self.broken = (
                 f"the first {_SAME_FAULT} trees failed alike: {failed}; mend it and run the same command again"
             )
             self.ledger.stop(self.broken)
+
+    def outcome(self) -> RunSummary:
+        """What came of the run; StopError if its first trees failed alike."""
+        if self.broken is not None:
+            raise StopError(self.broken)
+        return self.summary()
 
     def summary(self) -> RunSummary:
         """The run as it stands."""
@@ -131,6 +153,7 @@ class Desk:
             calls=self.ledger.fresh,
             replayed=self.ledger.replayed,
             in_flight=self.ledger.in_flight,
+            stopping=self.ledger.stopping,
             retried=sum(getattr(model, "retried", 0) for model in self.models.values()),
             usage=by_role(priced),
             usd=sum(use.usd or 0.0 for use in priced.values()) if prices else None,
@@ -151,11 +174,18 @@ async def open_desk(
     with Store.create_or_open(path) as store:
         ledger, refused = None, False
         try:
-            ledger = Ledger(store, concurrency=runtime.concurrency, budget=_budget(runtime, store))
+
+            def stopping(reason: str) -> None:
+                leave_if_it_takes_too_long(reason)
+                if progress is not None:
+                    progress(desk.summary())
+
+            budget = _budget(runtime, store)
+            ledger = Ledger(store, concurrency=runtime.concurrency, budget=budget, stopping=stopping)
             desk = Desk(path, store, ledger, runtime, is_new=is_new)
             try:
                 with stopping_on_signals(ledger.stop):
-                    async with _telling(desk, progress):
+                    async with _telling(desk, progress), _ended(ledger):
                         yield desk
             finally:
                 await _close(desk.models.values())
@@ -230,6 +260,15 @@ async def _telling(desk: Desk, progress: Progress | None) -> AsyncIterator[None]
     finally:
         telling.cancel()
         progress(desk.summary())
+
+
+@asynccontextmanager
+async def _ended(ledger: Ledger) -> AsyncIterator[None]:
+    """Whatever ends the run, calls in flight come home first."""
+    try:
+        yield
+    finally:
+        await ledger.close()
 
 
 async def _close(models: Iterable[ChatModel]) -> None:

@@ -52,6 +52,12 @@ class FailedTreeError(InteralignError):
         super().__init__(message)
         self.same = same
 
+    same: tuple[str, ...] = ()
+    """Equal for the same fault whatever the message holds; the first three trees that fail alike stop the run.
+
+    Empty: this failure is like no other.
+    """
+
 
 class RoleError(FailedTreeError):
     """A plug-in raised or broke its contract; a plug-in that means to fail a tree raises FailedTreeError itself.

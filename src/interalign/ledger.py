@@ -1,18 +1,19 @@
 """Every model call goes through here: a reply is committed before anyone sees it, and never asked for twice."""
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from pydantic import JsonValue
 
 from interalign.budget import Budget
 from interalign.calls import Call, CallRow, Place, call_key
-from interalign.errors import BadContentError, StopError
+from interalign.errors import BadContentError, FailedTreeError, StopError
 from interalign.models.base import ChatModel, Parameters, Reply, version_of
+from interalign.models.call_state import CALL, CallState
 from interalign.store import Store
 from interalign.texts import decode_text, encode_json
 from interalign.tree import Message
@@ -39,22 +40,95 @@ class Calls(Protocol):
         ...
 
 
+class _OnItsWay(CallState):
+    """A call that is being made, by a task of the ledger's own: it outlives whoever asked for it."""
+
+    def __init__(self, tree: str, answer: "asyncio.Future[CallRow]") -> None:
+        super().__init__()
+        self.waiting = True
+        self.tree = tree
+        self.answer = answer
+        """The committed row, for the one who asked; cancelled if nobody waits for it any more."""
+        self.task: asyncio.Task[CallRow]
+        self.ends = False
+        """It is not to wait any more: the run stops, or nobody wants the reply."""
+        self.replied = False
+        """The reply is here, and on its way into the file."""
+        self.given_up = False
+        """Nobody waits for it any more, whatever it does."""
+        self.began: float | None = None
+        """Wall time, for show only."""
+        self._since = 0.0
+
+    def begin(self) -> None:
+        """The model is asked now."""
+        self.waiting = False
+        self.began, self._since = time.time(), time.monotonic()
+
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._since
+
+    def fail(self, error: BaseException) -> None:
+        """Raise this where the reply is awaited, if it still is."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            self.answer.exception()  # seen: who waits may be cancelled in this very moment
+
+    def sent(self, reply: Reply) -> Reply:
+        """The reply with the server and the requests of this call, where the model does not say them."""
+        if reply.server or not self.sends:
+            return reply
+        return reply.model_copy(update={"server": self.server, "sends": self.sends})
+
+    def begin_to_wait(self) -> None:
+        """Wait, or end here."""
+        if self.ends:
+            self.task.cancel()
+            raise asyncio.CancelledError
+        self.waiting = True
+
+    def end_unless_sent(self) -> None:
+        """End now if it only waits, else as soon as it would wait again."""
+        self.ends = True
+        if self.only_waits:
+            self.task.cancel()
+
+
+Ask = Callable[[_OnItsWay], Awaitable[Reply]]
+
+
 class Ledger:
     """The record of all calls of a run, and the door to the models.
 
     At most `concurrency` calls are in flight, and at most as many replies wait for their commit; so a kill can lose
-    no more than that, and nothing anybody has seen.
+    no more than that, and nothing anybody has seen. A call in flight whose caller is cancelled, because another call
+    failed their tree, goes on and is committed: see `settled` and `close`.
     """
 
-    def __init__(self, store: Store, *, concurrency: int, budget: Budget | None = None) -> None:
-        """`concurrency` counts model calls in flight, at least 1; `budget` None: no limit."""
+    def __init__(
+        self,
+        store: Store,
+        *,
+        concurrency: int,
+        budget: Budget | None = None,
+        stopping: Callable[[str], object] = lambda reason: None,
+    ) -> None:
+        """`concurrency` counts model calls in flight, at least 1; `budget` None: no limit; `stopping` is told once why
+        no call is begun any more.
+        """
         self._store = store
         self._budget = budget
-        self._stopping: str | None = None
+        self._tell_stopping = stopping
+        self.stopping: str | None = None
+        """Why no call is begun any more; None while calls are begun."""
         self._finished = asyncio.Event()
+        """The run stops, and no call is in flight any more or the time they get is over."""
         self._slots = asyncio.Semaphore(concurrency)
         self._uncommitted = asyncio.Semaphore(concurrency)
-        self._asking: dict[bytes, _Question] = {}
+        self._on_their_way: dict[bytes, _OnItsWay] = {}
+        self._failed: dict[str, list[tuple[CallRow, Exception]]] = {}
+        """Calls without a reply and what they raised, by tree, until somebody asks."""
         self._parameters: dict[int, tuple[Parameters, str | bytes]] = {}
         """By the id of the object, which is kept, so that its id stays its own."""
         self._seen: OrderedDict[str, set[bytes] | None] = OrderedDict()
@@ -79,7 +153,14 @@ class Ledger:
         settings = self._written_out(parameters)
         key = call_key(place, (model.name, version_of(model), settings, seed), messages)
         blank = CallRow(key, place, model.name, settings, messages, Reply(text="", model=model.name), None)
-        return await self._once(blank, lambda: self._within_budget(model, messages, parameters, seed))
+
+        async def ask(call: _OnItsWay) -> Reply:
+            CALL.set(call)
+            if self._budget is None:
+                return await model(messages, parameters, seed)
+            return await self._within_budget(self._budget, call, model, messages, parameters, seed)
+
+        return await self._once(blank, ask)
 
     async def record(self, place: Place, name: str, request: JsonValue, answer: Callable[[], Awaitable[str]]) -> Call:
         """The committed answer of a plug-in called `name`, which is asked only if there is none yet.
@@ -89,7 +170,8 @@ class Ledger:
         asked = [Message(role="user", content=decode_text(encode_json(request)))]
         blank = CallRow(call_key(place, (name,), asked), place, name, "", asked, Reply(text="", model=name), None)
 
-        async def ask() -> Reply:
+        async def ask(call: _OnItsWay) -> Reply:
+            CALL.set(None)  # a plug-in may send several requests at once: in flight until it answers
             return Reply(text=await answer(), model=name)
 
         return await self._once(blank, ask)
@@ -104,18 +186,34 @@ class Ledger:
             known = self._parameters[id(parameters)] = (parameters, text)
         return known[1]
 
+    # Stopping -------------------------------------------------------------------------------------
+
     def stop(self, reason: str) -> None:
         """Begin no call any more: each one raises StopError with this reason.
 
-        It is raised once the calls in flight are done, or 10 s later: raised at once it would end their trees, and
-        with them replies that are being paid for.
+        What only waits (for a slot, the budget, its turn at a server, to be sent again) ends at once. Requests that
+        were sent get 10 s. StopError is raised after that, so that a tree whose last replies come home is finished.
         """
-        if self._stopping is None:
-            self._stopping = reason
-            if self.in_flight:
-                asyncio.get_running_loop().call_later(_FINISHING, self._finished.set)
-            else:
-                self._finished.set()
+        if self.stopping is not None:
+            return
+        self.stopping = reason
+        self._tell_stopping(reason)
+        for call in self._on_their_way.values():
+            if not call.replied:
+                call.end_unless_sent()
+        if not self.in_flight or not self._store.can_write:
+            self._give_up()
+        else:
+            asyncio.get_running_loop().call_later(_FINISHING, self._give_up)
+
+    def _give_up(self) -> None:
+        """Wait for no reply any more. Those that are here are committed all the same."""
+        self._finished.set()
+        for call in self._on_their_way.values():
+            if not call.replied:
+                call.given_up = True
+                call.task.cancel()
+                call.fail(StopError(self.stopping))  # not when the task ends: a plug-in may refuse to be cancelled
 
     async def unless_stopped(self, work: Awaitable[object]) -> None:
         """Wait for this work, which is no call; StopError as soon as the ledger is stopped, which leaves it behind."""
@@ -131,19 +229,49 @@ class Ledger:
 
     async def _stop(self) -> NoReturn:
         await self._finished.wait()
-        raise StopError(self._stopping)
+        raise StopError(self.stopping)
+
+    async def settled(self, tree: str) -> None:
+        """Wait until the calls of this tree that are on their way have ended and are committed."""
+        while tasks := [call.task for call in self._expected() if call.tree == tree]:
+            await asyncio.wait(tasks)
+
+    async def close(self) -> None:
+        """Stop if calls are on their way; at the end each of them is committed or given up."""
+        if self._on_their_way:
+            self.stop("the run was ended")
+            await self._finished.wait()
+            while tasks := [call.task for call in self._expected()]:
+                await asyncio.wait(tasks)
+
+    def _expected(self) -> Iterator[_OnItsWay]:
+        """The calls on their way, but for those given up."""
+        return (call for call in self._on_their_way.values() if not call.given_up)
+
+    def failed_call(self, tree: str, error: Exception | None) -> CallRow | None:
+        """The call that raised this error and so ended the tree, without a reply; None if it was no call.
+
+        What is remembered of the tree's failed calls is forgotten.
+        """
+        return next((row for row, raised in self._failed.pop(tree, ()) if raised is error), None)
+
+    # One call -------------------------------------------------------------------------------------
 
     async def _within_budget(
-        self, model: ChatModel, messages: Sequence[Message], parameters: Parameters, seed: int
+        self,
+        budget: Budget,
+        call: _OnItsWay,
+        model: ChatModel,
+        messages: Sequence[Message],
+        parameters: Parameters,
+        seed: int,
     ) -> Reply:
         """The model's reply; StopError, and the model is not asked, if the budget could be passed."""
-        if self._budget is None:
-            return await model(messages, parameters, seed)
-        reserved = await self._budget.reserve(model.name, messages, parameters)
+        call.begin_to_wait()
+        reserved = await budget.reserve(model.name, messages, parameters)
         tokens, text = None, ""
         try:
-            if self._stopping is not None:  # while this call waited for others to settle
-                raise StopError(self._stopping)
+            call.begin()
             reply = await model(messages, parameters, seed)
             tokens, text = (reply.prompt_tokens, reply.completion_tokens), reply.text
             return reply
@@ -151,24 +279,53 @@ class Ledger:
             tokens, text = error.tokens, error.reply
             raise
         finally:
-            self._budget.settle(reserved, tokens, text)
+            budget.settle(reserved, tokens, text)
 
-    async def _once(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> Call:
+    async def _once(self, blank: CallRow, ask: Ask) -> Call:
         """Replay, or ask; of those who want the same at the same time one asks and the others wait for its commit."""
-        while (other := self._asking.get(blank.key)) is not None:
-            await asyncio.wait([other.finished])
-        if self._stopping is not None:
+        while (other := self._on_their_way.get(blank.key)) is not None:
+            await asyncio.wait([other.task])
+        if self.stopping is not None:
             await self._stop()
         found = self._on_record(blank)
         if found is not None:
             self.replayed += 1
             return _usable(blank._replace(reply=found[0], error=found[1]))
-        question = self._asking[blank.key] = _Question(asyncio.get_running_loop().create_future())
+        call = self._begin(blank, ask)
         try:
-            return _usable(await self._ask(blank, ask, question))
-        finally:
-            if not question.queued:
-                self._settle(blank.key, question)
+            return _usable(await call.answer)
+        except StopError as error:
+            self.stop(str(error))
+            await self._stop()
+        except asyncio.CancelledError:
+            call.end_unless_sent()
+            raise
+
+    def _begin(self, blank: CallRow, ask: Ask) -> _OnItsWay:
+        """Make this call in a task of its own."""
+        loop = asyncio.get_running_loop()
+        call = self._on_their_way[blank.key] = _OnItsWay(blank.place.tree, loop.create_future())
+        call.task = loop.create_task(self._ask(blank, ask, call))
+        call.task.add_done_callback(lambda task: self._end(blank, call))
+        return call
+
+    def _end(self, blank: CallRow, call: _OnItsWay) -> None:
+        """The task is over: tell who waits for it."""
+        del self._on_their_way[blank.key]
+        error = None if call.task.cancelled() else call.task.exception()
+        if isinstance(error, FailedTreeError):
+            blank = blank._replace(reply=call.sent(blank.reply), error=str(error))
+            self._failed.setdefault(blank.place.tree, []).append((self._timed(blank, call), error))
+        if error is not None:
+            call.fail(error)
+        elif call.answer.done():  # nobody waits
+            return
+        elif not call.task.cancelled():
+            call.answer.set_result(call.task.result())
+        elif self.stopping is not None:
+            call.fail(StopError(self.stopping))
+        else:
+            call.answer.cancel()
 
     def _on_record(self, blank: CallRow) -> tuple[Reply, str | None] | None:
         """The committed reply. Of a tree without calls when first asked about, only keys seen since are looked
@@ -185,77 +342,53 @@ class Ledger:
         seen.add(blank.key)
         return None
 
-    async def _ask(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]], question: "_Question") -> CallRow:
+    async def _ask(self, blank: CallRow, ask: Ask, call: _OnItsWay) -> CallRow:
         """Make the call in a slot, then commit the reply. The slot is free while the commit is under way."""
         async with self._slots:
-            if self._stopping is not None:
-                await self._stop()
             self._store.refuse_if_stopped()  # before paying for a reply that could not be kept
-            try:
-                row = await self._make(blank, ask)
-            except StopError:
-                await self._stop()
+            row = await self._make(blank, ask, call)
+            call.replied = True
             self.fresh += 1
             try:
                 await self._uncommitted.acquire()
             except asyncio.CancelledError:
                 with suppress(StopError):
-                    self._queue(row, question).cancel()  # nobody waits, but the reply is paid for: it is kept
+                    self._store.submit_call(row).cancel()  # the loop is closed, but the reply is paid for: it is kept
                 raise
-        await self._queue(row, question, self._uncommitted.release)
+        try:
+            committed = self._store.submit_call(row, self._uncommitted.release)
+        except StopError:
+            self._uncommitted.release()
+            raise
+        await committed
         return row
 
-    async def _make(self, blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> CallRow:
+    async def _make(self, blank: CallRow, ask: Ask, call: _OnItsWay) -> CallRow:
         """The row with its reply. What stops this call stops them all."""
         self.in_flight += 1
+        call.begin()
         try:
-            return await _answered(blank, ask)
+            return self._timed(await _answered(blank, ask, call), call)
         except StopError as error:
             self.stop(str(error))
             raise
         finally:
             self.in_flight -= 1
-            if self._stopping is not None and not self.in_flight:
+            if self.stopping is not None and not self.in_flight:
                 self._finished.set()
 
-    def _queue(
-        self, row: CallRow, question: "_Question", release: Callable[[], None] = lambda: None
-    ) -> "asyncio.Future[None]":
-        """Hand the row to the writer. `release` and the next in line wait for its commit, not for the caller."""
-
-        def settled() -> None:
-            release()
-            self._settle(row.key, question)
-
-        question.queued = True
-        try:
-            return self._store.submit_call(row, settled)
-        except StopError:
-            settled()
-            raise
-
-    def _settle(self, key: bytes, question: "_Question") -> None:
-        del self._asking[key]
-        question.finished.set_result(None)
+    def _timed(self, row: CallRow, call: _OnItsWay) -> CallRow:
+        return row._replace(began=call.began, seconds=None if call.began is None else call.seconds())
 
 
-@dataclass(slots=True)
-class _Question:
-    """A call on its way: others who want the same wait until it is `finished`."""
-
-    finished: asyncio.Future[None]
-    queued: bool = False
-    """The reply is with the writer, who finishes it."""
-
-
-async def _answered(blank: CallRow, ask: Callable[[], Awaitable[Reply]]) -> CallRow:
+async def _answered(blank: CallRow, ask: Ask, call: _OnItsWay) -> CallRow:
     try:
-        return blank._replace(reply=await ask())
+        return blank._replace(reply=call.sent(await ask(call)))
     except BadContentError as error:
         prompt_tokens, completion_tokens = error.tokens
         used = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
         reply = blank.reply.model_copy(update={"text": error.reply, **used})
-        return blank._replace(reply=reply, error=str(error))
+        return blank._replace(reply=call.sent(reply), error=str(error))
 
 
 def _usable(row: CallRow) -> Call:

@@ -82,7 +82,30 @@ DROP TABLE texts;;
 ALTER TABLE kept RENAME TO texts
 """
 
-STEPS: tuple[Step, ...] = (_tables, _texts_without_keys)
+
+def _times_of_calls(db: "Database") -> None:
+    """Version 3. When each call began and how long it took, its requests and its server; what a failed tree asked
+    last. NULL for the calls of earlier versions.
+    """
+    for statement in _VERSION_3.split(";;"):
+        db.execute(statement)
+
+
+_VERSION_3 = """
+CREATE TABLE servers (id INTEGER PRIMARY KEY, address TEXT NOT NULL UNIQUE);;
+ALTER TABLE calls ADD COLUMN began INTEGER;;
+ALTER TABLE calls ADD COLUMN took INTEGER;;
+ALTER TABLE calls ADD COLUMN sends INTEGER;;
+ALTER TABLE calls ADD COLUMN server INTEGER;;
+CREATE TABLE failed_calls (
+    tree TEXT PRIMARY KEY, node TEXT NOT NULL, role TEXT NOT NULL, sample INTEGER NOT NULL,
+    asked TEXT NOT NULL, parameters TEXT NOT NULL, prompt TEXT NOT NULL, error TEXT,
+    began INTEGER, took INTEGER, sends INTEGER, server INTEGER
+) WITHOUT ROWID
+"""
+"""`began`: ms since 1970; `took`: microseconds; `server`: a number of `servers`, NULL for none."""
+
+STEPS: tuple[Step, ...] = (_tables, _texts_without_keys, _times_of_calls)
 VERSION = len(STEPS)
 """What `PRAGMA user_version` of an up-to-date run file says."""
 
@@ -102,3 +125,23 @@ def migrate(connection: sqlite3.Connection) -> None:
         steps.apply(database)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def read_as_newest(connection: sqlite3.Connection) -> None:
+    """Let a connection that cannot write read a file of an earlier version as if it were up to date."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] >= 3:
+        return
+    connection.execute("PRAGMA temp_store = MEMORY")
+    for statement in _AS_VERSION_3.split(";;"):
+        connection.execute(statement)
+
+
+_AS_VERSION_3 = """
+CREATE TEMP VIEW calls AS
+SELECT *, NULL AS began, NULL AS took, NULL AS sends, NULL AS server FROM main.calls;;
+CREATE TEMP TABLE servers (id INTEGER PRIMARY KEY, address TEXT);;
+CREATE TEMP TABLE failed_calls (
+    tree TEXT, node TEXT, role TEXT, sample INTEGER, asked TEXT, parameters TEXT, prompt TEXT, error TEXT,
+    began INTEGER, took INTEGER, sends INTEGER, server INTEGER
+)
+"""

@@ -53,6 +53,10 @@ class Pace:
         before = self._first[1].failed
         return {tree: reason for tree, reason in self.run.failed.items() if before.get(tree) != reason}
 
+    def stopping(self) -> str | None:
+        """Why the run stops; None while it goes on."""
+        return None if self.run is None else self.run.stopping
+
     def eta(self) -> float | None:
         """Seconds to the end at the pace of the trees that ended since the first note; None while none has."""
         if self._first is None or self.run is None:

@@ -44,7 +44,7 @@ def shown(what: str, *, log_json: bool = False) -> Iterator[Callable[["RunSummar
         form = Screen(Unfailing(stream), what, partial(run_lines, what, pace))
     else:
         form = _Plain(Unfailing(stream))
-    with _written(form, pace.newly_failed) as warn, _warnings_go_to(warn, stream):
+    with _written(form, pace.newly_failed, pace.stopping) as warn, _warnings_go_to(warn, stream):
         yield pace.note
 
 
@@ -86,6 +86,8 @@ class _Form(Protocol):
 
     def fail(self, tree: str, reason: str) -> None: ...
 
+    def stop(self, reason: str) -> None: ...
+
     def draw(self, *, last: bool) -> None: ...
 
 
@@ -99,6 +101,9 @@ class _Plain:
         self._stream.write(f"{one_line(message)}\n")
 
     def fail(self, tree: str, reason: str) -> None:
+        pass
+
+    def stop(self, reason: str) -> None:
         pass
 
     def draw(self, *, last: bool) -> None:
@@ -118,6 +123,9 @@ class _Json:
 
     def fail(self, tree: str, reason: str) -> None:
         self._write("failed", tree=tree, reason=reason)
+
+    def stop(self, reason: str) -> None:
+        self._write("stopping", reason=reason)
 
     def draw(self, *, last: bool) -> None:
         if self._pace.run is not None and (last or self._pace.elapsed() >= self._due):
@@ -147,18 +155,24 @@ def _figures(run: "RunSummary", pace: Pace) -> dict[str, int | float | None]:
 
 
 @contextmanager
-def _written(form: _Form, failed: Callable[[], Mapping[str, str]]) -> Iterator[Callable[[str], None]]:
+def _written(
+    form: _Form, failed: Callable[[], Mapping[str, str]], stopping: Callable[[], str | None] = lambda: None
+) -> Iterator[Callable[[str], None]]:
     """Write events and draw, in a thread, until the block ends; yields what takes a warning.
 
-    `failed` says which trees have failed so far, and why.
+    `failed` says which trees have failed so far, and why; `stopping` why the run stops, if it does.
     """
     warnings: deque[str] = deque(maxlen=1000)  # bounded, as the screen may wait for hours
     named: dict[str, str] = {}
     ended = threading.Event()
+    told: list[str] = []
 
     def write(*, last: bool) -> None:
         while warnings:
             form.warn(warnings.popleft())
+        if not told and (reason := stopping()) is not None:
+            told.append(reason)
+            form.stop(reason)
         for tree, reason in failed().items():
             if named.get(tree) != reason:
                 named[tree] = reason

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from interalign.errors import ConfigError, InteralignError, StopError
 from interalign.files import refuse_companion
-from interalign.migrations import APPLICATION_ID, VERSION, migrate
+from interalign.migrations import APPLICATION_ID, VERSION, migrate, read_as_newest
 
 _CHECKED_WHOLE = 16 * 2**20
 """Files up to this size (bytes) are checked page by page when opened; larger ones as they are read."""
@@ -19,8 +19,9 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, for any thread; ConfigError for anything that is not a run file."""
     _refuse_foreign(path)
     with sqlite_errors(path):
-        connection = _connect(path, "ro")
-        return _checked(connection, path)
+        connection = _checked(_connect(path, "ro"), path)
+        read_as_newest(connection)
+        return connection
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
@@ -71,6 +72,7 @@ def _copy_into(
     try:
         reader.backup(connection)
         connection.execute("PRAGMA journal_mode = DELETE")
+        migrate(connection)
         connection.execute("BEGIN")
         for change in changes:
             connection.execute(change)

@@ -9,7 +9,7 @@ from typing import cast
 from interalign.agents.protocols import Judge
 from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, models_of
 from interalign.desk import Desk, open_desk, refuse_unknown_prices
-from interalign.errors import ConfigError, StopError
+from interalign.errors import ConfigError
 from interalign.graphs.forest import Job, each_tree
 from interalign.graphs.policy import branching_policy, caterpillar
 from interalign.graphs.rejudge import judge_tree
@@ -107,7 +107,6 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
             conversation = _conversation(record, desk.store.persona(record.persona), settings)
             said = await judge_tree(judged.tree, conversation, role, judge, judging)
             await desk.store.save_judgement(record.id, *said)
-            desk.done += 1
 
         def jobs() -> Iterator[Job]:
             for record in desk.store.walk_trees("done"):
@@ -117,12 +116,8 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
                 else:
                     yield record.id, partial(judge_one, record, judged)
 
-        async def finish(tree: str, failed: Exception | None) -> None:
-            if failed is not None:
-                desk.failed[tree] = f"not judged: {failed}"  # the tree itself stays done
-
-        await each_tree(jobs(), finish, at_once=2 * runtime.concurrency)
-        return desk.summary()
+        await each_tree(jobs(), desk.judged, at_once=2 * runtime.concurrency)
+        return desk.outcome()
 
 
 def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
@@ -155,9 +150,7 @@ async def _grow(desk: Desk, growths: Mapping[str | None, Growth], settings: RunS
 
     # Twice as many trees as calls in flight: while one tree waits for its commit, another one asks.
     await each_tree(jobs(), desk.ended, at_once=2 * desk.runtime.concurrency)
-    if desk.broken is not None:
-        raise StopError(desk.broken)
-    return desk.summary()
+    return desk.outcome()
 
 
 def _conversation(record: TreeRecord, persona: Persona, settings: RunSettings) -> Conversation:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from interalign.pace import Pace, StepPace
+from interalign.signals import INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -86,6 +87,11 @@ class Screen:
         self._failed += 1
         if self._failed <= MOST_NAMED:
             self._say(f"failed: {tree}: {reason}", "red")
+
+    def stop(self, reason: str) -> None:
+        """Say above the display that the run stops. (Who interrupted it was told so by the signal.)"""
+        if reason != INTERRUPTED:
+            self._say(f"stopping, calls in flight get 10 s to finish: {reason}", "yellow")
 
     def draw(self, *, last: bool) -> None:
         """Draw how things stand; the last time, leave it there."""

@@ -284,8 +284,8 @@ class Store:
 
         await writes.writer.submit(work)
 
-    async def finish_tree(self, tree: str, *, failed: str | None = None) -> None:
-        """Mark the tree done, or failed with the reason."""
+    async def finish_tree(self, tree: str, *, failed: str | None = None, on: CallRow | None = None) -> None:
+        """Mark the tree done, or failed with the reason; `on` is the call that it failed on, if it was one."""
         writes = self._writes
         change = (
             "UPDATE trees SET status = 'done', reason = ? WHERE id = ?"
@@ -296,6 +296,9 @@ class Store:
 
         def work(db: sqlite3.Connection) -> None:
             db.execute(change, (reason, tree))
+            db.execute("DELETE FROM failed_calls WHERE tree = ?", (tree,))
+            if on is not None:
+                writes.calls.insert_failed(on)
             writes.texts.forget(tree)
 
         await writes.writer.submit(work)
@@ -308,6 +311,11 @@ class Store:
     def refuse_if_stopped(self) -> None:
         """StopError once writing has failed: nothing more can be kept."""
         self._writes.writer.refuse_if_stopped()
+
+    @property
+    def can_write(self) -> bool:
+        """Whether anything can still be kept; False once writing has failed or the file is closed."""
+        return self._writes.writer.can_write
 
     def wait_for_more(self, more_to_come: Callable[[], bool]) -> None:
         """Commit a few milliseconds later, and so more at once, while this says that replies are on their way."""
@@ -358,6 +366,32 @@ class Store:
         """All calls of a tree with their prompts and replies, in the order of their commits."""
         with self._reading() as db:
             return calls.read_calls(db, tree)
+
+    def failed_call_of(self, tree: str) -> CallRecord | None:
+        """The call that a failed tree failed on: what was sent, and in `error` why no reply came. It has no key.
+
+        None for a tree that did not fail on a call.
+        """
+        with self._reading() as db:
+            return calls.read_failed_call(db, tree)
+
+    def reasons(self, most: int = 20) -> list[tuple[str, int]]:
+        """Why trees failed and how many for each reason, the most frequent reasons first, at `most` so many."""
+        found = self._rows(
+            "SELECT ifnull(reason, ''), count(*) FROM trees WHERE status = 'failed' "
+            "GROUP BY reason ORDER BY count(*) DESC, min(position) LIMIT ?",
+            most,
+        )
+        return [(decode_text(reason), count) for reason, count in found]
+
+    def failed_for(self, reason: str, most: int) -> list[str]:
+        """Ids of the first trees that failed for just this reason, at `most` so many."""
+        found = self._rows(
+            "SELECT id FROM trees WHERE status = 'failed' AND ifnull(reason, '') = ? ORDER BY position, number LIMIT ?",
+            encode_text(reason),
+            most,
+        )
+        return [tree for (tree,) in found]
 
     def _key(self, call_key: str) -> bytes:
         try:
@@ -442,9 +476,8 @@ class _Writing:
 
 _TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'
 
-_FORGET_THE_RUN = tuple(
-    f"DELETE FROM {table}" for table in ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges")
-)
+_OF_THE_RUN = ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls")
+_FORGET_THE_RUN = tuple(f"DELETE FROM {table}" for table in _OF_THE_RUN)
 
 
 def _tree_record(row: Sequence[Any]) -> TreeRecord:

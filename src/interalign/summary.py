@@ -21,6 +21,8 @@ class RunSummary(Frozen):
     """Calls answered from the ledger."""
     in_flight: int = 0
     """Calls being answered at this moment."""
+    stopping: str | None = None
+    """Why no call is begun any more; None while the run goes on."""
     retried: int = 0
     """Requests that were sent again."""
     usage: dict[str, Usage] = {}

@@ -101,9 +101,14 @@ class Writer:
             self._committer.shutdown()
             self._finish()
 
+    @property
+    def can_write(self) -> bool:
+        """False once writing has failed or the file was closed."""
+        return self._failure is None and not self._closed
+
     def refuse_if_stopped(self) -> None:
         """StopError once writing has failed or the file was closed."""
-        if self._closed or self._failure is not None:
+        if not self.can_write:
             raise StopError(self._failure or f"{self._path} was closed; open it again to go on")
 
     # In the event loop ------------------------------------------------------------------------------

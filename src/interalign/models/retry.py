@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Protocol, TypeVar
 
 from interalign.errors import InteralignError, StopError
+from interalign.models.call_state import sent_to, waiting
 from interalign.models.faults import Transient
 from interalign.models.governor import Governor
 
@@ -100,7 +101,8 @@ async def answered(
                         raise RetryUselessError(fault) from None
                 # The last quarters are not to become ever shorter: a server in trouble would be asked ever faster.
                 longest = max((end - monotonic()) / 4, deadline / 32)
-                await asyncio.sleep(min(backoff(attempts), longest) - (last.wait or 0.0))
+                with waiting:
+                    await asyncio.sleep(min(backoff(attempts), longest) - (last.wait or 0.0))
                 retrying()
     except TimeoutError:
         raise DeadlineError(attempts, last) from None
@@ -117,7 +119,9 @@ def _is_useless(fault: Transient, alike: int, servers: Sequence[Governed], deadl
 
 async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float, kind: Hashable) -> T:
     governor = server.governor
-    sent = await governor.enter()
+    with waiting:
+        sent = await governor.enter()
+    sent_to(server)
     try:
         async with asyncio.timeout(seconds):
             found = await ask(server)

@@ -7,6 +7,7 @@ from functools import cached_property
 from interalign.config import split_engine
 from interalign.errors import ConfigError, StopError
 from interalign.models.base import Parameters, Reply
+from interalign.models.call_state import queued_while
 from interalign.models.local.engine import Engine
 from interalign.models.local.jobs import Job
 from interalign.models.local.lanes import Lane, choose
@@ -67,6 +68,7 @@ class LocalModel:
             raise ConfigError(f"{self.name} takes temperature, top_p and max_tokens, not {strange}")
         job = Job(messages, parameters, seed)
         self._put(job)
+        queued_while(lambda: not (job.future.running() or job.future.done()))
         return await asyncio.wrap_future(job.future)
 
     def close(self) -> None:
