@@ -88,8 +88,8 @@ class ChatTemplate:
 
     def arguments(self) -> list[str]:
         """Names of the arguments that may be given: what the template reads beside what transformers gives it."""
-        given = {"messages", "add_generation_prompt", "range", "dict", "namespace", "raise_exception", "strftime_now"}
-        return sorted(self.variables() - given - self.tokenizer.special_tokens_map.keys() - set(_OURS))
+        given = {*_OURS, "range", "dict", "namespace", "raise_exception", "strftime_now"}
+        return sorted(name for name in self.variables() - given if not name.endswith("_token"))
 
     def _text(self, messages: Sequence[Message], texts: Any, generation_prompt: bool) -> str:
         chat = [{"role": message.role, "content": text} for message, text in zip(messages, texts, strict=True)]

@@ -97,7 +97,9 @@ class ControlTokens:
             raise ConversationRefusedError(
                 f"{what}, and this tokenizer cannot keep the two apart ({error}); reword the message"
             ) from None
-        if not self._has_no_others([*ids, *rest], [match[0] for match in own]):
+        # Neither more, nor fewer: the other spelling of one that is not recognized would be read as text.
+        wanted = [self.ids[match[0]] for match in own if self.ids[match[0]] in self._checked]
+        if [token for token in (*ids, *rest) if token in self._checked] != wanted:
             raise ConversationRefusedError(
                 "a message spells out a control token that this tokenizer cannot read as text; reword the message"
             )
