@@ -69,7 +69,7 @@ def sentencepiece_bpe(
 
 
 def unigram(template: str = CHATML):
-    """A Unigram model whose control tokens lie in the vocabulary with the best score of all, as SentencePiece has it."""
+    """A Unigram model; its control tokens lie in the vocabulary with the best score of all, as SentencePiece has it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     vocab = [(piece, 0.0 if len(piece) > 1 else -5.0) for piece in _pieces()]

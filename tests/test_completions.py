@@ -25,7 +25,8 @@ def chatml(
 
 PARSED = (
     "{% set text = m.content.split('</think>')[-1].lstrip('\n') if m.role == 'assistant' else m.content %}"
-    "{% set thought = m.content.split('</think>')[0].split('<think>')[-1].strip('\n') if '</think>' in m.content else '' %}"
+    "{% set before = m.content.split('</think>')[0] if '</think>' in m.content else '' %}"
+    "{% set thought = before.split('<think>')[-1].strip('\n') %}"
 )
 NO_THINKING = "{% if enable_thinking is defined and enable_thinking is false %}"
 
@@ -86,8 +87,9 @@ KINDS = {
     ),
     "the same, the switch ends reasoning": (
         "{% for m in messages %}{% if m.role == 'user' %}<\uff5cUser\uff5c>{{ m.content }}"
-        "{% else %}<\uff5cAssistant\uff5c></think>{{ m.content }}<\uff5cend\u2581of\u2581sentence\uff5c>{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}<\uff5cAssistant\uff5c>{% if thinking %}<think>{% else %}</think>{% endif %}{% endif %}",
+        "{% else %}<\uff5cAssistant\uff5c></think>{{ m.content }}<\uff5cend\u2581of\u2581sentence\uff5c>{% endif %}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}<\uff5cAssistant\uff5c>{{ '<think>' if thinking else '</think>' }}{% endif %}",
         {},
         ("<\uff5cUser\uff5c>Hi.<\uff5cAssistant\uff5c></think>", "Tea?<\uff5cend\u2581of\u2581sentence\uff5c>"),
     ),
@@ -226,6 +228,7 @@ def test_sentencepiece_replies_are_learnt_as_they_follow_the_prompt():
         assert [*asked, *said] == whole[: len(asked) + len(said)]
 
 
+ASKS = "{% if enable_thinking is not defined or enable_thinking %}<think>\n{% endif %}"
 OPEN = "the generation prompt '<|im_start|>assistant\\n<think>\\n' is not what it writes before a reply"
 
 
@@ -235,9 +238,7 @@ OPEN = "the generation prompt '<|im_start|>assistant\\n<think>\\n' is not what i
         # Reasoning is opened by the prompt and left out of replies: nothing says how it would end.
         (chatml(prompt="<|im_start|>assistant\n<think>\n"), f"{OPEN}; give a template whose generation prompt is"),
         (
-            chatml(
-                prompt="<|im_start|>assistant\n{% if enable_thinking is not defined or enable_thinking %}<think>\n{% endif %}"
-            ),
+            chatml(prompt="<|im_start|>assistant\n" + ASKS),
             f"{OPEN}; set chat_template_kwargs: {{enable_thinking: false}}",
         ),
         (
@@ -257,8 +258,7 @@ def test_a_template_that_does_not_tell_what_follows_its_prompt_is_refused_with_w
 
 
 def test_the_advice_of_a_refusal_helps():
-    asks = "{% if enable_thinking is not defined or enable_thinking %}<think>\n{% endif %}"
-    tokenizer = tokenizer_with(chatml(prompt="<|im_start|>assistant\n" + asks), {"enable_thinking": False})
+    tokenizer = tokenizer_with(chatml(prompt="<|im_start|>assistant\n" + ASKS), {"enable_thinking": False})
 
     assert tokenizer.decode(learnt(tokenizer, "Hi.", "Tea?")[1]) == "Tea?<|im_end|>"
 
