@@ -229,6 +229,16 @@ def test_sentencepiece_replies_are_learnt_as_they_follow_the_prompt():
 
 
 ASKS = "{% if enable_thinking is not defined or enable_thinking %}<think>\n{% endif %}"
+
+
+def test_a_template_that_leaves_a_part_of_the_reply_out_is_refused_and_not_learnt_without_it():
+    tokenizer = tokenizer_with(chatml(turn=HEAD + "{{ m.content.split('</think>')[-1] }}<|im_end|>\n"))
+
+    assert tokenizer.decode(learnt(tokenizer, "Hi.", " Tea?\n")[1]) == " Tea?\n<|im_end|>"
+    with pytest.raises(DataError, match="line 1: the chat template leaves a part of the reply out"):
+        learnt(tokenizer, "Hi.", "<think>hm</think>Tea?")
+
+
 OPEN = "the generation prompt '<|im_start|>assistant\\n<think>\\n' is not what it writes before a reply"
 
 

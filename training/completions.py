@@ -44,6 +44,11 @@ def completion(chat: ChatTemplate, prompt: Prompt, reply: Message, stops: Set[in
     start = _start(chat, prompt, whole, reply)
     if start is None:
         raise ConversationRefusedError(_another_context(chat, prompt, reply))
+    if _plain(reply.content) not in _plain(whole.text[start:]):
+        raise ConversationRefusedError(
+            "the chat template leaves a part of the reply out, or writes it in another way, so it would not be learnt; "
+            "write the reply as the template does, or give another template (chat_template: FILE)"
+        )
     ids = _ids_from(chat, prompt, whole, start)
     end = next((place for place, token in enumerate(ids) if token in stops), None)
     if end is None:
@@ -54,6 +59,11 @@ def completion(chat: ChatTemplate, prompt: Prompt, reply: Message, stops: Set[in
             "it, or take that token out of eos_token_id in the model's generation_config.json"
         )
     return ids[: end + 1]
+
+
+def _plain(text: str) -> str:
+    """The text without blanks and case, which templates may change."""
+    return "".join(text.split()).casefold()
 
 
 def _says(chat: ChatTemplate, ids: Sequence[int]) -> bool:

@@ -30,10 +30,11 @@ _Shape = Callable[[Sequence[Message]], list[Message]]
 class ChatTemplate:
     """The chat template of a tokenizer, with its arguments: those that came with the tokenizer, then those given."""
 
-    def __init__(self, tokenizer: Any, kwargs: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, tokenizer: Any, kwargs: Mapping[str, Any] | None = None, said: set[str] | None = None) -> None:
+        """`said`: what was logged already; templates that share it do not repeat one another."""
         self.tokenizer = tokenizer
         self.kwargs: dict[str, Any] = {**(tokenizer.init_kwargs.get(KWARGS) or {}), **(kwargs or {})}
-        self._said: set[str] = set()
+        self._said = set() if said is None else said
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the conversation up to where the assistant begins to speak.

@@ -38,6 +38,7 @@ class Engine:
         self._gpu = gpu
         self._warned = False
         self._chats: dict[str, ChatTemplate] = {}
+        self._said: set[str] = set()
 
     def load(self) -> None:
         """Load tokenizer and weights, once.
@@ -104,7 +105,7 @@ class Engine:
         """The chat template with these arguments beside those of the model; what it does not read is said once."""
         key = kwargs_key(kwargs)
         if key not in self._chats:
-            chat = self._chats[key] = ChatTemplate(self.weights.tokenizer, kwargs)
+            chat = self._chats[key] = ChatTemplate(self.weights.tokenizer, kwargs, self._said)
             if unread := [name for name in kwargs if name not in chat.variables()]:
                 _LOG.warning("the chat template of %s does not read %s", self.name, ", ".join(unread))
         return self._chats[key]

@@ -36,6 +36,7 @@ class LocalModel:
         self.name = name
         self.path = path
         self.options = options
+        self._warned: set[str] = set()
         if options.workers is None:
             self._lanes = [self._lane(Engine(name, path, options))]
         else:
@@ -88,6 +89,7 @@ class LocalModel:
         worker = WorkerProcess(self.name, self.path, self.options, number)
         lane = self._lane(worker)
         worker.when_gone = lane.renew
+        worker.warned = self._warned
         return lane
 
     def _begin(self, first: Lane) -> None:
