@@ -56,9 +56,21 @@ def sentencepiece_bpe(
     """As Llama 2, Mistral and Gemma: BPE over `▁`, byte fallback, and control tokens in the vocabulary itself."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    words = ["▁te", "▁tea", "te", "tea", "en", "im", "▁H", "el"]
+    words = ["▁te", "▁tea", "te", "tea", "en", "im", "▁H", "el", "<s"]
     vocab = {piece: number for number, piece in enumerate(dict.fromkeys([*_pieces(), *words]))}
-    merges = [("t", "e"), ("te", "a"), ("▁", "te"), ("▁", "tea"), ("e", "n"), ("i", "m"), ("▁", "H"), ("e", "l")]
+    # One control token could be put together from signs.
+    merges = [
+        ("<", "s"),
+        ("<s", ">"),
+        ("t", "e"),
+        ("te", "a"),
+        ("▁", "te"),
+        ("▁", "tea"),
+        ("e", "n"),
+        ("i", "m"),
+        ("▁", "H"),
+        ("e", "l"),
+    ]
     raw = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     if legacy:
         raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, Field, ValidationError
 
 from interalign.errors import ConfigError, DataError
-from interalign.models.local.chat_template import ChatTemplate
+from interalign.models.local.chat_template import ChatTemplate, chat_template_of
 from interalign.models.local.control_tokens import ConversationRefusedError
 from interalign.training.completions import completion, prompt_of
 from interalign.training.settings import Method
@@ -113,7 +113,7 @@ def tokenize(
     are the tokens the model stops at; `max_length` counts tokens of prompt and reply, None sets no limit.
     Raises DataError naming `name`, the line and the reason.
     """
-    chat = ChatTemplate(tokenizer)
+    chat = chat_template_of(tokenizer)
     return [_token_row(chat, row, f"{name}, line {row.number}", stops, max_length) for row in rows]
 
 

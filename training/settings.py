@@ -2,20 +2,14 @@
 
 import dataclasses
 import difflib
+import operator
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import (
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    TypeAdapter,
-    ValidationError,
-    model_serializer,
-)
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from interalign.errors import ConfigError
 from interalign.models.local.chat_template import check_kwargs
@@ -88,16 +82,13 @@ class TrainSettings(Frozen):
     """SFT only: read what rows have in common once, see `interalign.training.sft.share_prefixes`."""
     freeze_embeddings: bool = False
     """Keep the token embeddings (and, where they are tied, the output layer) as they are."""
-    chat_template: str | None = None
+    chat_template: str | None = Field(default=None, exclude_if=operator.not_)
     """The chat template to use, and to save, instead of the model's; in YAML the file that holds it."""
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the chat template, such as `enable_thinking: false`; saved with the tokenizer, for serving."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict, exclude_if=operator.not_)
+    """Arguments of the chat template, such as `enable_thinking: false`; saved with the tokenizer, for serving.
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What a folder was begun with is compared with this: settings that came later are left out where not used.
-        later: dict[str, Any] = {"chat_template": None, "chat_template_kwargs": {}}
-        return {key: value for key, value in dump(self).items() if key not in later or value != later[key]}
+    Both are left out of what is written where they are not used: folders begun before there were these settings go on.
+    """
 
 
 def read_settings(

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from interalign.errors import ConfigError
@@ -132,6 +132,17 @@ _SHAPED: Final = {
     "without_system": "the chat template of %s has no system role: system messages go into the user's next one",
     "alternating": "the chat template of %s wants the roles to take turns: neighbours of one role are joined",
 }
+
+
+def chat_template_of(tokenizer: Any) -> ChatTemplate:
+    """The chat template that a tokenizer has now, with its arguments; the same object as long as they are the same."""
+    template = ChatTemplate(tokenizer)
+    return _known(tokenizer, template.source, kwargs_key(template.kwargs))
+
+
+@lru_cache(maxsize=1)
+def _known(tokenizer: Any, _source: str, _kwargs: str) -> ChatTemplate:
+    return ChatTemplate(tokenizer)
 
 
 def check_kwargs(kwargs: object, where: str) -> dict[str, Any]:

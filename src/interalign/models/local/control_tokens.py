@@ -49,15 +49,30 @@ class ControlTokens:
         self._exactly = re.compile(spellings)
         # Templates and tokenizers may change case.
         self._in_any_case = re.compile(spellings, re.IGNORECASE)
+        lower = [spelling.lower() for spelling in self.ids]
+        self._beginnings = {spelling[:length] for spelling in lower for length in range(1, len(spelling))}
+        self._endings = {spelling[-length:] for spelling in lower for length in range(1, len(spelling))}
+        self._longest = max(map(len, lower), default=0)
         self._marked = re.compile(f"{_START}({spellings}){_END}|({spellings})|{_START}|{_END}")
 
     def are_in(self, texts: Iterable[str]) -> bool:
-        """Whether one of the texts spells a control token out."""
-        return any(self._in_any_case.search(text) for text in texts)
+        """Whether one of the texts spells a control token out, or might with what a template writes next to it."""
+        return any(self._in_any_case.search(text) or any(self._is_cut(text)) for text in texts)
 
     def mark(self, text: str) -> str:
-        """The text with every control token in it between marks."""
-        return self._in_any_case.sub(lambda match: f"{_START}{match[0]}{_END}", text)
+        """The text with every control token in it between marks, and a mark beside one that is cut off at its edge."""
+        begins, ends = self._is_cut(text)
+        marked = self._in_any_case.sub(lambda match: f"{_START}{match[0]}{_END}", text)
+        return f"{_START if begins else ''}{marked}{_END if ends else ''}"
+
+    def _is_cut(self, text: str) -> tuple[bool, bool]:
+        """Whether the text begins with the rest of a control token, and whether it ends with the beginning of one."""
+        edges = text.strip().lower()
+        lengths = range(1, min(len(edges) + 1, self._longest))
+        return (
+            any(edges[:length] in self._endings for length in lengths),
+            any(edges[-length:] in self._beginnings for length in lengths),
+        )
 
     def locate(self, text: str, marked: str) -> Rendered:
         """What a template wrote, given the same conversation as it wrote it from texts with marks.
