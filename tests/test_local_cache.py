@@ -533,7 +533,7 @@ def test_what_was_kept_is_given_up_before_a_call_fails(folders: Folders) -> None
     engine = model._lanes[0].engine
 
     def kept_of_last() -> int:
-        return covered(engine.prefixes.longest(engine._encode(calls[14][0])[:-1]))
+        return covered(engine.prefixes.longest(engine._encode(calls[14][0], {})[:-1]))
 
     def run_out(*_) -> None:
         if kept_of_last() == 10:

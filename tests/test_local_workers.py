@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 from exported import data_of
-from tiny import tiny_model
+from tiny import CHAT_TEMPLATE, tiny_model
 
 import interalign as ia
 from interalign.config import Runtime, SimulationSettings, join_engine, split_engine, with_addresses
@@ -146,6 +146,27 @@ def test_replies_through_workers_are_those_of_the_model_in_process(workers: Loca
     assert kinds == {Reply, "BadContentError", "FailedTreeError"}
     with pytest.raises(ConfigError, match="top_k"):
         asyncio.run(workers(talk("hello"), Parameters(extra_body={"top_k": 5}), 0))
+
+
+def test_workers_have_the_template_of_the_name_and_the_arguments_of_the_seat_and_say_once_what_all_would_say(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, file = tiny_model(tmp_path / "model"), tmp_path / "own.jinja"
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    file.write_text(refuses + "{{ preface }}" + CHAT_TEMPLATE)
+    parameters = Parameters(max_tokens=4, extra_body={"chat_template_kwargs": {"preface": "Well.", "voice": "low"}})
+    persona = Message(role="system", content="Be kind.")
+    calls = [([persona, *talk(f"{number} hello")], parameters, number) for number in range(16)]
+    name = f"hf:{folder}?chat_template={file}&dtype=float64"
+    expected = ask_all(hf_model(name), calls)
+    assert len(caplog.records) == 2
+    model = hf_model(f"{name}&workers=2&max_batch=4")
+    try:
+        assert ask_all(model, calls) == expected
+    finally:
+        model.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert said[2:] in (said[:2], said[:2][::-1])
 
 
 def test_signals_for_the_run_do_not_end_its_workers(workers: LocalModel, in_process: LocalModel) -> None:

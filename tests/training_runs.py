@@ -42,7 +42,7 @@ def dpo_rows(count: int):
 def trainer_for(recipe, method, model: Path, data: Path, out: Path, **config):
     """The TRL trainer that `interalign train` would start, not started."""
     settings = read_settings(method, {"use_cpu": True, **config})
-    tokenizer = load_tokenizer(str(model))
+    tokenizer = load_tokenizer(str(model), settings)
     job = Job(settings, str(model), data, out)
     with quiet_libraries():
         return make_trainer(job, recipe, read_rows(data, method), tokenizer, model_facts(str(model), tokenizer))

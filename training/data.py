@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, Field, ValidationError
 
 from interalign.errors import ConfigError, DataError
+from interalign.models.local.chat_template import ChatTemplate, chat_template_of
+from interalign.models.local.control_tokens import ConversationRefusedError
+from interalign.training.completions import completion, prompt_of
 from interalign.training.settings import Method
 from interalign.tree import Message
 
@@ -106,32 +109,26 @@ def tokenize(
 ) -> list[TokenRow]:
     """The rows as the model will read them, or a refusal of what TRL would drop, cut or mislearn.
 
-    `stops` are the tokens the model stops at; `max_length` counts tokens of prompt and reply, None sets no limit.
+    The tokenizer's chat template and the arguments that come with it write them, as they do in serving. `stops`
+    are the tokens the model stops at; `max_length` counts tokens of prompt and reply, None sets no limit.
     Raises DataError naming `name`, the line and the reason.
     """
-    tokens = []
-    for row in rows:
-        where = f"{name}, line {row.number}"
-        prompt = _tokens(tokenizer, row.prompt, where, add_generation_prompt=True)
-        replies = tuple(_reply_tokens(tokenizer, row, reply, prompt, where) for reply in row.completions)
-        for reply in replies:
-            _check_length(len(prompt), len(reply), max_length, where)
-            _check_learnable(reply, tokenizer, stops, where)
-        if len({tuple(reply) for reply in replies}) < len(replies):
-            raise DataError(f"{where}: chosen and rejected are the same tokens, which teach nothing; leave the row out")
-        tokens.append(TokenRow(prompt, replies))
-    return tokens
+    chat = chat_template_of(tokenizer)
+    return [_token_row(chat, row, f"{name}, line {row.number}", stops, max_length) for row in rows]
 
 
-def _reply_tokens(tokenizer: Any, row: TrainingRow, reply: Message, prompt: list[int], where: str) -> list[int]:
-    """What follows the prompt's tokens once the reply is there; a template that changes them is refused."""
-    whole = _tokens(tokenizer, (*row.prompt, reply), where)
-    if whole[: len(prompt)] != prompt:
-        raise DataError(
-            f"{where}: the chat template renders the conversation differently once the reply is there, so the model "
-            "would learn in a context it never sees in use; use a template whose generation prompt is a prefix"
-        )
-    return whole[len(prompt) :]
+def _token_row(chat: ChatTemplate, row: TrainingRow, where: str, stops: Set[int], max_length: int | None) -> TokenRow:
+    try:
+        prompt = prompt_of(chat, row.prompt)
+        replies = tuple(completion(chat, prompt, reply, stops) for reply in row.completions)
+    except ConversationRefusedError as error:
+        raise DataError(f"{where}: {error}") from None
+    for reply in replies:
+        _check_length(len(prompt.ids), len(reply), max_length, where)
+        _check_words(reply, chat.tokenizer, stops, where)
+    if len({tuple(reply) for reply in replies}) < len(replies):
+        raise DataError(f"{where}: chosen and rejected are the same tokens, which teach nothing; leave the row out")
+    return TokenRow(prompt.ids, replies)
 
 
 def _check_length(prompt: int, reply: int, max_length: int | None, where: str) -> None:
@@ -142,27 +139,12 @@ def _check_length(prompt: int, reply: int, max_length: int | None, where: str) -
         )
 
 
-def _check_learnable(reply: list[int], tokenizer: Any, stops: Set[int], where: str) -> None:
-    if stops.isdisjoint(reply):
-        raise DataError(
-            f"{where}: the chat template ends the reply with none of the tokens the model stops at, so it would never "
-            "learn to stop; set eos_token in the tokenizer to the template's end-of-turn token"
-        )
+def _check_words(reply: list[int], tokenizer: Any, stops: Set[int], where: str) -> None:
     if tokenizer.unk_token_id in reply and tokenizer.unk_token_id not in stops:
         raise DataError(
             f"{where}: the reply has words this tokenizer does not know, and the model would learn to say "
             f"{tokenizer.unk_token!r}; use a tokenizer that covers them, or leave the row out"
         )
-
-
-def _tokens(tokenizer: Any, messages: Sequence[Message], where: str, **options: Any) -> list[int]:
-    from jinja2 import TemplateError
-
-    chat = [message.model_dump() for message in messages]
-    try:
-        return list(tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True, **options)["input_ids"])
-    except TemplateError as error:
-        raise DataError(f"{where}: the chat template refuses the conversation ({error})") from None
 
 
 def sha256(path: Path) -> str:

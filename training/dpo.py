@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,26 +40,19 @@ def train_dpo(
 def dpo_columns(
     rows: Sequence[TrainingRow], tokens: Sequence[TokenRow], settings: TrainSettings
 ) -> list[dict[str, Any]]:
-    """The conversations as they are, for TRL to tokenize."""
+    """Token ids as TRL's collator takes them: prompt, and both replies with their ends of turn."""
     return [
-        {
-            "prompt": [message.model_dump() for message in row.prompt],
-            "chosen": [row.completions[0].model_dump()],
-            "rejected": [row.completions[1].model_dump()],
-            "length": token_row.length,
-        }
-        for row, token_row in zip(rows, tokens, strict=True)
+        {"prompt_ids": row.prompt, "chosen_ids": row.replies[0], "rejected_ids": row.replies[1], "length": row.length}
+        for row in tokens
     ]
 
 
 def dpo_trainer(prepared: Prepared) -> Any:
     """TRL's DPOTrainer whose reference is the model as it is now."""
-    from trl import DPOTrainer
-
     # Left to itself TRL reads the reference from the folder named in the model's configuration, which is not the
     # starting model where an adapter was merged. Under LoRA it is the same weights with the adapter off.
     reference = copy.deepcopy(prepared.model) if prepared.peft_config is None else None
-    trainer = DPOTrainer(
+    return _trainer_of_token_ids()(
         model=prepared.model,
         ref_model=reference,
         args=prepared.args,
@@ -66,8 +60,18 @@ def dpo_trainer(prepared: Prepared) -> Any:
         processing_class=prepared.tokenizer,
         peft_config=prepared.peft_config,
     )
-    trainer.train_dataset = trainer.train_dataset.remove_columns(["prompt", "chosen", "rejected"])
-    return trainer
+
+
+@cache
+def _trainer_of_token_ids() -> Any:
+    """TRL's DPOTrainer for rows that are token ids: it takes only texts, in which every control token counts as one."""
+    from trl import DPOTrainer
+
+    class TokenIdsDPOTrainer(DPOTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+            return dataset
+
+    return TokenIdsDPOTrainer
 
 
 DPO: Final = Recipe(dpo_columns, dpo_trainer)

@@ -89,7 +89,7 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
     began = time.monotonic()
     with quiet_libraries():
         rows = read_rows(job.data, job.settings.method)
-        tokenizer = load_tokenizer(model_path(job.model))
+        tokenizer = load_tokenizer(model_path(job.model), job.settings)
         facts = model_facts(model_path(job.model), tokenizer)
         identity = _identity(job, facts.identity)
         finished = _finished(job.out, identity)
@@ -269,7 +269,7 @@ def _finish(job: Job, trainer: Any, tokenizer: Any, identity: Mapping[str, JsonV
 
 
 def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], result: TrainResult) -> CardFacts:
-    args, ours = trainer.args.to_dict(), job.settings.model_dump(exclude={"method", "trl", "lora"})
+    args, ours = trainer.args.to_dict(), job.settings.model_dump(exclude={"method", "trl", "lora", "chat_template"})
     shown = {key: str(args[key]) for key in _SHOWN if key in args}
     return CardFacts(
         method=result.method,

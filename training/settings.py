@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import operator
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from interalign.errors import ConfigError
 from interalign.invalid import first_wrong
+from interalign.models.local.chat_template import check_kwargs
+from interalign.models.local.options import template_text
 from interalign.tree import Frozen
 from interalign.yaml_file import read_yaml
 
@@ -45,7 +48,7 @@ _FIXED: Mapping[str, str] = {
     "truncation_mode": "rows that are too long are refused, never cut",
     "dataset_kwargs": "interalign prepares the data",
     "dataset_text_field": "interalign prepares the data",
-    "chat_template_path": "the chat template is the one in the model's folder",
+    "chat_template_path": "name a file with chat_template instead",
     "eos_token": "the end-of-turn token is the one in the model's folder",
     "eval_strategy": "there is no second data file to evaluate on; use `interalign evaluate`",
     "load_best_model_at_end": "there is no second data file to evaluate on; use `interalign evaluate`",
@@ -53,8 +56,8 @@ _FIXED: Mapping[str, str] = {
 
 
 _OURS: Mapping[Method, Sequence[str]] = {
-    "sft": ("freeze_embeddings", "share_prefixes"),
-    "dpo": ("freeze_embeddings",),
+    "sft": ("freeze_embeddings", "share_prefixes", "chat_template", "chat_template_kwargs"),
+    "dpo": ("freeze_embeddings", "chat_template", "chat_template_kwargs"),
 }
 """Keys of ours, besides `lora`."""
 
@@ -80,6 +83,13 @@ class TrainSettings(Frozen):
     """SFT only: read what rows have in common once, see `interalign.training.sft.share_prefixes`."""
     freeze_embeddings: bool = False
     """Keep the token embeddings (and, where they are tied, the output layer) as they are."""
+    chat_template: str | None = Field(default=None, exclude_if=operator.not_)
+    """The chat template to use, and to save, instead of the model's; in YAML the file that holds it."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict, exclude_if=operator.not_)
+    """Arguments of the chat template, such as `enable_thinking: false`; saved with the tokenizer, for serving.
+
+    Both are left out of what is written where they are not used: folders begun before there were these settings go on.
+    """
 
 
 def read_settings(
@@ -93,6 +103,10 @@ def read_settings(
     where = str(config) if isinstance(config, Path) else "the training settings"
     given = dict(read_yaml(config) if isinstance(config, Path) else config or {})
     ours = {key: given.pop(key) for key in _OURS[method] if key in given}
+    if ours.get("chat_template") is not None:
+        ours["chat_template"] = template_text(str(ours["chat_template"]))
+    if "chat_template_kwargs" in ours:
+        ours["chat_template_kwargs"] = check_kwargs(ours["chat_template_kwargs"] or {}, where)
     if lora or "lora" in given:
         ours["lora"] = given.pop("lora", None) or {}
     trl = {**_DEFAULTS[method], **_RUNNING, **_checked(given, method, where)}

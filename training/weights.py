@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
+from interalign.models.local.chat_template import ChatTemplate, install
 from interalign.training.base import freeze_embeddings
 from interalign.training.data import sha256
 from interalign.training.settings import TrainSettings
@@ -32,14 +33,21 @@ def model_path(name: str) -> str:
     return path
 
 
-def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model; ConfigError if it has none, or one that no conversation can be learnt with."""
+def load_tokenizer(path: str, settings: TrainSettings | None = None) -> Any:
+    """The tokenizer of a model, with the chat template and its arguments that the settings say; it saves both.
+
+    Raises ConfigError if there is none, or one that no conversation can be learnt with, and for arguments that the
+    template does not read.
+    """
     from transformers import AutoTokenizer
 
     with _one_line(f"the tokenizer of {path}"):
         tokenizer = AutoTokenizer.from_pretrained(path)
-    if not tokenizer.chat_template:
-        raise ConfigError(f"{path}: its tokenizer has no chat template; save one with it (tokenizer.chat_template)")
+    kwargs = settings.chat_template_kwargs if settings else {}
+    install(tokenizer, settings.chat_template if settings else None, kwargs, path)
+    if unread := sorted(kwargs.keys() - ChatTemplate(tokenizer).variables()):
+        known = ", ".join(ChatTemplate(tokenizer).arguments()) or "nothing of the kind"
+        raise ConfigError(f"{path}: its chat template does not read {', '.join(unread)}; it reads {known}")
     if tokenizer.eos_token_id is None:
         raise ConfigError(f"{path}: its tokenizer has no eos_token, so the model could not learn to stop; set one")
     return tokenizer

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby
@@ -10,6 +10,8 @@ from typing import Any
 
 from interalign.errors import BadContentError, FailedTreeError, InteralignError, StopError
 from interalign.models.base import Reply
+from interalign.models.local.chat_template import KWARGS, ChatTemplate, kwargs_key
+from interalign.models.local.control_tokens import ConversationRefusedError
 from interalign.models.local.generating import generate, until_stop
 from interalign.models.local.jobs import Job, fail
 from interalign.models.local.memory import give_back, is_out_of_memory
@@ -35,6 +37,8 @@ class Engine:
         self.prefixes = self._empty_store()
         self._gpu = gpu
         self._warned = False
+        self._chats: dict[str, ChatTemplate] = {}
+        self._said: set[str] = set()
 
     def load(self) -> None:
         """Load tokenizer and weights, once.
@@ -56,7 +60,7 @@ class Engine:
     @cached_property
     def weights(self) -> Weights:
         """The loaded model."""
-        return load_weights(self.path, self.options.dtype, self._gpu)
+        return load_weights(self.path, self.options.dtype, self._gpu, self.options.chat_template)
 
     def answer(self, jobs: Sequence[Job], begin: Callable[[Sequence[Job]], None] = lambda jobs: None) -> None:
         """Answer these calls, once `load` is done: at the end every one has its reply or its error.
@@ -76,7 +80,7 @@ class Engine:
     def _prepare(self, job: Job) -> bool:
         """Fill in the job's prompt; False (and the job is answered) if the model cannot take it."""
         try:
-            job.prompt = self._encode(job.messages)
+            job.prompt = self._encode(job.messages, job.parameters.extra_body.get(KWARGS, {}))
         except FailedTreeError as error:
             job.future.set_exception(error)
             return False
@@ -84,25 +88,27 @@ class Engine:
         job.max_new_tokens = min(wanted, self.weights.limit - len(job.prompt))
         return True
 
-    def _encode(self, messages: Sequence[Message]) -> Tokens:
-        import jinja2
-
-        shown = last_turns(messages, self.options.history)
+    def _encode(self, messages: Sequence[Message], kwargs: Mapping[str, Any]) -> Tokens:
         try:
-            ids = self.weights.tokenizer.apply_chat_template(
-                # A tokenizer takes no lone surrogates; on record they stay as they came.
-                [{"role": message.role, "content": _SURROGATE.sub("\ufffd", message.content)} for message in shown],
-                add_generation_prompt=True,
-                return_dict=False,
-            )
-        except jinja2.TemplateError as error:
-            raise FailedTreeError(f"the chat template of {self.name} refuses this conversation: {error}") from None
+            # A tokenizer takes no lone surrogates; on record they stay as they came.
+            ids = self._chat(kwargs).prompt([_whole(message) for message in last_turns(messages, self.options.history)])
+        except ConversationRefusedError as error:
+            raise FailedTreeError(f"{self.name}: {error}") from None
         if len(ids) >= self.weights.limit:
             raise FailedTreeError(
                 f"the prompt has {len(ids)} tokens, {self.name} takes at most {self.weights.limit} with the reply; "
                 "use fewer turns or a model with a longer context"
             )
         return tuple(ids)
+
+    def _chat(self, kwargs: Mapping[str, Any]) -> ChatTemplate:
+        """The chat template with these arguments beside those of the model; what it does not read is said once."""
+        key = kwargs_key(kwargs)
+        if key not in self._chats:
+            chat = self._chats[key] = ChatTemplate(self.weights.tokenizer, kwargs, self._said)
+            if unread := [name for name in kwargs if name not in chat.variables()]:
+                _LOG.warning("the chat template of %s does not read %s", self.name, ", ".join(unread))
+        return self._chats[key]
 
     def _within_memory(self, jobs: list[Job]) -> None:
         """Answer a batch. If memory runs out, forget what was kept and try in halves; alone, a call then fails."""
@@ -138,13 +144,16 @@ class Engine:
 
     def _reply(self, job: Job, row: list[int]) -> Reply:
         tokens = until_stop(row, self.weights.stops)
-        text = self.weights.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        ended = tokens[-1] in self.weights.stops
+        # What ends a reply is not part of it, also where the tokenizer does not count it among its special tokens.
+        said = tokens[:-1] if ended else tokens
+        text = self.weights.tokenizer.decode(said, skip_special_tokens=True).strip()
         if not text:
             raise BadContentError(f"{self.name} gave an empty reply")
         return Reply(
             text=text,
             model=self.name,
-            finish_reason="stop" if tokens[-1] in self.weights.stops else "length",
+            finish_reason="stop" if ended else "length",
             prompt_tokens=len(job.prompt),
             completion_tokens=len(tokens),
         )
@@ -166,6 +175,10 @@ class Engine:
                 *(self.name, size),
             )
         self._warned = True
+
+
+def _whole(message: Message) -> Message:
+    return Message(role=message.role, content=_SURROGATE.sub("\ufffd", message.content))
 
 
 def last_turns(messages: Sequence[Message], turns: int | None) -> Sequence[Message]:

@@ -8,12 +8,13 @@ from interalign.config import split_engine
 from interalign.errors import ConfigError, StopError
 from interalign.models.base import Parameters, Reply
 from interalign.models.call_state import queued_while
+from interalign.models.local.chat_template import KWARGS, check_kwargs
 from interalign.models.local.engine import Engine
 from interalign.models.local.jobs import Job
 from interalign.models.local.lanes import Lane, choose
-from interalign.models.local.options import LocalOptions, path_and_options
+from interalign.models.local.options import LocalOptions, path_and_options, template_text
 from interalign.models.local.process import WorkerProcess
-from interalign.models.local.version import folder_version
+from interalign.models.local.version import version_with
 from interalign.tree import Message
 
 
@@ -36,6 +37,7 @@ class LocalModel:
         self.name = name
         self.path = path
         self.options = options
+        self._warned: set[str] = set()
         if options.workers is None:
             self._lanes = [self._lane(Engine(name, path, options))]
         else:
@@ -63,9 +65,9 @@ class LocalModel:
         memory enough for, and if the worker process that was answering ends; StopError if the model itself fails;
         ConfigError for parameters it does not know.
         """
-        if parameters.extra_body:
-            strange = ", ".join(parameters.extra_body)
-            raise ConfigError(f"{self.name} takes temperature, top_p and max_tokens, not {strange}")
+        if strange := ", ".join(name for name in parameters.extra_body if name != KWARGS):
+            raise ConfigError(f"{self.name} takes temperature, top_p, max_tokens and {KWARGS}, not {strange}")
+        check_kwargs(parameters.extra_body.get(KWARGS, {}), self.name)
         job = Job(messages, parameters, seed)
         self._put(job)
         queued_while(lambda: not (job.future.running() or job.future.done()))
@@ -78,8 +80,9 @@ class LocalModel:
 
     @cached_property
     def version(self) -> str:
-        """16 hex digits for what is in the folder now; part of the ledger's keys and of a run's identity."""
-        return folder_version(self.path)
+        """16 hex digits for the folder and `?chat_template=`; part of the ledger's keys and of a run's identity."""
+        replaced = self.options.chat_template
+        return version_with(self.path, None if replaced is None else template_text(replaced))
 
     def _lane(self, engine: Engine | WorkerProcess) -> Lane:
         return Lane(self.name, engine, self.options.max_batch, self._put_again)
@@ -88,6 +91,7 @@ class LocalModel:
         worker = WorkerProcess(self.name, self.path, self.options, number)
         lane = self._lane(worker)
         worker.when_gone = lane.renew
+        worker.warned = self._warned
         return lane
 
     def _begin(self, first: Lane) -> None:

@@ -1,5 +1,6 @@
 """What may follow the `?` of an `hf:` name."""
 
+from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,8 @@ class LocalOptions(Frozen):
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest reply, in tokens, where the call does not say; else the folder's generation_config.json decides."""
     max_batch: int = Field(default=64, ge=1)
+    chat_template: str | None = Field(default=None, min_length=1)
+    """File with the chat template to use instead of the folder's."""
     dtype: Literal["auto", "float32", "float64", "bfloat16", "float16"] | None = None
     """None: float32 on the CPU, the checkpoint's own on a GPU."""
     cache_mb: int = Field(default=1024, ge=0)
@@ -39,3 +42,15 @@ def path_and_options(spec: str) -> tuple[str, LocalOptions]:
         first = error.errors()[0]
         known = ", ".join(LocalOptions.model_fields)
         raise ConfigError(f"{spec}: option {first['loc'][0]!r}: {first['msg']}; the options are {known}") from None
+
+
+def template_text(path: str | Path) -> str:
+    """A chat template from a file; ConfigError if it cannot be read, or is empty."""
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"chat_template {path}: {why}; name a file with a Jinja template") from None
+    if not text.strip():
+        raise ConfigError(f"chat_template {path}: the file is empty; name a file with a Jinja template")
+    return text

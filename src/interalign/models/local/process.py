@@ -70,6 +70,8 @@ class WorkerProcess:
         """Held while the process is waited for; `close` takes it once the process is dead."""
         self.when_gone: Callable[[], None] = lambda: None
         """Called, in some thread, when a process has ended that was not being asked anything."""
+        self.warned: set[str] = set()
+        """Warnings that were logged; workers of one model share them, so that each is logged once."""
 
     def load(self) -> None:
         """Have a process with the model loaded.
@@ -148,10 +150,15 @@ class WorkerProcess:
                 begun += [jobs[place] for place in said["begun"]]
                 _LOG.debug("%s: process %d answers %d calls", self.name, child.process.pid, len(said["begun"]))
             elif "warning" in said:
-                _LOG.warning("%s", said["warning"])
+                self._warn(said["warning"])
             else:
                 answer_in(jobs[said["call"]], said)
                 self._ends = 0
+
+    def _warn(self, warning: str) -> None:
+        if warning not in self.warned:
+            self.warned.add(warning)
+            _LOG.warning("%s", warning)
 
     def _bury(self, child: _Child) -> str:
         """Clear away a process that ended or does not answer any more; returns how it ended."""

@@ -7,6 +7,14 @@ _BLOCK, _BLOCKS = 4096, 256
 """Of a larger file this many blocks of so many bytes are read, evenly apart: training changes weights everywhere."""
 
 
+def version_with(path: str, chat_template: str | None) -> str:
+    """`folder_version`, and where the folder's chat template is replaced, 16 hex digits for both together."""
+    version = folder_version(path)
+    if chat_template is None:
+        return version
+    return hashlib.sha256(f"{version}\n{chat_template}".encode()).hexdigest()[:16]
+
+
 def folder_version(path: str) -> str:
     """16 hex digits for the weights, tokenizer and settings in a model's folder; empty for a model of a hub."""
     folder = Path(path).expanduser()

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
+from interalign.models.local.chat_template import install
+from interalign.models.local.options import template_text
 from interalign.models.local.parts import reads_in_parts
 
 _DEFAULT_NEW_TOKENS = 512
@@ -25,10 +27,11 @@ class Weights(NamedTuple):
     """Whether it may read a prompt in parts, and so go on from keys and values that were kept."""
 
 
-def load_weights(path: str, dtype: str | None, gpu: int | None = None) -> Weights:
+def load_weights(path: str, dtype: str | None, gpu: int | None = None, chat_template: str | None = None) -> Weights:
     """The model in a folder or of a Hugging Face id, ready to run; `dtype` None: float32, on a GPU the checkpoint's.
 
-    `gpu`: the number of the GPU, modulo how many there are; None: PyTorch's choice.
+    `gpu`: the number of the GPU, modulo how many there are; None: PyTorch's choice. `chat_template`: a file with the
+    template to use instead of the tokenizer's own.
 
     Raises ConfigError for whatever keeps it from being loaded, or from chatting.
     """
@@ -52,7 +55,8 @@ def load_weights(path: str, dtype: str | None, gpu: int | None = None) -> Weight
     except (OSError, ValueError, ImportError) as error:
         missing = "" if folder.is_dir() else "no such folder, and as a name on the Hugging Face hub it "
         raise ConfigError(f"hf:{path}: {missing}cannot be loaded: {first_line(error)}") from None
-    return _weights(path, model.to(device).eval(), tokenizer)
+    install(tokenizer, None if chat_template is None else template_text(chat_template), {}, f"hf:{path}")
+    return _weights(model.to(device).eval(), tokenizer)
 
 
 def _device(gpu: int | None) -> str:
@@ -96,11 +100,9 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _weights(path: str, model: Any, tokenizer: Any) -> Weights:
+def _weights(model: Any, tokenizer: Any) -> Weights:
     from transformers import GenerationConfig
 
-    if tokenizer.chat_template is None:
-        raise ConfigError(f"hf:{path} has no chat template, so it cannot chat; use an instruction-tuned model")
     own = model.generation_config
     stops = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
     stops = [token for token in dict.fromkeys([*stops, tokenizer.eos_token_id]) if token is not None]
