@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import operator
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,8 +53,8 @@ _FIXED: Mapping[str, str] = {
 
 
 _OURS: Mapping[Method, Sequence[str]] = {
-    "sft": ("freeze_embeddings", "share_prefixes"),
-    "dpo": ("freeze_embeddings",),
+    "sft": ("freeze_embeddings", "share_prefixes", "drop_too_long"),
+    "dpo": ("freeze_embeddings", "drop_too_long"),
 }
 """Keys of ours, besides `lora`."""
 
@@ -79,12 +80,23 @@ class TrainSettings(Frozen):
     """SFT only: read what rows have in common once, see `interalign.training.sft.share_prefixes`."""
     freeze_embeddings: bool = False
     """Keep the token embeddings (and, where they are tied, the output layer) as they are."""
+    drop_too_long: bool = Field(default=False, exclude_if=operator.not_)
+    """Leave rows out that are longer than `max_length`; False refuses them.
+
+    Left out of what is written while it is off: folders begun before there was this setting go on.
+    """
 
 
 def read_settings(
-    method: Method, config: Path | Mapping[str, Any] | None = None, *, lora: bool = False
+    method: Method,
+    config: Path | Mapping[str, Any] | None = None,
+    *,
+    lora: bool = False,
+    drop_too_long: bool = False,
 ) -> TrainSettings:
-    """Settings from a YAML file or a mapping, over the paper's defaults. `lora` turns LoRA on if the file does not.
+    """Settings from a YAML file or a mapping, over the paper's defaults.
+
+    `lora` and `drop_too_long` turn that on if the file does not.
 
     Raises ConfigError naming the key: an unknown one (with the nearest known), a value of the wrong kind, or one that
     interalign does not let go of.
@@ -94,6 +106,8 @@ def read_settings(
     ours = {key: given.pop(key) for key in _OURS[method] if key in given}
     if lora or "lora" in given:
         ours["lora"] = given.pop("lora", None) or {}
+    if drop_too_long:
+        ours["drop_too_long"] = True
     trl = {**_DEFAULTS[method], **_RUNNING, **_checked(given, method, where)}
     try:
         return TrainSettings(method=method, trl=trl, **ours)

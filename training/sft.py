@@ -20,6 +20,7 @@ def train_sft(
     *,
     config: Path | Mapping[str, Any] | None = None,
     lora: bool = False,
+    drop_too_long: bool = False,
     run_name: str | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -30,7 +31,7 @@ def train_sft(
     goes on from its last checkpoint, or does nothing if it was finished. Raises ConfigError and DataError before
     anything is trained.
     """
-    settings = read_settings("sft", config, lora=lora)
+    settings = read_settings("sft", config, lora=lora, drop_too_long=drop_too_long)
     return fit(Job(settings, model, data, out, run_name, progress), SFT)
 
 
