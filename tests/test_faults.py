@@ -186,7 +186,9 @@ def test_the_page_of_faults_is_what_the_table_says() -> None:
 
 
 def test_the_table_has_all_41_rows_and_every_row_is_held_or_said_to_be_open() -> None:
-    assert [row["row"] for row in ROWS] == list(range(1, 42))
+    numbers = [row["row"] for row in ROWS]
+    assert numbers == sorted(set(numbers))
+    assert set(range(1, 42)) <= set(numbers)
     assert [row["row"] for row in ROWS if not row.keys() & {"cases", "held_by", "open"}] == []
     assert all("cases" in row for row in ROWS[:25])
 

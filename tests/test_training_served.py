@@ -97,6 +97,14 @@ def test_an_adapter_on_tied_embeddings_changes_what_is_read_and_not_what_is_writ
     assert config_of(tmp_path / "out")["tie_word_embeddings"] is False
 
 
+@pytest.mark.parametrize("modules", [["lm_head"], ["q_proj", "lm_head"]])
+def test_an_adapter_on_the_output_layer_is_refused_before_training(base, data, tmp_path, modules):
+    """TRL computes the loss past it, so that it would never be trained."""
+    with pytest.raises(ConfigError, match=r"^TRL refuses the run: .*lm_head.* is not supported"):
+        train_sft(str(base), data, tmp_path / "out", config={**QUICK, "lora": {"target_modules": modules}})
+    assert not (tmp_path / "out" / "interalign_training.json").exists()
+
+
 def test_tied_embeddings_without_an_adapter_stay_one_tensor(base, data, tmp_path):
     train_sft(str(base), data, tmp_path / "out", config=QUICK, lora=True)
 
