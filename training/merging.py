@@ -44,7 +44,7 @@ def refuse_shared_weights(adapted: Any) -> None:
     embeddings = {id(_unadapted(module)) for module in (base.get_input_embeddings(), base.get_output_embeddings())}
     owners: dict[int, list[str]] = {}
     for name, module in _with_weight(base):
-        if id(module) not in embeddings:
+        if id(module) not in embeddings and module.weight.data_ptr():  # 0: it is not in memory
             owners.setdefault(module.weight.data_ptr(), []).append(name)
     for names in owners.values():
         if len(names) > 1 and any(name.endswith(".base_layer") for name in names):
