@@ -45,7 +45,8 @@ def trainer_for(recipe, method, model: Path, data: Path, out: Path, **config):
     tokenizer = load_tokenizer(str(model), settings)
     job = Job(settings, str(model), data, out)
     with quiet_libraries():
-        return make_trainer(job, recipe, read_rows(data, method), tokenizer, model_facts(str(model), tokenizer))
+        facts = model_facts(str(model), tokenizer)
+        return make_trainer(job, recipe, read_rows(data, method), tokenizer, facts).trainer
 
 
 def weights(folder: Path):

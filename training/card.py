@@ -26,11 +26,15 @@ class CardFacts(NamedTuple):
     data_name: str
     data_sha256: str
     rows: int
+    left_out: int
+    """Rows of the data that were too long to train on."""
     steps: int
     losses: tuple[float | None, float | None]
     """First and last logged training loss."""
     hyperparameters: Mapping[str, str]
     lora: Mapping[str, Any] | None
+    adapter: bool
+    """Whether the adapter of a LoRA run is there by itself too."""
     run_name: str | None
 
 
@@ -45,7 +49,8 @@ def _header(facts: CardFacts) -> list[str]:
 
 
 def _origin(facts: CardFacts) -> list[str]:
-    kind = "LoRA, merged into the weights; the adapter alone is in `adapter/`" if facts.lora else "all weights"
+    alone = "the adapter alone is in `adapter/`" if facts.adapter else "it began from an adapter: merged weights only"
+    kind = f"LoRA, merged into the weights; {alone}" if facts.lora else "all weights"
     first, last = (_number(loss) for loss in facts.losses)
     return [
         "# A model trained with interalign",
@@ -53,10 +58,14 @@ def _origin(facts: CardFacts) -> list[str]:
         f"- Method: {_TITLES[facts.method]}, {kind}",
         f"- Base model: `{facts.base_model}`",
         f"- Run: {f'`{facts.run_name}`' if facts.run_name else 'not stated'}",
-        f"- Data: `{facts.data_name}`, {facts.rows} rows, sha256 `{facts.data_sha256}`",
+        f"- Data: `{facts.data_name}`, {facts.rows} rows, sha256 `{facts.data_sha256}`{_left_out(facts)}",
         f"- Steps: {facts.steps}; training loss {first} (first) to {last} (last)",
         f"- Versions: {', '.join(_versions())}",
     ]
+
+
+def _left_out(facts: CardFacts) -> str:
+    return f"; {facts.left_out} rows more, longer than `max_length`, were left out" if facts.left_out else ""
 
 
 def _number(loss: float | None) -> str:

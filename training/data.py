@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,10 @@ from pydantic import BaseModel, Field, ValidationError
 from interalign.errors import ConfigError, DataError
 from interalign.models.local.chat_template import ChatTemplate, chat_template_of
 from interalign.models.local.control_tokens import ConversationRefusedError
+from interalign.training.badrows import BadRows
 from interalign.training.completions import completion, prompt_of
+from interalign.training.formats import as_exported
+from interalign.training.rowfile import open_rows
 from interalign.training.settings import Method
 from interalign.tree import Message
 
@@ -20,10 +23,12 @@ class TrainingRow(NamedTuple):
     """One row of a training file: a conversation and the replies to learn from."""
 
     number: int
-    """Line in the file, from 1."""
+    """Its place in the file, from 1."""
     prompt: tuple[Message, ...]
     completions: tuple[Message, ...]
     """The reply to learn (sft), or the chosen and the rejected one (dpo)."""
+    unit: str = "line"
+    """What `number` counts: `line`, or `row` in a Parquet file or a JSON array."""
 
 
 class TokenRow(NamedTuple):
@@ -38,6 +43,10 @@ class TokenRow(NamedTuple):
     def length(self) -> int:
         """Tokens of the longest sequence in the row."""
         return len(self.prompt) + max(map(len, self.replies))
+
+
+class TooLongError(DataError):
+    """A row is longer than `max_length`."""
 
 
 class _SftLine(BaseModel):
@@ -60,33 +69,44 @@ _LINES: Mapping[Method, type[_SftLine] | type[_DpoLine]] = {"sft": _SftLine, "dp
 
 
 def read_rows(path: Path, method: Method) -> list[TrainingRow]:
-    """Rows of a JSONL file as `interalign export` writes it; blank lines are skipped, further keys left alone.
+    """Rows of a file as `interalign export` writes it, or in a public format that says the same (`formats`).
 
-    Raises DataError naming file, line and reason for a row that is no such row, whose reply is empty or not the
-    assistant's, or whose chosen and rejected replies are the same; ConfigError if there is no file or no row in it.
+    JSON lines (blank ones are skipped), a JSON array or Parquet (`rowfile`); further keys are left alone.
+    Raises DataError naming the file and every bad row, with the reason: no such row, or one whose reply is empty or not
+    the assistant's, or whose chosen and rejected replies are the same; ConfigError if there is no file or no row in it.
     """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name the file in it that holds the rows (JSON lines or Parquet)")
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; write one with `interalign export RUN.db --format {method}`")
-    with path.open("rb") as file:  # line by line as bytes, so that a broken byte is reported with its line
-        rows = [_row(line, number, method, str(path)) for number, line in enumerate(file, start=1) if line.strip()]
+    rows = []
+    with open_rows(path) as file:
+        bad = BadRows(str(path), file.unit)
+        for number, value in file.rows:
+            with bad.noted(number):
+                rows.append(_row(value, number, method)._replace(unit=file.unit))
+    bad.refuse(len(rows) + bad.count)
     if not rows:
         raise ConfigError(f"{path}: no rows in it, so there is nothing to train on")
     return rows
 
 
-def _row(line: bytes, number: int, method: Method, name: str) -> TrainingRow:
-    where = f"{name}, line {number}"
+def _row(value: Any, number: int, method: Method) -> TrainingRow:
+    """DataError with the reason alone: the caller knows the file."""
+    if isinstance(value, bytes):
+        try:
+            value = json.loads(value.decode())
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"not JSON in UTF-8 ({error})") from None
     try:
-        row = _LINES[method].model_validate(json.loads(line.decode())).row(number)
+        row = _LINES[method].model_validate(as_exported(value, method)).row(number)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "row"
-        raise DataError(f"{where}: {field}: {first['msg']} (expected a row of `--format {method}`)") from None
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON in UTF-8 ({error})") from None
+        raise DataError(f"{field}: {first['msg']} (expected a row of `--format {method}`)") from None
     if any(_lone_surrogate(message.content) for message in (*row.prompt, *row.completions)):
-        raise DataError(f"{where}: half of a surrogate pair, which is no text; write U+FFFD in its place")
-    _check_replies(row, where)
+        raise DataError("half of a surrogate pair, which is no text; write U+FFFD in its place")
+    _check_replies(row)
     return row
 
 
@@ -94,14 +114,50 @@ def _lone_surrogate(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text) if not text.isascii() else False
 
 
-def _check_replies(row: TrainingRow, where: str) -> None:
+def _check_replies(row: TrainingRow) -> None:
     for reply in row.completions:
         if reply.role != "assistant":
-            raise DataError(f"{where}: the reply to train on is a {reply.role} message; it must be the assistant's")
+            raise DataError(f"the reply to train on is a {reply.role} message; it must be the assistant's")
         if not reply.content.strip():
-            raise DataError(f"{where}: the reply to train on is empty; leave the row out")
+            raise DataError("the reply to train on is empty; leave the row out")
     if len({reply.content.strip() for reply in row.completions}) < len(row.completions):
-        raise DataError(f"{where}: chosen and rejected are the same reply, which teaches nothing; leave the row out")
+        raise DataError("chosen and rejected are the same reply, which teaches nothing; leave the row out")
+
+
+class Learnable(NamedTuple):
+    """Rows that can be trained on, and their tokens."""
+
+    rows: list[TrainingRow]
+    tokens: list[TokenRow]
+
+
+def learnable_rows(
+    rows: Sequence[TrainingRow], name: str, read: Callable[[TrainingRow], TokenRow], *, drop_too_long: bool
+) -> Learnable:
+    """The rows with their tokens; with `drop_too_long`, those for which `read` raises TooLongError are left out.
+
+    Raises DataError naming every row for which `read` raises one; ConfigError if none is left.
+    """
+    found, bad = Learnable([], []), BadRows(name, rows[0].unit)
+    for row in rows:
+        with bad.noted(row.number):
+            try:
+                found.tokens.append(read(row))
+            except TooLongError as error:
+                if not drop_too_long:
+                    raise DataError(_without_place(error, name, row)) from None
+                continue
+            except DataError as error:
+                raise DataError(_without_place(error, name, row)) from None
+            found.rows.append(row)
+    bad.refuse(len(rows))
+    if not found.rows:
+        raise ConfigError(f"{name}: all {len(rows)} rows are longer than max_length; raise it if the model can take it")
+    return found
+
+
+def _without_place(error: DataError, name: str, row: TrainingRow) -> str:
+    return str(error).removeprefix(f"{name}, line {row.number}: ")
 
 
 def tokenize(
@@ -133,9 +189,9 @@ def _token_row(chat: ChatTemplate, row: TrainingRow, where: str, stops: Set[int]
 
 def _check_length(prompt: int, reply: int, max_length: int | None, where: str) -> None:
     if max_length is not None and prompt + reply > max_length:
-        raise DataError(
-            f"{where}: {prompt} tokens of prompt and {reply} of reply are more than max_length {max_length}; "
-            "TRL would cut or drop the row: raise max_length if the model can take it, or leave the row out"
+        raise TooLongError(
+            f"{where}: {prompt} tokens of prompt and {reply} of reply are more than max_length {max_length}; TRL would "
+            "cut or drop the row: raise max_length if the model can take it, or leave such rows out (--drop-too-long)"
         )
 
 

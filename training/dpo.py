@@ -21,6 +21,7 @@ def train_dpo(
     method: str = "pairs",
     config: Path | Mapping[str, Any] | None = None,
     lora: bool = False,
+    drop_too_long: bool = False,
     run_name: str | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -33,7 +34,7 @@ def train_dpo(
         raise ConfigError("--method tree is not built yet; use --method pairs")
     if method != "pairs":
         raise ConfigError(f"no DPO method {method!r}; use --method pairs")
-    settings = read_settings("dpo", config, lora=lora)
+    settings = read_settings("dpo", config, lora=lora, drop_too_long=drop_too_long)
     return fit(Job(settings, model, data, out, run_name, progress), DPO)
 
 

@@ -17,18 +17,23 @@ from pydantic import JsonValue
 from interalign.errors import ConfigError, DataError
 from interalign.files import write_atomically
 from interalign.training.card import CardFacts, model_card
-from interalign.training.data import TokenRow, TrainingRow, read_rows, sha256, tokenize
+from interalign.training.data import TokenRow, TrainingRow, learnable_rows, read_rows, sha256, tokenize
 from interalign.training.export import write_jsonl
+from interalign.training.merging import refuse_shared_weights
 from interalign.training.quiet import quiet_libraries
 from interalign.training.result import TrainResult
+from interalign.training.served import Row, answers, check_served, rows_to_compare
 from interalign.training.settings import TrainSettings, config_class
 from interalign.training.weights import (
     RECORD,
     ModelFacts,
+    is_adapter,
     load_model,
     load_tokenizer,
     model_facts,
     model_path,
+    refuse_diverged,
+    save_adapter,
     save_model,
 )
 
@@ -80,6 +85,16 @@ class Recipe(NamedTuple):
     """The TRL trainer."""
 
 
+class Ready(NamedTuple):
+    """A trainer that can start."""
+
+    trainer: Any
+    left_out: int
+    """Rows that are too long and were to be left out."""
+    compared: Sequence[Row]
+    """Rows on which the saved model has to answer as the trained one."""
+
+
 def fit(job: Job, recipe: Recipe) -> TrainResult:
     """Train as asked, or go on from the last checkpoint, or do nothing if the folder is finished.
 
@@ -95,30 +110,38 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
         finished = _finished(job.out, identity)
         if finished is not None:
             return TrainResult.model_validate({**finished, "out": job.out, "status": "finished before", "seconds": 0.0})
-        trainer = make_trainer(job, recipe, rows, tokenizer, facts)
-        resumed = _train(trainer, job, identity)
-        result = _result(job, trainer, len(rows), resumed, time.monotonic() - began)
-        _finish(job, trainer, tokenizer, identity, result)
+        ready = make_trainer(job, recipe, rows, tokenizer, facts)
+        resumed = _train(ready.trainer, job, identity)
+        result = _result(job, ready, len(rows), resumed, time.monotonic() - began)
+        _finish(job, ready, tokenizer, identity, result)
     return result
 
 
-def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenizer: Any, facts: ModelFacts) -> Any:
+def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenizer: Any, facts: ModelFacts) -> Ready:
     """Check the rows, load the model, build the TRL trainer; DataError if rows cannot be learnt or TRL drops some."""
     from datasets import Dataset
 
     max_length = job.settings.trl.get("max_length", facts.positions)
-    tokens = tokenize(rows, str(job.data), tokenizer, facts.stops, max_length)
+    learnable = learnable_rows(
+        rows,
+        str(job.data),
+        lambda row: tokenize([row], str(job.data), tokenizer, facts.stops, max_length)[0],
+        drop_too_long=job.settings.drop_too_long,
+    )
     with _as_config_error("TRL refuses the settings"):
         args = config_class(job.settings.method)(**_arguments(job, max_length))
-    dataset = Dataset.from_list(recipe.columns(rows, tokens, job.settings))
-    model = load_model(model_path(job.model), job.settings)
+    dataset = Dataset.from_list(recipe.columns(learnable.rows, learnable.tokens, job.settings))
+    compared = rows_to_compare(learnable.tokens)
+    model = load_model(model_path(job.model), job.settings, compared)
     with _as_config_error("TRL refuses the run"):
         trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job.settings)))
+    if job.settings.lora is not None:
+        refuse_shared_weights(trainer.model)
     if len(trainer.train_dataset) != len(dataset):
         raise DataError(
             f"{job.data}: TRL kept {len(trainer.train_dataset)} of {len(dataset)} rows; nothing was trained"
         )
-    return trainer
+    return Ready(trainer, len(rows) - len(learnable.rows), compared)
 
 
 def _arguments(job: Job, max_length: int | None) -> dict[str, Any]:
@@ -244,28 +267,72 @@ def _losses(log: Sequence[Mapping[str, Any]]) -> list[float]:
     return [float(entry["loss"]) for entry in log if "loss" in entry]
 
 
-def _result(job: Job, trainer: Any, rows: int, resumed: bool, seconds: float) -> TrainResult:
-    losses = _losses(trainer.state.log_history)
+def _result(job: Job, ready: Ready, rows: int, resumed: bool, seconds: float) -> TrainResult:
+    losses = _losses(ready.trainer.state.log_history)
     return TrainResult(
         out=job.out,
         method=job.settings.method,
         status="resumed" if resumed else "trained",
-        rows=rows,
-        steps=trainer.state.global_step,
+        rows=rows - ready.left_out,
+        left_out=ready.left_out,
+        steps=ready.trainer.state.global_step,
         first_loss=losses[0] if losses else None,
         last_loss=losses[-1] if losses else None,
         seconds=seconds,
     )
 
 
-def _finish(job: Job, trainer: Any, tokenizer: Any, identity: Mapping[str, JsonValue], result: TrainResult) -> None:
+def _finish(job: Job, ready: Ready, tokenizer: Any, identity: Mapping[str, JsonValue], result: TrainResult) -> None:
     """Save everything, and last the record that says so: a run killed before that goes on from its checkpoint."""
-    save_model(trainer.model, tokenizer, job.out)
+    trainer = ready.trainer
+    _save_checked(job, ready, tokenizer)
     write_jsonl(trainer.state.log_history, job.out / "training_log.jsonl")
     write_atomically(job.out / "README.md", [model_card(_card_facts(job, trainer, identity, result))])
     _write_record(job.out, identity, result.model_dump(mode="json", exclude={"out", "seconds", "status"}))
     if job.settings.trl["save_total_limit"] == _KEPT_TO_GO_ON:
         shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
+
+
+def _save_checked(job: Job, ready: Ready, tokenizer: Any) -> None:
+    """Save adapter and model; ConfigError, and no model in the folder, if it answers otherwise than the trained one.
+
+    The model is first saved beside its place, so that no folder ever looks like a model that is wrong. An adapter that
+    was trained on top of another one is not saved: no folder holds the model it belongs to.
+    """
+    out, unchecked = job.out, job.out / "unchecked"
+    shutil.rmtree(unchecked, ignore_errors=True)  # of a run killed right here
+    model = ready.trainer.accelerator.unwrap_model(ready.trainer.model, keep_fp32_wrapper=False)
+    device, trained = model.device, answers(model, ready.compared)
+    refuse_diverged(model)
+    if not is_adapter(model_path(job.model)):
+        save_adapter(model, tokenizer, out / "adapter")
+    save_model(model, tokenizer, unchecked)
+    del model
+    _release(ready.trainer)
+    try:
+        check_served(unchecked, trained, ready.compared, device)
+    except ConfigError as error:
+        shutil.rmtree(unchecked)
+        raise ConfigError(f"{out} is not finished: {error}; {_way_out(out)}") from None
+    for file in unchecked.iterdir():
+        file.replace(out / file.name)
+    unchecked.rmdir()
+
+
+def _release(trainer: Any) -> None:
+    """Give the memory of model and optimiser back: another copy of the model is about to be loaded."""
+    trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.ref_model = None
+    trainer.accelerator.free_memory()
+
+
+def _way_out(out: Path) -> str:
+    adapter = out / "adapter"
+    if adapter.is_dir():
+        return (
+            f"the adapter is in {adapter} and the checkpoints are kept; serve that, or train into a new folder with "
+            "lora target_modules that leave the embeddings (embed_tokens, lm_head) out"
+        )
+    return f"the checkpoints are kept in {out / 'checkpoints'}; train into a new folder with other settings"
 
 
 def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], result: TrainResult) -> CardFacts:
@@ -277,10 +344,12 @@ def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], resul
         data_name=job.data.name,
         data_sha256=str(identity["data"]),
         rows=result.rows,
+        left_out=result.left_out,
         steps=result.steps,
         losses=(result.first_loss, result.last_loss),
         hyperparameters={**shown, **{key: str(value) for key, value in ours.items()}},
         lora=None if job.settings.lora is None else job.settings.lora.model_dump(),
+        adapter=(job.out / "adapter").is_dir(),
         run_name=job.run_name,
     )
 

@@ -28,6 +28,8 @@ def quiet_libraries() -> Iterator[None]:
         with warnings.catch_warnings():
             # Settings that TRL's own defaults use and a coming transformers renames: nothing a user could act on.
             warnings.simplefilter("ignore", FutureWarning)
+            # PEFT warns of adapters on tied embeddings, which `merging` takes apart and `served` checks.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
             yield
     finally:
         logging.set_verbosity(level)

@@ -1,7 +1,10 @@
 """What a training run came to."""
 
+import operator
 from pathlib import Path
 from typing import Literal
+
+from pydantic import Field
 
 from interalign.training.settings import Method
 from interalign.tree import Frozen
@@ -15,7 +18,9 @@ class TrainResult(Frozen):
     method: Method
     status: Literal["trained", "resumed", "finished before"]
     rows: int
-    """Rows of the data file, every one of them trained on."""
+    """Rows of the data file that were trained on: all but those left out."""
+    left_out: int = Field(default=0, exclude_if=operator.not_)
+    """Rows of the data file left out because they are longer than `max_length` (`drop_too_long`)."""
     steps: int
     """Optimisation steps, over all calls."""
     first_loss: float | None
@@ -25,10 +30,13 @@ class TrainResult(Frozen):
     """Wall time of this call."""
 
     def __str__(self) -> str:
-        done = f"{self.method} on {self.rows} rows, {self.steps} steps{self._losses()}: {self.out}"
+        done = f"{self.method} on {self.rows} rows{self._left_out()}, {self.steps} steps{self._losses()}: {self.out}"
         if self.status == "finished before":
             return f"{done} was finished before; nothing to do"
         return f"{done} ({self.status} in {self.seconds:.0f} s)"
+
+    def _left_out(self) -> str:
+        return f" ({self.left_out} longer than max_length left out)" if self.left_out else ""
 
     def _losses(self) -> str:
         if self.first_loss is None or self.last_loss is None:

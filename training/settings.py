@@ -56,8 +56,8 @@ _FIXED: Mapping[str, str] = {
 
 
 _OURS: Mapping[Method, Sequence[str]] = {
-    "sft": ("freeze_embeddings", "share_prefixes", "chat_template", "chat_template_kwargs"),
-    "dpo": ("freeze_embeddings", "chat_template", "chat_template_kwargs"),
+    "sft": ("freeze_embeddings", "share_prefixes", "chat_template", "chat_template_kwargs", "drop_too_long"),
+    "dpo": ("freeze_embeddings", "chat_template", "chat_template_kwargs", "drop_too_long"),
 }
 """Keys of ours, besides `lora`."""
 
@@ -86,16 +86,24 @@ class TrainSettings(Frozen):
     chat_template: str | None = Field(default=None, exclude_if=operator.not_)
     """The chat template to use, and to save, instead of the model's; in YAML the file that holds it."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict, exclude_if=operator.not_)
-    """Arguments of the chat template, such as `enable_thinking: false`; saved with the tokenizer, for serving.
+    """Arguments of the chat template, such as `enable_thinking: false`; saved with the tokenizer, for serving."""
+    drop_too_long: bool = Field(default=False, exclude_if=operator.not_)
+    """Leave rows out that are longer than `max_length`; False refuses them.
 
-    Both are left out of what is written where they are not used: folders begun before there were these settings go on.
+    The last three are left out of what is written where they are not used: folders begun before they existed go on.
     """
 
 
 def read_settings(
-    method: Method, config: Path | Mapping[str, Any] | None = None, *, lora: bool = False
+    method: Method,
+    config: Path | Mapping[str, Any] | None = None,
+    *,
+    lora: bool = False,
+    drop_too_long: bool = False,
 ) -> TrainSettings:
-    """Settings from a YAML file or a mapping, over the paper's defaults. `lora` turns LoRA on if the file does not.
+    """Settings from a YAML file or a mapping, over the paper's defaults.
+
+    `lora` and `drop_too_long` turn that on if the file does not.
 
     Raises ConfigError naming the key: an unknown one (with the nearest known), a value of the wrong kind, or one that
     interalign does not let go of.
@@ -109,6 +117,8 @@ def read_settings(
         ours["chat_template_kwargs"] = check_kwargs(ours["chat_template_kwargs"] or {}, where)
     if lora or "lora" in given:
         ours["lora"] = given.pop("lora", None) or {}
+    if drop_too_long:
+        ours["drop_too_long"] = True
     trl = {**_DEFAULTS[method], **_RUNNING, **_checked(given, method, where)}
     try:
         return TrainSettings(method=method, trl=trl, **ours)

@@ -20,17 +20,19 @@ def train_sft(
     *,
     config: Path | Mapping[str, Any] | None = None,
     lora: bool = False,
+    drop_too_long: bool = False,
     run_name: str | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Fine-tune `model` on the last message of every row of `data` (`export --format sft`) and save it in `out`.
 
     ALOE paper, training: learning rate 1e-5, 1 epoch. `model` is a folder or hub id, with or without `hf:`. `config` is
-    YAML (or a mapping) of TRL's SFTConfig keys and ours (docs/data-format.md). Run again with the same arguments, it
-    goes on from its last checkpoint, or does nothing if it was finished. Raises ConfigError and DataError before
-    anything is trained.
+    YAML (or a mapping) of TRL's SFTConfig keys and ours (docs/data-format.md). `drop_too_long` leaves rows out that are
+    longer than `max_length`. Run again with the same arguments, it goes on from its last checkpoint, or does nothing if
+    it was finished. Raises ConfigError and DataError before anything is trained; and ConfigError afterwards if the
+    weights are no numbers, or the saved model does not answer as the trained one did.
     """
-    settings = read_settings("sft", config, lora=lora)
+    settings = read_settings("sft", config, lora=lora, drop_too_long=drop_too_long)
     return fit(Job(settings, model, data, out, run_name, progress), SFT)
 
 

@@ -1,7 +1,7 @@
 """Models in folders: which one is meant, what it is made for, loading it, saving it."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,8 @@ from interalign.errors import ConfigError
 from interalign.models.local.chat_template import ChatTemplate, install
 from interalign.training.base import freeze_embeddings
 from interalign.training.data import sha256
+from interalign.training.merging import merged
+from interalign.training.served import Row, answers, check_same
 from interalign.training.settings import TrainSettings
 
 
@@ -94,11 +96,12 @@ def _as_set(tokens: int | list[int] | None) -> set[int]:
     return set(tokens) if isinstance(tokens, list) else {tokens}
 
 
-def load_model(path: str, settings: TrainSettings) -> Any:
+def load_model(path: str, settings: TrainSettings, rows: Sequence[Row]) -> Any:
     """A causal language model, float32 unless `model_init_kwargs: {dtype: ...}` says otherwise, from safetensors only.
 
     A LoRA adapter gives its base model with the adapter merged in, so that a DPO run that starts from an adapter is
-    held against that adapter's own replies, not against the base model's (PAPER.md, trap 7).
+    held against that adapter's own replies, not against the base model's (PAPER.md, trap 7). Merged it has to answer
+    `rows` as before, or it is refused (ConfigError).
     """
     from transformers import AutoModelForCausalLM
 
@@ -107,44 +110,62 @@ def load_model(path: str, settings: TrainSettings) -> Any:
         raise ConfigError("trust_remote_code cannot be set: interalign runs no code from a model's folder")
     with _one_line(f"the model {path}"):
         model = AutoModelForCausalLM.from_pretrained(_base_of(path), **options)
-        if _base_of(path) != path:
+        if is_adapter(path):
             from peft import PeftModel
 
+            adapted = PeftModel.from_pretrained(model, path)
+            known = answers(adapted, rows)
             # Merging leaves the weights frozen, as they were under the adapter.
-            model = PeftModel.from_pretrained(model, path).merge_and_unload().requires_grad_(True)
+            model = merged(adapted).requires_grad_(True)
+            check_same(known, model, rows, "merged, the adapter answers otherwise")
     if settings.freeze_embeddings:
         freeze_embeddings(model)
     return model
 
 
-def _base_of(path: str) -> str:
-    """The model an adapter belongs to; any other model itself."""
+def is_adapter(path: str) -> bool:
+    """Whether a folder or hub id holds a LoRA adapter, and not a whole model."""
     from transformers.utils import find_adapter_config_file
 
-    if find_adapter_config_file(path) is None:
+    return find_adapter_config_file(path) is not None
+
+
+def _base_of(path: str) -> str:
+    """The model an adapter belongs to; any other model itself."""
+    if not is_adapter(path):
         return path
     from peft import PeftConfig
 
     return str(PeftConfig.from_pretrained(path).base_model_name_or_path)
 
 
-def save_model(trained: Any, tokenizer: Any, out: Path) -> None:
-    """Save weights (safetensors), configuration, tokenizer and chat template in `out`.
-
-    Of a LoRA run, `out` gets the merged weights, so that it serves as a model like any other, and `out/adapter` the
-    adapter alone. Raises ConfigError if a weight is no number: the run has diverged.
-    """
+def refuse_diverged(trained: Any) -> None:
+    """ConfigError if a weight is no number."""
     import torch
-    from peft import PeftModel
 
     if not all(bool(torch.isfinite(weight).all()) for weight in trained.parameters()):
         raise ConfigError("training diverged: some weights are not numbers; train again with a lower learning_rate")
-    if isinstance(trained, PeftModel):
-        trained.save_pretrained(out / "adapter")
-        tokenizer.save_pretrained(out / "adapter")
-        trained = trained.merge_and_unload()
-    trained.save_pretrained(out)
+
+
+def save_model(trained: Any, tokenizer: Any, out: Path) -> None:
+    """Save weights (safetensors), configuration, tokenizer and chat template in `out`; `trained` is used up.
+
+    Of a LoRA run it is the merged weights, so that `out` serves as a model like any other.
+    """
+    from peft import PeftModel
+
+    whole = merged(trained) if isinstance(trained, PeftModel) else trained
+    whole.save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+def save_adapter(trained: Any, tokenizer: Any, out: Path) -> None:
+    """Save the adapter of a LoRA run alone in `out`; nothing if the run trained all weights."""
+    from peft import PeftModel
+
+    if isinstance(trained, PeftModel):
+        trained.save_pretrained(out)
+        tokenizer.save_pretrained(out)
 
 
 @contextmanager
@@ -152,5 +173,5 @@ def _one_line(what: str) -> Iterator[None]:
     """An error of the libraries while loading becomes one ConfigError line."""
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, ConfigError) as error:
         raise ConfigError(f"cannot load {what}: {' '.join(str(error).split())}") from error

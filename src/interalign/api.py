@@ -266,13 +266,15 @@ def train(
     config: "Path | Mapping[str, Any] | None" = None,
     method: Literal["pairs", "tree"] = "pairs",
     lora: bool = False,
+    drop_too_long: bool = False,
     progress: Callable[[int, int, float | None], None] | None = None,
 ) -> "TrainResult":
     """Fine-tune `model` on exported rows with TRL and save it in the folder `out`; resumes from its checkpoints.
 
     `config` is a YAML file of TRL's own settings, or a mapping of them; `progress` is told after every step: steps
-    done, steps in all, the last loss. Raises ConfigError for settings that cannot
-    work and DataError, naming the row, for data that would be dropped or mislearnt.
+    done, steps in all, the last loss. Rows longer than the setting `max_length` are refused, or with `drop_too_long`
+    left out and counted. Raises ConfigError for settings that cannot work, or if the saved model does not answer as
+    the trained one did, and DataError, naming the rows, for data that would be dropped or mislearnt.
     """
     refuse_folder(out, inputs=[data, model.removeprefix("hf:"), config if isinstance(config, Path) else None])
     _need_training_extra()
@@ -281,10 +283,15 @@ def train(
 
         if method != "pairs":
             raise ConfigError("--method belongs to `train dpo`; SFT has no preference pairs to pack")
-        return train_sft(model, Path(data), Path(out), config=config, lora=lora, progress=progress)
+        return train_sft(
+            model, Path(data), Path(out), config=config, lora=lora, drop_too_long=drop_too_long, progress=progress
+        )
     from interalign.training.dpo import train_dpo
 
-    return train_dpo(model, Path(data), Path(out), config=config, method=method, lora=lora, progress=progress)
+    return train_dpo(
+        model, Path(data), Path(out),
+        config=config, method=method, lora=lora, drop_too_long=drop_too_long, progress=progress,
+    )  # fmt: skip
 
 
 def _need_training_extra() -> None:

@@ -284,6 +284,9 @@ def train(
     config: Annotated[Path | None, typer.Option(help="YAML file with TRL's own settings.")] = None,
     method: Annotated[Method, typer.Option(help="How preference pairs are packed.")] = Method.pairs,
     lora: Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all weights.")] = False,
+    drop_too_long: Annotated[
+        bool, typer.Option("--drop-too-long", help="Leave rows out that are longer than max_length, and say how many.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Fine-tune a model with TRL on exported data."""
@@ -292,7 +295,7 @@ def train(
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
             stage.value, model=model, data=data, out=out, config=config, method=method.value, lora=lora,
-            progress=progress,
+            drop_too_long=drop_too_long, progress=progress,
         )  # fmt: skip
     _say(str(result))
 

@@ -1,13 +1,36 @@
 """The key-value cache of a batch, made of what is known of its rows; it grows in place."""
 
+import dataclasses
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from interalign.models.local.prefixes import Span, covered, lay_out, with_room
 
 _ROOM = 64
 """Tokens by which a batch's keys and values grow at a time: growing copies all of them."""
+
+
+class Generated(NamedTuple):
+    """What `generate` gives: token ids [rows, columns] and the key-value cache behind all but the last of them."""
+
+    sequences: Any
+    cache: Any
+
+
+def generate_from(model: Any, ids: Any, mask: Any, past: Any, **options: Any) -> Generated:
+    """Have the model generate after `ids` [rows, columns], of which the key-value cache `past` holds the first ones."""
+    out = model.generate(ids, attention_mask=mask, **{_cache_name(): past}, return_dict_in_generate=True, **options)
+    return Generated(out.sequences, getattr(out, _cache_name()))
+
+
+@cache
+def _cache_name() -> str:
+    """What `generate` and its output call the key-value cache: `past_key_values`, from transformers 5.24 on `cache`."""
+    from transformers.generation import GenerateDecoderOnlyOutput
+
+    known = {field.name for field in dataclasses.fields(GenerateDecoderOnlyOutput)}
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def batch_cache(rows: Sequence[Sequence[Span]], room: int = _ROOM) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from interalign.models.local.batch_cache import batch_cache
+from interalign.models.local.batch_cache import batch_cache, generate_from
 from interalign.models.local.jobs import Job
 from interalign.models.local.prefixes import PrefixStore, Span, Tokens, lift
 from interalign.models.local.reading import left_padded, read_new, read_once
@@ -20,18 +20,13 @@ def generate(weights: Weights, prefixes: PrefixStore, jobs: Sequence[Job]) -> li
         ids, mask = left_padded(weights.model, [job.prompt for job in jobs])
         spans = read_new(weights.model, prefixes, [job.prompt[:-1] for job in jobs]) if kept else {}
         past = batch_cache([spans[job.prompt[:-1]] for job in jobs]) if kept else read_once(weights.model, jobs)
-        out = weights.model.generate(
-            ids,
-            attention_mask=mask,
-            past_key_values=past,
-            max_new_tokens=jobs[0].max_new_tokens,
-            logits_processor=[Sampler(jobs)],
-            return_dict_in_generate=True,
+        out = generate_from(
+            weights.model, ids, mask, past, max_new_tokens=jobs[0].max_new_tokens, logits_processor=[Sampler(jobs)]
         )
         rows: list[list[int]] = out.sequences[:, ids.shape[1] :].tolist()
         if kept:
             replies = [until_stop(row, weights.stops) for row in rows]
-            _keep_replies(prefixes, spans, jobs, replies, out.past_key_values.layers)
+            _keep_replies(prefixes, spans, jobs, replies, out.cache.layers)
     return rows
 
 

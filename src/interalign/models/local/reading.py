@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from interalign.models.local.batch_cache import batch_cache
+from interalign.models.local.batch_cache import batch_cache, generate_from
 from interalign.models.local.jobs import Job
 from interalign.models.local.prefixes import PrefixStore, Span, Tokens, covered, cut_spans, lift, next_to_read
 
@@ -25,9 +25,7 @@ def left_padded(model: Any, prompts: Sequence[Tokens]) -> tuple[Any, Any]:
 def read_prompts(model: Any, prompts: Sequence[Tokens], past: Any = None) -> Any:
     """The key-value cache after these prompts, whose first columns `past` holds."""
     ids, mask = left_padded(model, prompts)
-    return model.generate(
-        ids, attention_mask=mask, past_key_values=past, max_new_tokens=1, return_dict_in_generate=True
-    ).past_key_values
+    return generate_from(model, ids, mask, past, max_new_tokens=1).cache
 
 
 def read_once(model: Any, jobs: Sequence[Job]) -> Any:
