@@ -22,7 +22,7 @@ from interalign.models.resolve import is_model_name, resolve_model
 from interalign.personas import Persona
 from interalign.signals import stopping_on_signals
 from interalign.store import Store, TreeRecord
-from interalign.summary import Progress, RunSummary
+from interalign.summary import Progress, RunSummary, shortfalls
 from interalign.version import __version__
 
 _TOLD_EVERY = 0.5
@@ -102,10 +102,16 @@ class Desk:
             return
         faults.append(failed.same if isinstance(failed, RoleError) else object())  # anything else is like no other
         if len(faults) == _SAME_FAULT and len(set(faults)) == 1:
-            self.broken = (
-                f"the first {_SAME_FAULT} trees failed alike: {failed}; mend it and run the same command again"
-            )
-            self.ledger.stop(self.broken)
+            self.stop(f"the first {_SAME_FAULT} trees failed alike: {failed}; mend it and run the same command again")
+
+    def stop(self, reason: str) -> None:
+        """Stop the run, whose models answer, but not so that it could be used."""
+        self.broken = reason
+        self.ledger.stop(reason)
+
+    def outcome(self, judge: str) -> RunSummary:
+        """What came of the run, with what fell short in the eyes of this judge."""
+        return self.summary().model_copy(update={"shortfalls": shortfalls(self.store, judge)})
 
     def summary(self) -> RunSummary:
         """The run as it stands."""
