@@ -3,6 +3,9 @@
 import re
 from typing import NamedTuple
 
+ENDED = "ended"
+"""Name of the note, by the user, at the last message of a path that the user ended; its value is the last turn."""
+
 
 class Message(NamedTuple):
     """What a user said, without the mark."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from interalign.agents.audit import ANSWERS, ENDS, REPEATS, audit_user_message
+from interalign.agents.ending import ENDED
 from interalign.eval.intervals import (
     RESAMPLES,
     Interval,
@@ -99,6 +100,8 @@ class SimulatorFigures(Frozen):
     """Share of those that say goodbye, by their words (agents/audit.py)."""
     as_assistant: float | None
     """Share of those that speak as the assistant, by their words."""
+    ended_after: tuple[int, ...] = ()
+    """How many paths the user ended with the end mark after turn 1..K; all 0 where the run has no end mark."""
 
 
 class _Outcome(NamedTuple):
@@ -109,8 +112,20 @@ class _Outcome(NamedTuple):
 
 
 def judge_names(trees: Iterable[JudgedTree]) -> tuple[str, ...]:
-    """All judges of these trees, in the order first asked; the last is the newest."""
+    """All judges of these trees, in the order first asked."""
     return tuple(dict.fromkeys(name for judged in trees for name in judged.judges()))
+
+
+def newest_judge(trees: Sequence[JudgedTree]) -> str | None:
+    """The last judge with a readable answer about these trees, else the last one; None if none was asked."""
+    names = judge_names(trees)
+    readable = [name for name in names if any(judged.by_judge(name).is_readable for judged in trees)]
+    return next(reversed(readable or names), None)
+
+
+def ended_after(judged: JudgedTree) -> list[int]:
+    """The last turn of each path that the user ended."""
+    return [int(str(note.value)) for note in judged.annotations if (note.name, note.by) == (ENDED, "user")]
 
 
 class JudgeTally:
@@ -182,6 +197,7 @@ class UserTally:
 
     def __init__(self) -> None:
         self._counts = Counter[str]()
+        self._ended = Counter[int]()
 
     def add(self, judged: JudgedTree) -> None:
         """Count one tree."""
@@ -189,9 +205,10 @@ class UserTally:
         words, characters = sum(len(text.split()) for text in texts), sum(map(len, texts))
         self._counts.update({"trees": 1, "texts": len(texts), "words": words, "characters": characters})
         self._counts.update(_marks(judged))
+        self._ended.update(ended_after(judged))
 
-    def figures(self, user: str | None) -> SimulatorFigures:
-        """The figures of all trees that were added; the means are None if there is no message."""
+    def figures(self, user: str | None, turns: int) -> SimulatorFigures:
+        """The figures of all trees that were added; the means are None if there is no message. `turns` is K."""
         counts, texts = self._counts, self._counts["texts"]
         return SimulatorFigures(
             user=user,
@@ -202,6 +219,7 @@ class UserTally:
             repeated=_share(counts[REPEATS], texts),
             ended=_share(counts[ENDS], texts),
             as_assistant=_share(counts[ANSWERS], texts),
+            ended_after=tuple(self._ended[turn] for turn in range(1, turns + 1)),
         )
 
 

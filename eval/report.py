@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from interalign.calls import ReplyCounts
 from interalign.eval.chart import SERIES_COLOURS, Axis, Line, curves_svg
 from interalign.eval.intervals import Interval
 from interalign.eval.results import CandidateResult, Comparison, Report
@@ -213,6 +214,9 @@ def _simulator_lines(report: Report) -> Iterator[str]:
 def _usage_lines(report: Report) -> Iterator[str]:
     for role, used in report.usage.items():
         bad = f", {used.bad:,} refused or empty" if used.bad else ""
+        counts = report.replies.get(role, ReplyCounts())
+        bad += f", {counts.asked_again:,} asked again" if counts.asked_again else ""
+        bad += f", {counts.cut:,} cut at the length limit" if counts.cut else ""
         cost = "" if used.usd is None else f", ${used.usd:,.4f}"
         tokens = f"{used.prompt_tokens:,} tokens in, {used.completion_tokens:,} out"
         yield f"Calls of the {role}: {used.calls:,} ({tokens}{bad}{cost})"

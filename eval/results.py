@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import JsonValue, model_validator
 
-from interalign.calls import Usage
+from interalign.calls import ReplyCounts, Usage
 from interalign.errors import MetricError
 from interalign.eval import metrics
 from interalign.eval.counts import (
@@ -14,7 +14,8 @@ from interalign.eval.counts import (
     JudgeTally,
     SimulatorFigures,
     UserTally,
-    judge_names,
+    ended_after,
+    newest_judge,
 )
 from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
 from interalign.personas import Persona
@@ -48,6 +49,8 @@ class CandidateScores(Frozen):
     """Case id -> K scores. A reply's score is 1 to 5; where several replies share a turn, their mean."""
     profile_of: Mapping[str, str]
     """Case id -> profile."""
+    ended: Mapping[str, int] = {}
+    """Case id -> last turn, of the cases whose user ended the talk. Their later turns are absent, not missing."""
 
     @model_validator(mode="after")
     def _is_rectangular(self) -> Self:
@@ -62,6 +65,11 @@ class CandidateScores(Frozen):
         """K; 0 without cases."""
         return max(map(len, self.scores.values()), default=0)
 
+    @property
+    def reached(self) -> int:
+        """The last turn that any case has: below K only where the user ended every talk before."""
+        return max((self.ended.get(case, self.turns) for case in self.scores), default=0)
+
 
 class CandidateResult(Frozen):
     """The ALOE figures of one candidate; None is a figure that is not defined (`Report.notes` says why)."""
@@ -70,7 +78,8 @@ class CandidateResult(Frozen):
     n_cases: int
     n_profiles: int
     missing: int
-    """Scores that should be there and are not: n_cases * K minus the sum of n."""
+    """Scores that should be there and are not: the turns that the cases have, K each, less the sum of n. A case that
+    the user ended has no turns after that."""
     n: tuple[int, ...]
     """Scores at turn k."""
     al: tuple[float | None, ...]
@@ -84,6 +93,9 @@ class CandidateResult(Frozen):
     n_al: tuple[float | None, ...]
     n_ir: float | None
     n_r2: float | None
+    reached: int
+    """The last turn that any case has: below K only where the user ended every talk before. IR, R2 and their
+    normalised forms are over turns 1 to this one."""
 
 
 class Comparison(Frozen):
@@ -123,6 +135,8 @@ class Report(Frozen):
     judge: JudgeFigures
     simulator: SimulatorFigures
     usage: Mapping[str, Usage]
+    replies: Mapping[str, ReplyCounts] = {}
+    """By role: questions asked again, and replies cut at their length limit."""
     kind: Literal["evaluation", "simulation"]
     turns: int
     """K."""
@@ -144,16 +158,32 @@ def candidate_scores(cases: Sequence[ScoredCase], turns: int, judge: str | None 
     `turns` is K: what a short or failed conversation lacks is missing. Raises MetricError for a case that a candidate
     has twice, a tree with two replies in a turn, or a reply after turn K.
     """
-    judge = judge or _newest([case.judged for case in cases if case.judged is not None])
+    judge = judge or newest_judge([case.judged for case in cases if case.judged is not None])
     rows: dict[str, dict[str, list[float | None]]] = {}
     profiles: dict[str, dict[str, str]] = {}
+    ended: dict[str, dict[str, int]] = {}
     for case in cases:
         mine = rows.setdefault(case.candidate, {})
         if case.case in mine:
             raise MetricError(f"candidate {case.candidate!r} has case {case.case!r} twice; give each case one tree")
         mine[case.case] = _linear_scores(case, turns, judge)
         profiles.setdefault(case.candidate, {})[case.case] = _profile_key(case.profile)
-    return tuple(CandidateScores(name=name, scores=rows[name], profile_of=profiles[name]) for name in rows)
+        if last := _last_turn(case.judged):
+            ended.setdefault(case.candidate, {})[case.case] = last
+    return tuple(
+        CandidateScores(name=name, scores=rows[name], profile_of=profiles[name], ended=ended.get(name, {}))
+        for name in rows
+    )
+
+
+def _last_turn(judged: JudgedTree | None) -> int | None:
+    """The last turn there is of a tree whose user ended the talk; None for any other.
+
+    Where paths branch, those that the user did not end go on to turn K, so the last turn there is speaks for all.
+    """
+    if judged is None or not ended_after(judged):
+        return None
+    return max(node.turn for node in judged.tree.nodes)
 
 
 def candidate_result(candidate: CandidateScores, *, resamples: int = RESAMPLES, seed: int = 0) -> CandidateResult:
@@ -161,23 +191,25 @@ def candidate_result(candidate: CandidateScores, *, resamples: int = RESAMPLES, 
     scores = metrics.score_matrix(list(candidate.scores.values()), candidate.turns)
     profiles = [candidate.profile_of[case] for case in candidate.scores]
     al, n = metrics.alignment_level(scores)
-    intervals = level_intervals(scores, profiles, resamples=resamples, seed=seed)
+    curve, later = al[: candidate.reached], (None,) * (candidate.turns - candidate.reached)
+    intervals = level_intervals(scores[:, : candidate.reached], profiles, resamples=resamples, seed=seed)
     return CandidateResult(
         name=candidate.name,
         n_cases=len(scores),
         n_profiles=len(set(profiles)),
-        missing=scores.size - sum(n),
+        missing=sum(candidate.ended.get(case, candidate.turns) for case in candidate.scores) - sum(n),
         n=n,
         al=al,
-        al_k_ci=intervals.al,
+        al_k_ci=(*intervals.al, *later),
         al_mean=metrics.mean_alignment_level(al),
         al_ci=intervals.al_mean,
-        ir=metrics.improvement_rate(al),
+        ir=metrics.improvement_rate(curve),
         ir_ci=intervals.ir,
-        r2=metrics.r_squared(al),
-        n_al=metrics.normalised_levels(al),
-        n_ir=metrics.normalised_improvement_rate(al),
-        n_r2=metrics.normalised_r_squared(al),
+        r2=metrics.r_squared(curve),
+        n_al=(*metrics.normalised_levels(curve), *later),
+        n_ir=metrics.normalised_improvement_rate(curve),
+        n_r2=metrics.normalised_r_squared(curve),
+        reached=candidate.reached,
     )
 
 
@@ -211,7 +243,7 @@ def evaluation_report(
     if len({candidate.name for candidate in candidates}) < len(candidates):
         raise MetricError("two candidates have the same name; give each its own with --candidate NAME=MODEL")
     turns = max((candidate.turns for candidate in candidates), default=0)
-    of_judge, of_user = JudgeTally(judge or _newest(judged)), UserTally()
+    of_judge, of_user = JudgeTally(judge or newest_judge(judged)), UserTally()
     for tree in judged:
         of_judge.add(tree, tree.tree.persona)  # no pair of an evaluation differs by its hint: the profile is not used
         of_user.add(tree)
@@ -239,7 +271,7 @@ def simulation_report(
     profiles = {persona.id: _profile_key(persona.profile) for persona in personas}
     if judge is None:
         judged = list(judged)
-        judge = _newest(judged)
+        judge = newest_judge(judged)
     of_judge, of_user, scores, profile_of = JudgeTally(judge), UserTally(), _Branching(judge), dict[str, str]()
     for tree in judged:
         if tree.tree.persona not in profiles:
@@ -269,27 +301,29 @@ def _report(
     compared = comparisons(candidates, resamples=resamples, seed=seed)
     cases = dict(profile_of or {}) | {case: scores.profile_of[case] for scores in candidates for case in scores.scores}
     user = run.get("user")
+    simulator = of_user.figures(user if isinstance(user, str) else None, turns)
     return Report(
         run=run,
         candidates=results,
         comparisons=compared,
         judge=judge,
-        simulator=of_user.figures(user if isinstance(user, str) else None),
+        simulator=simulator,
         usage=usage,
         kind=kind,
         turns=turns,
         n_cases=len(cases),
         n_profiles=len(set(cases.values())),
         bootstrap=Bootstrap(resamples=resamples, seed=seed),
-        notes=_notes(run, results, judge, len(set(cases.values()))),
+        notes=(*_ends(simulator), *_notes(run, results, judge, len(set(cases.values())))),
     )
 
 
 def _comparison(a: CandidateScores, b: CandidateScores, resamples: int, seed: int) -> Comparison:
     shared = [case for case in a.scores if case in b.scores]
+    reached = min(a.reached, b.reached)  # a turn that one of them never has cannot be compared
     difference = paired_difference(
-        metrics.score_matrix([a.scores[case] for case in shared], a.turns),
-        metrics.score_matrix([b.scores[case] for case in shared], a.turns),
+        metrics.score_matrix([a.scores[case] for case in shared], a.turns)[:, :reached],
+        metrics.score_matrix([b.scores[case] for case in shared], a.turns)[:, :reached],
         [a.profile_of[case] for case in shared],
         resamples=resamples,
         seed=seed,
@@ -318,10 +352,13 @@ class _Branching:
 
     def __init__(self, judge: str | None) -> None:
         self._judge = judge
+        self._ended: dict[str, int] = {}
         self._values: dict[str, dict[tuple[str, int], list[int]]] = {}
 
     def add(self, judged: JudgedTree) -> None:
         """Take the scores of one tree."""
+        if last := _last_turn(judged):
+            self._ended[judged.tree.id] = last
         for score in judged.scores:
             if score.judge == self._judge and score.value is not None:
                 node = judged.tree.node(score.node)
@@ -334,6 +371,7 @@ class _Branching:
                 name=name,
                 scores={tree: [_mean(found.get((tree, k), [])) for k in _upto(turns)] for tree in profile_of},
                 profile_of=profile_of,
+                ended=self._ended,
             )
             for name, found in self._values.items()
         )
@@ -359,11 +397,17 @@ def _notes(
     return tuple(notes)
 
 
+def _ends(user: SimulatorFigures) -> Iterator[str]:
+    when = ", ".join(f"{count:,} after turn {turn}" for turn, count in enumerate(user.ended_after, start=1) if count)
+    if when:
+        yield f"Ended by the user: {when}. What would have come later is absent, and not counted as missing."
+
+
 def _why_null(result: CandidateResult) -> Iterator[str]:
-    empty = [str(turn) for turn, n in enumerate(result.n, start=1) if n == 0]
+    empty = [str(turn) for turn, n in enumerate(result.n[: result.reached], start=1) if n == 0]
     if empty:
         yield f"{result.name}: no score at turn {', '.join(empty)}, so AL there, IR and R2 are undefined."
-    elif len(result.al) < 2:
+    elif result.reached < 2:
         yield f"{result.name}: IR, R2 and N-AL need at least two turns."
     elif result.n_ir is None:
         yield f"{result.name}: AL is flat, so R2, N-AL, N-IR and N-R2 are undefined."
@@ -376,10 +420,6 @@ def _names_world(value: JsonValue | list[str | None]) -> bool:
     if isinstance(value, Mapping):
         return any(map(_names_world, value.values()))
     return isinstance(value, list) and any(map(_names_world, value))
-
-
-def _newest(judged: Sequence[JudgedTree]) -> str | None:
-    return next(reversed(judge_names(judged)), None)
 
 
 def _profile_key(profile: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from interalign.errors import ConfigError
 from interalign.graphs.forest import unwrapped
 from interalign.graphs.policy import branching_policy
 from interalign.graphs.seating import simulation_seats
-from interalign.graphs.turn import TURN, Conversation, Seats, Turn, TurnState, replied_or_done, user
+from interalign.graphs.turn import TURN, Conversation, Seats, Turn, TurnState
 from interalign.ledger import Call, Ledger, Place
 from interalign.models.base import ChatModel, Parameters, Reply
 from interalign.models.resolve import resolve_model
@@ -62,7 +62,7 @@ async def begin(state: TurnState, runtime: Runtime[SimulationSettings]) -> dict[
         )  # fmt: skip
         return {"conversation": talk, "parent": None, "transcript": ()}
     if state.get("ended"):
-        raise ConfigError("the user has ended this talk; begin another one in a new thread")
+        raise ConfigError("the user has ended this talk; begin another one")
     turn = Turn(**{name: state[name] for name in Turn.model_fields if name in state})  # type: ignore[literal-required]
     taken = branching_policy(settings.policy)(state["conversation"], [turn])[0]
     return {"parent": taken, "transcript": (*state["transcript"], taken.message)}
@@ -101,9 +101,7 @@ def turn_by_hand() -> CompiledStateGraph[Any, Any, Any, Any]:
     graph.add_node(begin)
     for before, node in pairwise([begin, *TURN]):
         graph.add_node(node.__name__, _seated(node))
-        if before is not user:
-            graph.add_edge(before.__name__, node.__name__)
-    graph.add_conditional_edges("user", replied_or_done, ["inducer", END])
+        graph.add_edge(before.__name__, node.__name__)
     graph.add_edge(START, "begin")
     graph.add_edge("annotate", END)
     return graph.compile(name="turn by hand")

@@ -15,7 +15,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from interalign.agents.audit import audit_user_message
-from interalign.agents.ending import without_mark
+from interalign.agents.ending import ENDED, without_mark
 from interalign.agents.judge import compare_siblings, score_siblings
 from interalign.agents.protocols import (
     At,
@@ -30,7 +30,7 @@ from interalign.agents.protocols import (
     UserRole,
 )
 from interalign.config import HookPoint, Judging
-from interalign.errors import BadContentError, ConfigError
+from interalign.errors import BadContentError, ConfigError, InteralignError
 from interalign.personas import Persona
 from interalign.seeds import addressed_seed
 from interalign.tree import Annotation, Frozen, Message, Node, Score, Verdict
@@ -92,14 +92,18 @@ class Turn(Frozen):
         return self.user, *self.replies
 
 
+class TalkEndedError(InteralignError):
+    """The user ended the talk and said nothing more: there is no turn. `note` says so at the reply before."""
+
+    def __init__(self, note: Annotation) -> None:
+        super().__init__("the user has ended this talk; begin another one")
+        self.note = note
+
+
 class Farewell(Frozen):
     """What comes of a turn in which the user only ended the talk: no message, and a note at the reply before."""
 
     annotations: tuple[Annotation, ...]
-
-
-ENDED = "ended"
-"""Name of the note at the last message of a path that the user ended; its value is the last turn."""
 
 
 def _joined(earlier: Sequence[Annotation], later: Sequence[Annotation]) -> tuple[Annotation, ...]:
@@ -112,8 +116,7 @@ class TurnState(TypedDict, total=False):
     conversation: Conversation
     parent: Node | None
     transcript: tuple[Message, ...]
-    user: Node | None
-    """None if the user ended the talk without another message."""
+    user: Node
     ended: bool
     hint: str | None
     replies: tuple[Node, ...]
@@ -139,7 +142,7 @@ async def user(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     said = await runtime.context.user(ask)
     text, ends = without_mark(said.text, conversation.end_mark)
     if not text:
-        return {"user": None, "ended": True, "annotations": (_ended_at(parent),)}
+        raise TalkEndedError(_ended_at(parent))
     node = Node(id=node_id, parent=parent and parent.id, turn=turn, role="user", text=text, by="user", call=said.call)
     notes = (*_audited(node, state), *([_ended_at(node)] if ends else []))
     update = {"user": node, "ended": ends, "transcript": (*state["transcript"], node.message), "annotations": notes}
@@ -153,11 +156,6 @@ def _ended_at(node: Node | None) -> Annotation:
     return Annotation(node=node.id, name=ENDED, by="user", value=node.turn)
 
 
-async def replied_or_done(state: TurnState, runtime: Runtime[Any]) -> str:
-    """Nobody answers a user who ended the talk without a message. (A coroutine, as all routing here.)"""
-    return END if state["user"] is None else "inducer"
-
-
 def _audited(node: Node, state: TurnState) -> tuple[Annotation, ...]:
     """A note of what a user agent should not do, if the message does it."""
     earlier = [message.content for message in state["transcript"] if message.role == "user"]
@@ -165,17 +163,11 @@ def _audited(node: Node, state: TurnState) -> tuple[Annotation, ...]:
     return (Annotation(node=node.id, name="audit", by="interalign", value=list(marks)),) if marks else ()
 
 
-def _message_of(state: TurnState) -> Node:
-    """The user's message of this turn: the routing lets none without one pass."""
-    assert state["user"] is not None
-    return state["user"]
-
-
 async def inducer(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     """Somebody who does not know the persona writes down what has come to light."""
     if runtime.context.inducer is None:
         return await _with_hooks("before_candidates", state, {"hint": None}, runtime.context)
-    node = _message_of(state)
+    node = state["user"]
     said = await runtime.context.inducer(
         InducerAsk(at=state["conversation"].at(node.id, node.id, "inducer"), transcript=state["transcript"])
     )
@@ -196,7 +188,7 @@ async def candidates(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any
 
 
 async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node:
-    asked = _message_of(state)
+    asked = state["user"]
     parent = state["parent"]
     node_id = str(number) if parent is None else f"{parent.id}/{number}"
     hint = state["hint"] if number == 1 else None
@@ -215,7 +207,7 @@ async def judge(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     update: dict[str, Any] = {"verdicts": (), "scores": ()}
     if seats.judge is not None:
         conversation = state["conversation"]
-        node = _message_of(state)
+        node = state["user"]
         at = conversation.at(node.id, node.id, "judge")
         siblings = (at, conversation.persona, state["transcript"], replies)
         if seats.judging == "compare":
@@ -251,7 +243,7 @@ async def _with_hooks(point: HookPoint, state: TurnState, update: dict[str, Any]
 
 
 def _view(state: TurnState) -> HookView:
-    node = _message_of(state)
+    node = state["user"]
     return HookView(
         at=state["conversation"].at(node.id, node.id, "hook"),
         persona=state["conversation"].persona,
@@ -272,11 +264,9 @@ TURN = (user, inducer, candidates, judge, annotate)
 def turn_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The compiled turn graph; its context is `Seats`."""
     graph = StateGraph(TurnState, context_schema=Seats)
-    graph.add_node(user)
-    graph.add_sequence(TURN[1:-1])
+    graph.add_sequence(TURN[:-1])
     graph.add_node(annotate)
     graph.add_edge(START, "user")
-    graph.add_conditional_edges("user", replied_or_done, ["inducer", END])
     graph.add_conditional_edges("judge", annotated_or_done, ["annotate", END])
     graph.add_edge("annotate", END)
     return graph.compile(name="turn")
@@ -287,7 +277,8 @@ async def run_turn(
 ) -> Turn | Farewell:
     """One turn after `parent` (None: the first one), by the turn graph; a Farewell if the user had no more to say."""
     state = TurnState(conversation=conversation, parent=parent, transcript=transcript)
-    done = await turn_graph().ainvoke(state, context=seats)
-    if done["user"] is None:
-        return Farewell(annotations=done["annotations"])
+    try:
+        done = await turn_graph().ainvoke(state, context=seats)
+    except TalkEndedError as error:
+        return Farewell(annotations=(error.note,))
     return Turn(**{name: done[name] for name in Turn.model_fields})

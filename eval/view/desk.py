@@ -94,7 +94,8 @@ def look_at_tree(store: Store, tree: str, *, node: str | None = None, judge: str
     if node is not None and node not in {known.id for known in judged.tree.nodes}:
         raise NotThereError(f"Tree {tree!r} has no message {node!r}.")
     calls = TreeCalls(store.calls_of(tree))
-    look = Looking(links, judge or newest_judge(store, judged), store.judges(), node=node, calls=calls)
+    seen_by = judge or newest_judge(store.readable_judges(), judged)
+    look = Looking(links, seen_by, store.judges(), node=node, calls=calls)
     before, after = store.beside(tree)
     return TreeLook(
         page=tree_page(judged, record, _persona(store, judged.tree.persona), look),
@@ -106,10 +107,10 @@ def look_at_tree(store: Store, tree: str, *, node: str | None = None, judge: str
     )
 
 
-def newest_judge(store: Store, judged: JudgedTree) -> str | None:
-    """Of the judges asked about this tree, the one that came last into the run; None if none was asked."""
+def newest_judge(readable: Sequence[str], judged: JudgedTree) -> str | None:
+    """Of the judges asked about this tree the last that is `readable`, else the last; None if none was asked."""
     asked = judged.judges()
-    return next((name for name in reversed(store.judges()) if name in asked), None)
+    return next((name for name in reversed(readable) if name in asked), next(reversed(asked), None))
 
 
 def look_at_call(store: Store, tree: str, key: str, *, judge: str | None = None) -> CallLook:

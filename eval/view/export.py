@@ -46,10 +46,10 @@ class _Counted:
 
 def _tree_pages(store: Store, links: AnchorLinks) -> Iterator[TreePage]:
     """The trees one at a time, so that a file of many fits in memory."""
-    personas = store.personas()
+    personas, judges = store.personas(), store.readable_judges()
     for record in store.trees():
         judged = store.judged_tree(record.id)
         if judged is not None and record.id in links.numbers:
             calls = TreeCalls(store.calls_of(record.id))
-            look = Looking(links, newest_judge(store, judged), calls=calls, every_turn=True)
+            look = Looking(links, newest_judge(judges, judged), calls=calls, every_turn=True)
             yield tree_page(judged, record, personas.get(record.persona), look)

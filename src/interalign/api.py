@@ -155,7 +155,7 @@ def export(
 ) -> int:
     """Write the trees of `run` as training rows to the JSON lines file `out`, whole or not at all; number of rows.
 
-    Preferences are those of `judge`, by default the one asked last.
+    Preferences are those of `judge`, by default the last one that gave a readable answer.
     """
     from interalign.store import Store
     from interalign.training.export import rows, write_jsonl
@@ -169,6 +169,15 @@ def export(
             raise ConfigError(f"{run} has no verdict by {judge!r}; it has {has}{near}")
         judged = (tree.by_judge(name) if name else tree for tree in store.judged_trees())
         return write_jsonl(rows(judged, format, pairs), Path(out))
+
+
+def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
+    """One line on what is missing, cut or was asked again in what `export` with this judge writes; empty if nothing."""
+    from interalign.store import Store
+    from interalign.summary import shortfalls
+
+    with Store.open(Path(run)) as store:
+        return str(shortfalls(store, judge or store.newest_judge()))
 
 
 def why_empty(run: Path | str, format: ExportFormat) -> str:  # noqa: A002  (the option's name)

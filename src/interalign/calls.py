@@ -105,6 +105,28 @@ def by_role(used: Mapping[tuple[str, str], Usage]) -> dict[str, Usage]:
     return sums
 
 
+class ReplyCounts(Frozen):
+    """What became of the questions to one role, over all calls in the file."""
+
+    asked_again: int = 0
+    """Questions that took more than one reply."""
+    cut: int = 0
+    """Replies that ended at their length limit, and not because the model was done."""
+
+
+_CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
+"""What providers call the end of a reply at its limit."""
+
+
+def reply_counts(connection: sqlite3.Connection) -> dict[str, ReplyCounts]:
+    """Counts by role. All calls are looked through: for the end of a run, not for its progress."""
+    cut = f"lower(finish_reason) IN ({', '.join('?' * len(_CUT))})"
+    rows = connection.execute(
+        f"SELECT role, sum(sample = 1), coalesce(sum({cut}), 0) FROM calls GROUP BY role ORDER BY role", _CUT
+    )
+    return {role: ReplyCounts(asked_again=again, cut=cut) for role, again, cut in rows}
+
+
 class CallRow(NamedTuple):
     """One call as it goes into the file. `error` is why the reply could not be used."""
 

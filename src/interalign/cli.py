@@ -260,7 +260,9 @@ def export(
     format: Annotated[Format, typer.Option(help="What the rows are for.")],  # noqa: A002
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
     pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
-    judge: Annotated[str | None, typer.Option(help="Whose preferences. [default: the judge asked last]")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Whose preferences. [default: the last with a readable answer]")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write the trees of RUN.db as training data, one JSON object a line."""
@@ -273,6 +275,7 @@ def export(
         if written
         else f"{out} is empty: {api.why_empty(run, format.value)}"
     )
+    _say_short(api.export_shortfalls(run, judge))
 
 
 @app.command()
@@ -513,7 +516,12 @@ def _say(line: str) -> None:
 def _end(summary: "RunSummary", log_json: bool) -> None:
     """The last lines of a run, and exit code 1 if a tree failed."""
     if log_json:
-        _say(json_line("end", trees=summary.trees, done=summary.done, failed=len(summary.failed), calls=summary.calls))
+        _say(
+            json_line(
+                "end", trees=summary.trees, done=summary.done, failed=len(summary.failed), calls=summary.calls,
+                shortfalls=summary.shortfalls and summary.shortfalls.model_dump(),
+            )
+        )  # fmt: skip
     else:
         _say_all(summary)
     if summary.failed:
@@ -529,10 +537,17 @@ def _say_all(summary: "RunSummary") -> None:
             for role, used in summary.usage.items()
         )
         _say(f"${summary.usd:.4f} spent on all calls in the file ({costs})")
+    _say_short(str(summary.shortfalls or ""))
     if summary.failed:
         for tree, reason in [] if names_failed() else list(summary.failed.items())[:10]:
             _say(one_line(f"failed: {tree}: {reason}"))
         _say(f"{len(summary.failed)} trees failed; run the same command again to retry just these")
+
+
+def _say_short(shortfalls: str) -> None:
+    """What fell short, where anything did: a run whose every tree is done may still hold nothing that can be used."""
+    if shortfalls:
+        _say(one_line(shortfalls))
 
 
 @contextmanager

@@ -15,14 +15,14 @@ from interalign.agents.templates import prompt_versions
 from interalign.budget import Budget, Prices, counted
 from interalign.calls import Usage, by_role
 from interalign.config import RunSettings, Runtime, identity_of
-from interalign.errors import ConfigError, FailedTreeError, StopError
+from interalign.errors import ConfigError, FailedTreeError
 from interalign.ledger import Ledger
 from interalign.models.base import ChatModel, version_of
 from interalign.models.resolve import is_model_name, resolve_model
 from interalign.personas import Persona
 from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
 from interalign.store import Store, TreeRecord
-from interalign.summary import Progress, RunSummary
+from interalign.summary import Progress, RunSummary, shortfalls
 from interalign.version import __version__
 
 _TOLD_EVERY = 0.5
@@ -130,16 +130,16 @@ class Desk:
         same = failed.same if isinstance(failed, FailedTreeError) else ()
         faults.append(same or object())  # without a kind it is like no other
         if len(faults) == _SAME_FAULT and len(set(faults)) == 1:
-            self.broken = (
-                f"the first {_SAME_FAULT} trees failed alike: {failed}; mend it and run the same command again"
-            )
-            self.ledger.stop(self.broken)
+            self.stop(f"the first {_SAME_FAULT} trees failed alike: {failed}; mend it and run the same command again")
 
-    def outcome(self) -> RunSummary:
-        """What came of the run; StopError if its first trees failed alike."""
-        if self.broken is not None:
-            raise StopError(self.broken)
-        return self.summary()
+    def stop(self, reason: str) -> None:
+        """Stop the run, whose models answer, but not so that it could be used."""
+        self.broken = reason
+        self.ledger.stop(reason)
+
+    def outcome(self, judge: str) -> RunSummary:
+        """What came of the run, with what fell short in the eyes of this judge."""
+        return self.summary().model_copy(update={"shortfalls": shortfalls(self.store, judge)})
 
     def summary(self) -> RunSummary:
         """The run as it stands."""

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from interalign.rows import Rows
 from interalign.texts import TextWriter, TreeTexts, decode_json, decode_text, encode_json, encode_text, read_text
-from interalign.tree import Annotation, JudgedTree, Node, Presentation, Score, Tree, Verdict
+from interalign.tree import Annotation, Frozen, JudgedTree, Node, Presentation, Score, Tree, Verdict
 
 _TREES = 1024
 """Trees whose numbers are remembered at most."""
@@ -48,6 +48,38 @@ class JudgedWriter:
             self._db.execute("INSERT OR IGNORE INTO judges (name) VALUES (?)", (stored,))
             self._judges[name] = self._db.execute("SELECT id FROM judges WHERE name = ?", (stored,)).fetchone()[0]
         return self._judges[name]
+
+
+class JudgeCounts(Frozen):
+    """What came of the questions to one judge."""
+
+    judge: str
+    asked: int
+    """Questions: one a score, two a comparison (one an order)."""
+    missing: int
+    """Those without a readable answer."""
+
+
+_NAMED = "judge = (SELECT id FROM judges WHERE name = ?)"
+_UNREAD = "((json_extract(orders, '$[0][3]') IS NULL) + (json_extract(orders, '$[1][3]') IS NULL))"
+
+
+def count_answers(db: sqlite3.Connection, judge: str) -> JudgeCounts:
+    """How many questions this judge was asked and how many have no readable answer."""
+    name = (encode_text(judge),)
+    compared = f"SELECT 2 * count(*), coalesce(sum({_UNREAD}), 0) FROM verdicts WHERE {_NAMED}"
+    scored = f"SELECT count(*), coalesce(sum(value IS NULL), 0) FROM scores WHERE {_NAMED}"
+    pairs, singles = (db.execute(find, name).fetchone() for find in (compared, scored))
+    return JudgeCounts(judge=judge, asked=pairs[0] + singles[0], missing=pairs[1] + singles[1])
+
+
+def any_readable(db: sqlite3.Connection, judge: str) -> bool:
+    """Whether this judge gave any readable answer. The first one that is met is enough."""
+    found = (
+        f"SELECT EXISTS (SELECT 1 FROM verdicts WHERE {_NAMED} AND {_UNREAD} < 2) "
+        f"OR EXISTS (SELECT 1 FROM scores WHERE {_NAMED} AND value IS NOT NULL)"
+    )
+    return bool(db.execute(found, (encode_text(judge),) * 2).fetchone()[0])
 
 
 class TreeWriter:

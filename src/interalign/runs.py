@@ -2,20 +2,22 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from interalign.agents.protocols import Judge
+from interalign.agents.watched_judge import WatchedJudge
 from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, models_of
 from interalign.desk import Desk, open_desk, refuse_unknown_prices
-from interalign.errors import ConfigError
-from interalign.graphs.forest import Job, each_tree
-from interalign.graphs.policy import branching_policy, caterpillar
+from interalign.errors import ConfigError, StopError
+from interalign.graphs.forest import Finish, Job, each_tree
+from interalign.graphs.policy import Policy, branching_policy, caterpillar
 from interalign.graphs.rejudge import judge_tree
 from interalign.graphs.seating import Seating, all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth, grow_tree
-from interalign.graphs.turn import Conversation, Farewell, Turn
+from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.personas import Persona, dump_personas
 from interalign.store import RunRecord, Store, TreeRecord
 from interalign.summary import Progress, RunSummary
@@ -38,8 +40,8 @@ async def run_simulation(
         source = {"personas": _source(settings.personas, personas)}
         met = personas if len(personas) <= settings.trees else personas[: settings.trees]
         desk.begin(settings, "simulation", source, met, _simulation_plan(settings, met))
-        growth = Growth(seats=seats, policy=branching_policy(settings.policy), save=_saver(desk.store))
-        return await _grow(desk, {None: growth}, settings)
+        policy = branching_policy(settings.policy)
+        return await _grow(desk, {None: seats}, policy, settings)
 
 
 async def run_evaluation(
@@ -58,10 +60,7 @@ async def run_evaluation(
         met = cases[: settings.limit]
         source = {"cases": _source(settings.cases, cases)}
         desk.begin(settings, "evaluation", source, met, _evaluation_plan(settings, met))
-        growths: dict[str | None, Growth] = {
-            name: Growth(seats=seated, policy=caterpillar, save=_saver(desk.store)) for name, seated in seats.items()
-        }
-        return await _grow(desk, growths, settings)
+        return await _grow(desk, seats, caterpillar, settings)
 
 
 def _source(given: str, personas: Sequence[Persona]) -> str:
@@ -90,7 +89,7 @@ def _evaluation_plan(settings: EvaluationSettings, cases: Sequence[Persona]) -> 
 
 
 async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progress | None) -> RunSummary:
-    """Judge every finished tree that this judge has not judged yet, in the way the run was judged."""
+    """Judge every finished tree of which this judge has no readable answer yet, in the way the run was judged."""
     Store.open(path).close()  # a file that is not there must not be made here
     refuse_unknown_prices([judge], runtime)
     async with open_desk(path, runtime, progress) as desk:
@@ -99,7 +98,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
             raise ConfigError(f"{path}: nothing was run in it yet")
         desk.count()
         settings = settings_of(run)
-        role = cast(Judge, Seating(settings, desk.ledger, desk.resolve).role("judge", judge))
+        role = _watched(desk, cast(Judge, Seating(settings, desk.ledger, desk.resolve).role("judge", judge)), judge)
         judging = settings.judging if isinstance(settings, SimulationSettings) else "score"
         desk.trees, desk.done = desk.done, 0
 
@@ -111,13 +110,13 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         def jobs() -> Iterator[Job]:
             for record in desk.store.walk_trees("done"):
                 judged = desk.store.judged_tree(record.id)
-                if judged is None or judge in judged.judges():
+                if judged is None or judged.by_judge(judge).is_readable:
                     desk.done += 1
                 else:
                     yield record.id, partial(judge_one, record, judged)
 
-        await each_tree(jobs(), desk.judged, at_once=2 * runtime.concurrency)
-        return desk.outcome()
+        await _carry_out(desk, jobs(), desk.judged, lambda: desk.store.allow_more_samples(role.unread_trees))
+        return desk.outcome(judge)
 
 
 def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
@@ -138,19 +137,49 @@ def _saver(store: Store) -> Callable[[str, Turn | Farewell], Awaitable[None]]:
     return save
 
 
-async def _grow(desk: Desk, growths: Mapping[str | None, Growth], settings: RunSettings) -> RunSummary:
-    """Grow every tree that is not done; `growths` by the candidate measured, None in a simulation."""
+async def _grow(desk: Desk, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
+    """Grow every tree that is not done; `seats` by the candidate measured, None in a simulation."""
     await desk.load_models()
     desk.failed.clear()  # they are tried again
+    judge = _watched(desk, next(iter(seats.values())).judge, settings.judge)
+    growths = {
+        name: Growth(seats=replace(seated, judge=judge), policy=policy, save=_saver(desk.store))
+        for name, seated in seats.items()
+    }
 
     def jobs() -> Iterator[Job]:
         for record in desk.store.walk_trees("planned", "failed"):
             conversation = _conversation(record, desk.store.persona(record.persona), settings)
             yield record.id, partial(grow_tree, conversation, growths[record.candidate])
 
-    # Twice as many trees as calls in flight: while one tree waits for its commit, another one asks.
-    await each_tree(jobs(), desk.ended, at_once=2 * desk.runtime.concurrency)
-    return desk.outcome()
+    async def ask_anew() -> None:
+        for tree in judge.unread_trees:
+            await desk.store.finish_tree(tree, failed="the judge gave no readable answer")
+
+    await _carry_out(desk, jobs(), desk.ended, ask_anew)
+    return desk.outcome(settings.judge)
+
+
+def _watched(desk: Desk, judge: Judge | None, name: str) -> WatchedJudge:
+    """The judge, which stops the run if it cannot be read. All seats of a run share one."""
+    assert judge is not None, "every run has a judge"
+    return WatchedJudge(judge, name, desk.stop, trusted=desk.store.has_readable(name))
+
+
+async def _carry_out(desk: Desk, jobs: Iterator[Job], finish: Finish, ask_anew: Callable[[], Awaitable[None]]) -> None:
+    """Do the work on all trees. A role that turns out to be broken stops the run; `ask_anew` is called before.
+
+    Raises StopError then: what a broken judge was asked is not missing for good, but asked anew when the run goes on.
+    """
+    try:
+        # Twice as many trees as calls in flight: while one tree waits for its commit, another one asks.
+        await each_tree(jobs, finish, at_once=2 * desk.runtime.concurrency)
+    except StopError:
+        if desk.broken is None:
+            raise
+    if desk.broken is not None:
+        await ask_anew()
+        raise StopError(desk.broken)
 
 
 def _conversation(record: TreeRecord, persona: Persona, settings: RunSettings) -> Conversation:

@@ -15,9 +15,9 @@ from typing import Any, Literal, Self
 from pydantic import JsonValue
 
 from interalign import calls, runfile
-from interalign.calls import CallRecord, CallRow, CallWriter, Usage
+from interalign.calls import CallRecord, CallRow, CallWriter, ReplyCounts, Usage
 from interalign.errors import ConfigError
-from interalign.judged import JudgedWriter, read_judged
+from interalign.judged import JudgeCounts, JudgedWriter, any_readable, count_answers, read_judged
 from interalign.lock import Lock
 from interalign.models.base import Reply
 from interalign.personas import Persona
@@ -303,6 +303,12 @@ class Store:
 
         await writes.writer.submit(work)
 
+    async def allow_more_samples(self, trees: Iterable[str]) -> None:
+        """Let the questions about these trees that had no usable answer be asked anew, whatever became of the trees."""
+        rows = [(tree,) for tree in trees]
+        again = "UPDATE trees SET attempts = attempts + 1 WHERE id = ?"
+        await self._writes.writer.submit(lambda db: db.executemany(again, rows))
+
     def submit_call(self, row: CallRow, settled: Callable[[], object] | None = None) -> "asyncio.Future[None]":
         """Queue one call; the future is done once it is committed. For the ledger, as is `settled`: see Writer."""
         writes = self._writes
@@ -328,8 +334,31 @@ class Store:
         return [decode_text(name) for (name,) in self._rows("SELECT name FROM judges ORDER BY id")]
 
     def newest_judge(self) -> str | None:
-        """The judge that was asked last for the first time; None if none was asked yet."""
-        return next(reversed(self.judges()), None)
+        """The last in `readable_judges`: whose verdicts count where none is named; None if none was asked yet."""
+        asked = self.judges()
+        if len(asked) < 2:
+            return asked[0] if asked else None
+        return next((name for name in reversed(asked) if self.has_readable(name)), asked[-1])
+
+    def readable_judges(self) -> list[str]:
+        """The judges with a readable answer, in the order of `judges`; all of them if none has one."""
+        asked = self.judges()
+        return asked if len(asked) < 2 else [name for name in asked if self.has_readable(name)] or asked
+
+    def has_readable(self, judge: str) -> bool:
+        """Whether this judge gave any answer in this run that could be read."""
+        with self._reading() as db:
+            return any_readable(db, judge)
+
+    def judge_counts(self, judge: str) -> JudgeCounts:
+        """How many questions this judge was asked in this run and how many have no readable answer."""
+        with self._reading() as db:
+            return count_answers(db, judge)
+
+    def reply_counts(self) -> dict[str, ReplyCounts]:
+        """By role, how many questions were asked again and how many replies cut, over all calls in the file."""
+        with self._reading() as db:
+            return calls.reply_counts(db)
 
     def judged_tree(self, tree: str) -> JudgedTree | None:
         """The tree with all that was said about it; None while it has no node."""

@@ -217,6 +217,12 @@ class JudgedTree(Frozen):
         said: tuple[Verdict | Score, ...] = (*self.verdicts, *self.scores)
         return tuple(dict.fromkeys(word.judge for word in said))
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether any answer of any judge about this tree could be read."""
+        orders = (order.said for verdict in self.verdicts for order in verdict.orders)
+        return any(said is not None for said in (*orders, *(score.value for score in self.scores)))
+
     def by_judge(self, judge: str) -> Self:
         """The same tree with what this judge said, and nothing of the others."""
         return self.model_copy(

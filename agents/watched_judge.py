@@ -1,0 +1,63 @@
+"""A judge whose first answers are looked at: a model that cannot judge is noticed before all of a run is paid for."""
+
+from collections.abc import Callable
+
+from interalign.agents.protocols import ChoiceOpinion, Comparison, Judge, ScoreOpinion, Scoring
+
+FIRST = 20
+"""Questions, none of them answered in a way that can be read, until a judge is taken to be broken."""
+_SHOWN = 200
+"""Characters of a reply that stand in the message."""
+
+
+class WatchedJudge:
+    """Another judge, seen through: what it says is passed on as it is."""
+
+    def __init__(self, judge: Judge, name: str, stop: Callable[[str], None], *, trusted: bool) -> None:
+        """`stop` is called once, with what to tell, when the first questions are all without a readable answer.
+
+        `trusted`: the judge had readable answers before, in this run; it is not looked at any more.
+        """
+        self._judge = judge
+        self._name = name
+        self._stop = stop
+        self._readable = trusted
+        self._unread = 0
+        self._trees: dict[str, None] = {}
+
+    @property
+    def unread_trees(self) -> tuple[str, ...]:
+        """The trees that a judge was asked about which turned out to be broken; none for any other judge."""
+        return tuple(self._trees) if self._unread >= FIRST else ()
+
+    async def compare(self, ask: Comparison) -> ChoiceOpinion:
+        """The judge's choice."""
+        opinion = await self._judge.compare(ask)
+        self._look(ask.at.tree, opinion)
+        return opinion
+
+    async def score(self, ask: Scoring) -> ScoreOpinion:
+        """The judge's score."""
+        opinion = await self._judge.score(ask)
+        self._look(ask.at.tree, opinion)
+        return opinion
+
+    def _look(self, tree: str, opinion: ChoiceOpinion | ScoreOpinion) -> None:
+        if self._readable:
+            return
+        if opinion.value is not None:
+            self._readable = self._unread < FIRST  # once broken it stays so: the run is stopping
+            return
+        self._trees[tree] = None
+        self._unread += 1
+        if self._unread == FIRST:
+            self._stop(self._told(opinion))
+
+    def _told(self, opinion: ChoiceOpinion | ScoreOpinion) -> str:
+        said = next((reply for reply in reversed(opinion.replies) if reply.strip()), "")
+        shown = repr(said[:_SHOWN]) if said else "nothing at all"
+        return (
+            f"none of the first {FIRST} questions to the judge {self._name} had a readable answer; it said {shown}. "
+            "Mend its server or its settings and run the same command again, or name a model that ends its reply with "
+            "the line asked for, such as `Verdict: A` or `Score: 4`"
+        )
