@@ -49,37 +49,33 @@ class _OnItsWay(CallState):
         self.tree = tree
         self.answer = answer
         """The committed row, for the one who asked; cancelled if nobody waits for it any more."""
-        self.task: asyncio.Task[CallRow]
+        self.task: asyncio.Task[None]
         self.ends = False
         """It is not to wait any more: the run stops, or nobody wants the reply."""
         self.replied = False
         """The reply is here, and on its way into the file."""
         self.given_up = False
         """Nobody waits for it any more, whatever it does."""
-        self.began: float | None = None
-        """Wall time, for show only."""
-        self._since = 0.0
+        self._began = self._since = 0.0
 
     def begin(self) -> None:
         """The model is asked now."""
         self.waiting = False
-        self.began, self._since = time.time(), time.monotonic()
-
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self._since
+        self._began, self._since = time.time(), time.monotonic()  # wall time for show, the other one counts
 
     def fail(self, error: BaseException) -> None:
         """Raise this where the reply is awaited, if it still is."""
         if not self.answer.done():
             self.answer.set_exception(error)
-            self.answer.exception()  # seen: who waits may be cancelled in this very moment
+            self.answer.exception()  # as seen: who waits may be cancelled in this very moment
 
-    def sent(self, reply: Reply) -> Reply:
-        """The reply with the server and the requests of this call, where the model does not say them."""
-        if reply.server or not self.sends:
-            return reply
-        return reply.model_copy(update={"server": self.server, "sends": self.sends})
+    def row(self, blank: CallRow, reply: Reply, error: str | None = None) -> CallRow:
+        """What goes on record: the reply, or why there is none that can be used, and how long that took."""
+        if self.sends and not reply.server:  # the model does not say it
+            reply = reply.model_copy(update={"server": self.server, "sends": self.sends})
+        key, place, asked, parameters, messages, *_ = blank
+        seconds = time.monotonic() - self._since
+        return CallRow(key, place, asked, parameters, messages, reply, error, self._began, seconds)
 
     def begin_to_wait(self) -> None:
         """Wait, or end here."""
@@ -154,11 +150,11 @@ class Ledger:
         key = call_key(place, (model.name, version_of(model), settings, seed), messages)
         blank = CallRow(key, place, model.name, settings, messages, Reply(text="", model=model.name), None)
 
-        async def ask(call: _OnItsWay) -> Reply:
+        def ask(call: _OnItsWay) -> Awaitable[Reply]:
             CALL.set(call)
             if self._budget is None:
-                return await model(messages, parameters, seed)
-            return await self._within_budget(self._budget, call, model, messages, parameters, seed)
+                return model(messages, parameters, seed)
+            return self._within_budget(self._budget, call, model, messages, parameters, seed)
 
         return await self._once(blank, ask)
 
@@ -310,22 +306,18 @@ class Ledger:
         return call
 
     def _end(self, blank: CallRow, call: _OnItsWay) -> None:
-        """The task is over: tell who waits for it."""
+        """The task is over. Who waits has the reply already; else say why there is none."""
         del self._on_their_way[blank.key]
         error = None if call.task.cancelled() else call.task.exception()
         if isinstance(error, FailedTreeError):
-            blank = blank._replace(reply=call.sent(blank.reply), error=str(error))
-            self._failed.setdefault(blank.place.tree, []).append((self._timed(blank, call), error))
-        if error is not None:
-            call.fail(error)
-        elif call.answer.done():  # nobody waits
+            row = call.row(blank, blank.reply, str(error))
+            self._failed.setdefault(blank.place.tree, []).append((row, error))
+        if call.answer.done():
             return
-        elif not call.task.cancelled():
-            call.answer.set_result(call.task.result())
-        elif self.stopping is not None:
-            call.fail(StopError(self.stopping))
-        else:
+        if error is None and self.stopping is None:  # somebody cancelled it
             call.answer.cancel()
+        else:
+            call.fail(error or StopError(self.stopping))
 
     def _on_record(self, blank: CallRow) -> tuple[Reply, str | None] | None:
         """The committed reply. Of a tree without calls when first asked about, only keys seen since are looked
@@ -342,7 +334,7 @@ class Ledger:
         seen.add(blank.key)
         return None
 
-    async def _ask(self, blank: CallRow, ask: Ask, call: _OnItsWay) -> CallRow:
+    async def _ask(self, blank: CallRow, ask: Ask, call: _OnItsWay) -> None:
         """Make the call in a slot, then commit the reply. The slot is free while the commit is under way."""
         async with self._slots:
             self._store.refuse_if_stopped()  # before paying for a reply that could not be kept
@@ -361,34 +353,32 @@ class Ledger:
             self._uncommitted.release()
             raise
         await committed
-        return row
+        if not call.answer.done():
+            call.answer.set_result(row)
 
     async def _make(self, blank: CallRow, ask: Ask, call: _OnItsWay) -> CallRow:
         """The row with its reply. What stops this call stops them all."""
         self.in_flight += 1
         call.begin()
         try:
-            return self._timed(await _answered(blank, ask, call), call)
+            return await _answered(blank, ask, call)
         except StopError as error:
             self.stop(str(error))
             raise
         finally:
+            CALL.set(None)  # else call, task and context would hold each other, for the garbage collector to find
             self.in_flight -= 1
             if self.stopping is not None and not self.in_flight:
                 self._finished.set()
 
-    def _timed(self, row: CallRow, call: _OnItsWay) -> CallRow:
-        return row._replace(began=call.began, seconds=None if call.began is None else call.seconds())
-
 
 async def _answered(blank: CallRow, ask: Ask, call: _OnItsWay) -> CallRow:
     try:
-        return blank._replace(reply=call.sent(await ask(call)))
+        return call.row(blank, await ask(call))
     except BadContentError as error:
         prompt_tokens, completion_tokens = error.tokens
         used = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
-        reply = blank.reply.model_copy(update={"text": error.reply, **used})
-        return blank._replace(reply=call.sent(reply), error=str(error))
+        return call.row(blank, blank.reply.model_copy(update={"text": error.reply, **used}), str(error))
 
 
 def _usable(row: CallRow) -> Call:
