@@ -140,8 +140,9 @@ def test_a_wait_longer_than_a_call_may_take_stops_the_run_unless_another_server_
 
 
 def test_a_server_that_sends_the_same_nonsense_three_times_is_asked_no_more_unless_another_takes_over() -> None:
-    page = Transient("200 with no JSON: Sign in", no_answer=True)
-    server, other = Server(page), Server("hello")
+    page = Transient("200 with a page: Sign in (request 7ab)", no_answer=True)
+    again = Transient("200 with a page: Sign in (request 8cd)", no_answer=True)
+    server, other = Server(page, again, page), Server("hello")
     with pytest.raises(RetryUselessError, match="Sign in"):
         asyncio.run(ask(server))
     assert len(server.asked) == 3
