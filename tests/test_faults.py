@@ -360,6 +360,19 @@ def test_a_server_that_answers_every_request_with_an_error_is_replaced_by_the_ot
         assert len(first.asked) <= 3
 
 
+def test_a_server_that_asks_for_an_hour_beside_one_that_is_gone_stops_the_run(tmp_path: Path) -> None:
+    told: Step = {"status": 429, "headers": {"Retry-After": "3600"}, "text": "come back later"}
+    with fault_server.serving(planned({"always": told})) as server:
+        gone = f"http://127.0.0.1:{fault_server.free_port()}/v1"
+        came = run(tmp_path / "run.db", (server.url, gone), deadline=1)
+    assert (came.exit, came.failed) == (3, 0), came.said
+
+
+def test_an_answer_with_another_status_of_success_is_read_too(tmp_path: Path) -> None:
+    with fault_server.serving(lambda body: {"status": 201}) as server:
+        assert run(tmp_path / "run.db", server.url) == Came(0, "", 0)
+
+
 def test_slow_replies_of_one_role_are_not_given_up_because_another_role_is_quick(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,13 +4,18 @@ Texts are shortened and details replaced. The table is read by the pure function
 server are sent over loopback.
 """
 
+import asyncio
+import gzip
 import json
 from typing import Any
 
+import fault_server
 import pytest
 
+import interalign as ia
 from interalign.errors import BadContentError, FailedTreeError, InteralignError, StopError
 from interalign.models.faults import Asked, Transient, fault_of_status, read_reply
+from interalign.models.openai import openai_model
 
 ASKED = Asked("http://s/v1", "openai:m", 3)
 SENT = ("temperature", "top_p", "max_tokens", "seed", "model", "messages", "stream")
@@ -219,7 +224,7 @@ def test_what_holds_no_usable_reply_is_bad_content(body: Any, said: str) -> None
     [
         ("", "nothing at all"),
         (" \n ", "nothing at all"),
-        ("<html><head><title>Sign in</title></head><body>x</body></html>", "Sign in"),
+        ("<html><head><title>Sign in</title></head><body>x</body></html>", "a page in place of an answer: Sign in"),
         ("<!DOCTYPE html><html><body><h1>Welcome &amp; hello</h1></body></html>", "Welcome & hello"),
         ('{"choices": [{"mess', '{"choices": [{"mess'),
         ("ok", "ok"),
@@ -872,7 +877,7 @@ def test_a_refusal_is_told_in_the_servers_own_words(body: Any, said: str) -> Non
 
 
 def test_the_same_refusal_of_two_requests_is_known_by_what_it_is_the_same_in() -> None:
-    one, two = (fault_of_status(ASKED, 400, {}, f'{{"error": "Request {n} is bad"}}') for n in (17, 4))
+    one, two = (fault_of_status(ASKED, 400, {}, f'{{"error": "Request {n} is bad"}}') for n in (17, "req4ab"))
     assert isinstance(one, FailedTreeError)
     assert isinstance(two, FailedTreeError)
     assert one.same == two.same == ("http://s/v1", "openai:m", "400", "Request  is bad")
@@ -895,3 +900,20 @@ def test_the_wait_may_stand_in_the_words(body: Any, seconds: float | None) -> No
     fault = fault_of_status(ASKED, 429, {}, json.dumps(body))
     assert isinstance(fault, Transient)
     assert fault.wait == seconds
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_reply_that_comes_packed_though_nobody_asked_for_it_is_read(named: bool) -> None:
+    packed = gzip.compress(GOOD.encode()).decode("latin-1")
+    headers = {"content-encoding": "gzip"} if named else {}
+
+    async def ask(url: str) -> str:
+        model = openai_model("openai:m", ia.Runtime(base_url=url, deadline=2))
+        try:
+            return (await model([ia.Message(role="user", content="Hi.")], ia.Parameters(), 0)).text
+        finally:
+            await model.close()
+
+    with fault_server.serving(lambda body: {"bytes": packed, "headers": headers}) as server:
+        assert asyncio.run(ask(server.url)) == "Try rye."
+    assert "Accept-Encoding: identity" in server.headers[0]

@@ -64,7 +64,7 @@ class Connection:
         if answer is None:
             raise FailedTreeError(f"{self.url} answered {asked.model} with more than {_LARGEST // 2**20} MB")
         answer = self.access.masked(answer)
-        if status == 200:
+        if status < 300:
             return read_reply(asked, answer)
         text = answer.decode("utf-8", "replace")
         if status in _RESHAPED and (other := request.reshaped(shape, text)) is not None:
@@ -85,8 +85,8 @@ class Connection:
             raise Transient(self._safe(f"{error}{self._through()}"), unreachable=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Transient(f"the connection broke: {self._safe(repr(error))}") from None
-        if response.status == 200:
-            return 200, {}, answer
+        if response.status < 300:
+            return response.status, {}, answer
         return response.status, {name.lower(): self._safe(said) for name, said in response.headers.items()}, answer
 
     def _proxy_refused(self, error: aiohttp.ClientHttpProxyError) -> StopError | Transient:

@@ -92,6 +92,11 @@ def quoted(text: str) -> str:
     return plain(_without_tags(text) if is_page(text) else text)[:_QUOTED]
 
 
+def without_numbers(text: str) -> str:
+    """The text without its numbers and request ids, which differ where all the rest is the same."""
+    return re.sub(r"\w*\d\w*", "", text)
+
+
 def _without_tags(page: str) -> str:
     title = _TITLE.search(page)
     text = _UNSEEN.sub(" ", title[2] if title else page)

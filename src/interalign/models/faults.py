@@ -5,7 +5,6 @@ How error bodies are read is in error_body.py, what their words mean in refusals
 """
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from interalign.models.access import how_to_give_a_key
 from interalign.models.base import Reply
 from interalign.models.decoding import decoded
 from interalign.models.endings import Ending, ending_of
-from interalign.models.error_body import ErrorBody, error_in, quoted, read_error
+from interalign.models.error_body import ErrorBody, error_in, is_page, quoted, read_error, without_numbers
 from interalign.models.waits import wait_of
 
 __all__ = ["Asked", "Fault", "Transient", "fault_of_status", "read_reply", "wait_of"]
@@ -170,9 +169,8 @@ def _told(status: int, error: ErrorBody) -> str:
 
 
 def _refused(asked: Asked, status: int, error: ErrorBody, said: str) -> FailedTreeError:
-    without_numbers = re.sub(r"\d+", "", error.quoted)
     message = f"{asked.server} refused a request to {asked.model} ({status}): {said}"
-    return FailedTreeError(message, asked.server, asked.model, str(status), without_numbers)
+    return FailedTreeError(message, asked.server, asked.model, str(status), without_numbers(error.quoted))
 
 
 def _key_refused(asked: Asked, status: int, error: ErrorBody) -> StopError:
@@ -234,9 +232,16 @@ def _parsed(body: bytes) -> Any:
     try:
         return decoded(body)
     except ValueError as error:
-        text = body[:4000].decode("utf-8", "replace")
-        why = "nothing at all" if not text.strip() else f"no JSON ({type(error).__name__}): {quoted(text)}"
-        raise Transient(f"200 with {why}", no_answer=True) from None
+        raise Transient(f"200 with {_what_came(body, error)}", no_answer=True) from None
+
+
+def _what_came(body: bytes, error: ValueError) -> str:
+    text = body[:4000].decode("utf-8", "replace")
+    if not text.strip():
+        return "nothing at all"
+    if is_page(text):
+        return f"a page in place of an answer: {quoted(text)}"
+    return f"a body that is no JSON ({type(error).__name__}): {quoted(text)}"
 
 
 def _choice(asked: Asked, answer: Any) -> Mapping[str, Any]:

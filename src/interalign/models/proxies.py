@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
@@ -21,7 +21,10 @@ def proxy_for(endpoint: URL) -> URL | None:
     """
     found = getproxies()
     given = found.get(endpoint.scheme) or found.get("all")
-    if not given or _is_loopback(endpoint.host or "") or _is_excepted(endpoint, found.get("no", "")):
+    host = endpoint.host or ""
+    if not given or _is_loopback(host) or _is_excepted(endpoint, found.get("no", "")):
+        return None
+    if "no" not in found and proxy_bypass(host):  # the exceptions of a system that has settings for it
         return None
     return usable_proxy(given, _variable(endpoint.scheme, found), f"or list {endpoint.host} in NO_PROXY")
 

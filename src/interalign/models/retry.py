@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from interalign.errors import InteralignError, StopError
 from interalign.models.call_state import sent_to, waiting
+from interalign.models.error_body import without_numbers
 from interalign.models.faults import Transient
 from interalign.models.governor import Governor
 
@@ -51,8 +52,8 @@ class RetryUselessError(Exception):
         """What it means for the run."""
         if self.last.no_answer:
             return StopError(
-                f"{server} sent {_ALIKE} times the same that is no answer ({self}); mend it or --base-url, and run the "
-                "same command again"
+                f"{server} gave the same answer {_ALIKE} times, and it is no chat completion ({self}); mend the server "
+                "or --base-url, and run the same command again"
             )
         return StopError(
             f"{server} asks to wait {self.last.wait:g} s, longer than --deadline ({self}); run the same command again "
@@ -96,8 +97,9 @@ async def answered(
                     return await _attempt(server, ask, min(share, 2**hangs * server.governor.patience(kind)), kind)
                 except Transient as fault:
                     last, hangs = fault, hangs + fault.silent
-                    strange[str(fault)] += fault.no_answer
-                    if _is_useless(fault, strange[str(fault)], servers, deadline):
+                    kept = without_numbers(str(fault))
+                    strange[kept] += fault.no_answer
+                    if _is_useless(fault, strange[kept], servers, deadline):
                         raise RetryUselessError(fault) from None
                 # The last quarters are not to become ever shorter: a server in trouble would be asked ever faster.
                 longest = max((end - monotonic()) / 4, deadline / 32)
