@@ -195,7 +195,7 @@ def test_while_a_server_asks_to_wait_no_call_of_any_model_is_sent(tmp_path: Path
     told: Step = {"status": 429, "headers": {"Retry-After": "0.6"}, "text": "wait", "delay": 0.05}
     # The first four requests are on their way at once; the last of them to be answered asks for the wait.
     with fault_server.serving(planned({"first": [{}, {}, {}, told]})) as server:
-        came = run(tmp_path / "run.db", server.url, trees=6, turns=2, judge="openai:j", deadline=10)
+        came = run(tmp_path / "run.db", server.url, trees=4, turns=2, judge="openai:j", deadline=10)
     waited = server.steps.index(told)
     after = [at - server.times[waited] for at in server.times[waited + 1 :]]
     assert came == Came(0, "", 0)
