@@ -345,6 +345,21 @@ def test_no_run_is_begun_under_a_name_that_another_run_uses_for_itself(suffix: s
     assert folder.contents() == before
 
 
+@pytest.mark.parametrize("name", ["run.new", "run.lock", "run-wal"])
+def test_a_run_that_was_begun_under_such_a_name_goes_on(name: str, folder: Folder, cli: Cli) -> None:
+    shutil.copy(folder.names["run"], folder.at / name)
+    folder.names["run"].unlink()
+    ended = cli("simulate", name, "--trees", "2", "--turns", "4")
+    assert (ended.code, ended.err) == (0, f"2 of 2 trees done in {name}; 0 calls made, 0 answered from the ledger\n")
+
+
+@pytest.mark.parametrize("name", ["gone.db.lock", "gone.db.new", "other.db.lock", "gone.db-wal"])
+def test_an_empty_file_that_is_left_of_a_run_does_not_become_one(name: str, folder: Folder, cli: Cli) -> None:
+    (folder.at / name).touch()
+    refused(cli("simulate", name, "--trees", "1", "--turns", "1"), name)
+    assert (folder.at / name).read_bytes() == b""
+
+
 def database(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE recipes (name)")

@@ -42,13 +42,14 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 def refuse_unusable(path: Path) -> None:
     """ConfigError, with nothing touched, for a path where no run file can be written."""
-    refuse_companion(path)
     folder = path.parent
     if not folder.is_dir():
         raise ConfigError(f"{path}: the folder {folder} does not exist; create it first")
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"{path}: the folder {folder} is read-only; give a path that can be written")
-    if path.exists() and path.stat().st_size:
+    if not path.exists() or path.stat().st_size == 0:
+        refuse_companion(path)  # not where there is a run: it goes on, whatever it is called
+    else:
         _refuse_foreign(path)
         if not os.access(path, os.W_OK):
             raise ConfigError(f"{path} is read-only; make it writable or copy it to another place")
