@@ -1,9 +1,11 @@
 """A judge whose first answers are looked at: a model that cannot judge is noticed before all of a run is paid for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from interalign.agents.protocols import ChoiceOpinion, Comparison, Judge, ScoreOpinion, Scoring
 
+Opinion = TypeVar("Opinion", ChoiceOpinion, ScoreOpinion)
 FIRST = 20
 """Questions, none of them answered in a way that can be read, until a judge is taken to be broken."""
 _SHOWN = 200
@@ -32,29 +34,31 @@ class WatchedJudge:
 
     async def compare(self, ask: Comparison) -> ChoiceOpinion:
         """The judge's choice."""
-        opinion = await self._judge.compare(ask)
-        self._look(ask.at.tree, opinion)
-        return opinion
+        self._ask(ask.at.tree)
+        return self._looked_at(await self._judge.compare(ask))
 
     async def score(self, ask: Scoring) -> ScoreOpinion:
         """The judge's score."""
-        opinion = await self._judge.score(ask)
-        self._look(ask.at.tree, opinion)
-        return opinion
+        self._ask(ask.at.tree)
+        return self._looked_at(await self._judge.score(ask))
 
-    def _look(self, tree: str, opinion: ChoiceOpinion | ScoreOpinion) -> None:
+    def _ask(self, tree: str) -> None:
+        if not self._readable:
+            self._trees[tree] = None  # before there is an answer: the stop may come while it is on its way
+
+    def _looked_at(self, opinion: Opinion) -> Opinion:
         if self._readable:
-            return
+            return opinion
         if opinion.value is not None:
             self._readable = self._unread < FIRST  # once broken it stays so: the run is stopping
-            return
-        self._trees[tree] = None
+            return opinion
         self._unread += 1
         if self._unread == FIRST:
-            self._stop(self._told(opinion))
+            self._stop(self._told(opinion.replies))
+        return opinion
 
-    def _told(self, opinion: ChoiceOpinion | ScoreOpinion) -> str:
-        said = next((reply for reply in reversed(opinion.replies) if reply.strip()), "")
+    def _told(self, replies: Sequence[str]) -> str:
+        said = next((reply for reply in reversed(replies) if reply.strip()), "")
         shown = repr(said[:_SHOWN]) if said else "nothing at all"
         return (
             f"none of the first {FIRST} questions to the judge {self._name} had a readable answer; it said {shown}. "

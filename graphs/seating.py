@@ -8,7 +8,7 @@ from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRol
 from interalign.agents.registry import Kind, Role, load_hook, seat_role
 from interalign.agents.reply_text import clean_reply
 from interalign.config import EvaluationSettings, HookPoint, RunSettings, SimulationSettings
-from interalign.errors import ConfigError
+from interalign.errors import BadContentError, ConfigError
 from interalign.graphs.evaluation import evaluation_seats
 from interalign.graphs.turn import Seats
 from interalign.ledger import Calls
@@ -44,11 +44,18 @@ class Seating:
 
 
 def _refuse_lost_mark(mark: str | None) -> None:
-    """ConfigError for an end mark that would be cut off every message, as a token of a chat template is."""
-    if mark is not None and clean_reply(f"Bye {mark}", "user") != f"Bye {mark}":
+    """ConfigError for an end mark that would be cut off messages, as a token of a chat template is."""
+    if mark is not None and not (_stays(mark) and _stays(f"Bye {mark} now")):
         raise ConfigError(
             f"end_mark {mark!r} is cut off messages like a token of a chat template; use one such as [END]"
         )
+
+
+def _stays(message: str) -> bool:
+    try:
+        return clean_reply(message, "user") == message
+    except BadContentError:
+        return False
 
 
 def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resolve) -> Seats:
