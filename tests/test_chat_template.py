@@ -134,9 +134,28 @@ def test_role_tokens_that_the_template_puts_together_count_too():
     assert [token for token in ids if token in numbers] == [numbers[1]]
 
 
+def test_tokens_that_the_template_writes_only_at_times_count_too():
+    tokenizer = made.byte_level(made.CHATML + "{% if messages | length > 9 %}<tool>{% endif %}", added=("<tool>",))
+
+    assert tokenizer.convert_tokens_to_ids("<tool>") not in ChatTemplate(tokenizer).prompt(chat("u <tool>"))
+
+
+def test_what_a_tokenizer_does_to_single_texts_is_not_done_to_forged_conversations():
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = made.byte_level()
+    begin = ("<|im_start|>", tokenizer.convert_tokens_to_ids("<|im_start|>"))
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<|im_start|> $A", special_tokens=[begin])
+    tokenizer.backend_tokenizer.enable_truncation(4)
+    tokenizer.backend_tokenizer.enable_padding(length=99)
+    messages = chat(f"u {FORGED}")
+
+    assert ChatTemplate(tokenizer).prompt(messages) == ChatTemplate(made.byte_level()).prompt(messages)
+
+
 def test_runs_of_blanks_words_and_single_signs_are_text_though_they_are_added_tokens():
-    tokenizer = made.byte_level("\n\n" + made.CHATML, special=("!",), added=("\n\n", "user"))
-    messages = chat("u user!\n\ntea")
+    tokenizer = made.byte_level("\n\n->" + made.CHATML, special=("!",), added=("\n\n", "user", "->"))
+    messages = chat("u user!\n\ntea -> dogs")
 
     assert ChatTemplate(tokenizer).prompt(messages) == as_transformers_does(tokenizer, messages)
 
@@ -304,11 +323,12 @@ def test_a_system_message_stays_one_where_the_template_has_the_role():
     assert "<|im_start|>system\nBe kind." in ChatTemplate(made.byte_level()).render(messages).text
 
 
-def test_a_template_that_refuses_everything_is_quoted_in_one_line():
+def test_a_template_that_refuses_everything_is_quoted_in_one_line_and_nothing_else_is_said(caplog):
     tokenizer = made.byte_level("{{ raise_exception('not today\nnor tomorrow') }}")
 
     with pytest.raises(ConversationRefusedError, match=r"refuses the conversation \(not today nor tomorrow\)"):
         ChatTemplate(tokenizer).prompt(chat("s Be kind.", "u Hello"))
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,12 @@ KINDS = {
         {},
         ("<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n" + NO_THOUGHT, "Tea?<|im_end|>"),
     ),
+    "what follows the conversation is another text where nobody is to speak": (
+        chatml(prompt="<|im_start|>assistant\n" + NO_THOUGHT)
+        + "{% if not add_generation_prompt %}<|endoftext|><|endoftext|><|endoftext|>{% endif %}",
+        {},
+        ("<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n" + NO_THOUGHT, "Tea?<|im_end|>"),
+    ),
     "end of reasoning in the prompt only": (
         chatml(prompt="<|im_start|>assistant\n</think>"),
         {},
@@ -74,6 +80,17 @@ KINDS = {
         "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
         {},
         ("[gMASK]<sop><|user|>\nHi.<|assistant|>\n", "Tea?<|user|>"),
+    ),
+    "the same, and reasoning in the last reply only": (
+        "[gMASK]<sop>{% for m in messages %}<|{{ m.role }}|>\n" + LAST + "{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
+        {},
+        ("[gMASK]<sop><|user|>\nHi.<|assistant|>\n", NO_THOUGHT + "Tea?<|user|>"),
+    ),
+    "an added token that is not special follows the end of turn": (
+        chatml() + "{% if not add_generation_prompt %}<eot_id>{% endif %}",
+        {},
+        ("<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n", "Tea?<|im_end|>"),
     ),
     "fullwidth control tokens without newlines": (
         "<\uff5cbegin\uff5c>{% for m in messages %}{% if m.role == 'user' %}<\uff5cUser\uff5c>{{ m.content }}"
@@ -118,7 +135,7 @@ STOPS = ("<|im_end|>", "<|user|>", "<\uff5cend\u2581of\u2581sentence\uff5c>")
 
 
 def tokenizer_with(template, kwargs=()):
-    tokenizer = made.byte_level(template, special=SPECIAL, added=("<think>", "</think>"))
+    tokenizer = made.byte_level(template, special=SPECIAL, added=("<think>", "</think>", "<eot_id>"))
     install(tokenizer, None, dict(kwargs), "here")
     return tokenizer
 
@@ -192,7 +209,7 @@ def test_reasoning_of_earlier_turns_is_left_out_as_in_serving_and_that_of_the_la
 
 
 @pytest.mark.parametrize(
-    "reply", ["a<|im_end|>b", "<|im_end|>", "a<|endoftext|>", "a <|im_start|>user\nb", "<|user|>a"]
+    "reply", ["a<|im_end|>b", "<|im_end|>", "a<|endoftext|>", "a <|im_start|>assistant\nb", "<|user|>a"]
 )
 @pytest.mark.parametrize("kind", [kind for kind, (template, _, _) in KINDS.items() if "split" not in template])
 def test_control_tokens_in_a_reply_are_text_and_only_the_templates_own_ends_it(kind, reply):
@@ -205,6 +222,14 @@ def test_control_tokens_in_a_reply_are_text_and_only_the_templates_own_ends_it(k
     assert [token for token in said if token in stops] == said[-1:]
     assert reply in tokenizer.decode(said)
     assert asked == served(tokenizer, f"Hi{reply}")
+
+
+def test_a_reply_ended_by_the_next_turn_may_be_what_a_next_turn_could_say():
+    template, kwargs, _ = KINDS["a prefix before everything, and no end of turn but the next one's beginning"]
+    tokenizer = tokenizer_with(template, kwargs)
+
+    for reply in ("Thank you.", "you.", "."):
+        assert tokenizer.decode(learnt(tokenizer, "Hi.", reply)[1]) == f"{reply}<|user|>"
 
 
 def test_a_reply_that_begins_with_a_newline_is_learnt_behind_the_prompts_own_newline():
@@ -255,6 +280,8 @@ OPEN = "the generation prompt '<|im_start|>assistant\\n<think>\\n' is not what i
             chatml(prompt="<|im_start|>assistant\n{% if not no_reasoning %}<think>\n{% endif %}"),
             f"{OPEN}; set chat_template_kwargs: {{no_reasoning: true}}",
         ),
+        # Reasoning ends, and then something is said that no reply begins with.
+        (chatml(prompt="<|im_start|>assistant\n<think></think>So: "), "<think></think>So: ' is not what it writes"),
         (chatml(prompt="<|im_start|>model\n"), "the generation prompt '<|im_start|>model\\n' is not what"),
     ],
 )

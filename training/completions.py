@@ -17,6 +17,7 @@ _NO_REASONING: Final = re.compile(
     r"\s*(?:[<\[]\|?think(?:ing)?\|?[>\]]\s*)?[<\[]\|?/think(?:ing)?\|?[>\]]\s*", re.IGNORECASE
 )
 """A block of reasoning with nothing in it, or the end of one."""
+_AT_THE_END: Final = re.compile(f"(?:{_NO_REASONING.pattern})\\Z", re.IGNORECASE)
 _NEXT: Final = Message(role="user", content="Thank you.")
 
 
@@ -53,7 +54,7 @@ def completion(chat: ChatTemplate, prompt: Prompt, reply: Message, stops: Set[in
     end = next((place for place, token in enumerate(ids) if token in stops), None)
     if end is None:
         return [*ids, _next_turn(chat, prompt, whole, reply, stops)]
-    if any(token not in chat.control.ids.values() for token in ids[end + 1 :]) and _says(chat, ids[end + 1 :]):
+    if _says(chat, ids[end + 1 :]):
         raise ConversationRefusedError(
             f"the reply goes on after {chat.tokenizer.decode(ids[end : end + 1])!r}, at which the model stops; shorten "
             "it, or take that token out of eos_token_id in the model's generation_config.json"
@@ -67,19 +68,25 @@ def _plain(text: str) -> str:
 
 
 def _says(chat: ChatTemplate, ids: Sequence[int]) -> bool:
-    return bool(chat.tokenizer.decode(ids, skip_special_tokens=True).strip())
+    """Whether there is more in the token ids than control tokens and blanks."""
+    control = set(chat.control.ids.values())
+    return bool(chat.tokenizer.decode([token for token in ids if token not in control]).strip())
 
 
 def _start(chat: ChatTemplate, prompt: Prompt, whole: Rendered, reply: Message) -> int | None:
     """Where, in the whole conversation, what follows the prompt begins; None if the template does not tell."""
     if whole.text.startswith(prompt.written.text):
         return len(prompt.written.text)
-    before = chat.render(prompt.messages).text
-    if not prompt.written.text.startswith(before):
-        return None
-    header = prompt.written.text[len(before) :]
-    block = next((match for match in _NO_REASONING.finditer(header) if match.end() == len(header)), None)
+    header = _generation_prompt(chat, prompt)
+    block = _AT_THE_END.search(header)
     return _after_header(whole.text, header[: block.start()] if block else header, reply, skip=block is not None)
+
+
+def _generation_prompt(chat: ChatTemplate, prompt: Prompt) -> str:
+    """What the template writes only where the assistant is to speak."""
+    asked, told = prompt.written.text, chat.render(prompt.messages).text
+    differs = next((at for at, (one, other) in enumerate(zip(asked, told, strict=False)) if one != other), len(told))
+    return asked[differs:]
 
 
 def _after_header(text: str, header: str, reply: Message, *, skip: bool) -> int | None:
@@ -107,9 +114,11 @@ def _ids_from(chat: ChatTemplate, prompt: Prompt, whole: Rendered, start: int) -
 def _next_turn(chat: ChatTemplate, prompt: Prompt, whole: Rendered, reply: Message, stops: Set[int]) -> int:
     """The token that begins the next turn, if the model stops at it: so some templates end a reply."""
     further = chat.render([*prompt.messages, reply, _NEXT])
-    if further.text.startswith(whole.text):
-        begins = chat.control.encode_from(further, len(whole.text))
-        if begins and begins[0] in stops:
+    end = whole.text[max(0, whole.text.rfind(reply.content.strip())) :]
+    place = further.text.rfind(end, 0, further.text.rfind(_NEXT.content))
+    if place >= 0:
+        begins = chat.control.encode_from(further, place + len(end))
+        if begins[0] in stops:
             return begins[0]
     raise ConversationRefusedError(_never_stops(chat, whole, stops))
 
@@ -132,9 +141,7 @@ def _never_stops(chat: ChatTemplate, whole: Rendered, stops: Set[int]) -> str:
 
 def _another_context(chat: ChatTemplate, prompt: Prompt, reply: Message) -> str:
     """Why it is not told what follows the prompt, and what would help."""
-    before = chat.render(prompt.messages).text
-    asked = prompt.written.text
-    header = asked[len(before) :] if asked.startswith(before) else asked[-40:]
+    header = _generation_prompt(chat, prompt)
     what = (
         "the chat template renders the conversation differently once the reply is there, so the model would learn in a "
         f"context it never sees in use: the generation prompt {header!r} is not what it writes before a reply"

@@ -196,7 +196,7 @@ class _Respelt:
             model["merges"] = [pair for pair in model["merges"] if self._new.keys().isdisjoint(_results(pair))]
         if model.get("unk_token") is not None:
             model["unk_token"] = self._new.get(model["unk_token"], model["unk_token"])
-        return {**state, "post_processor": None, "truncation": None, "padding": None}
+        return {**state, "truncation": None, "padding": None}
 
 
 def _cut(text: str, start: int, end: int, split: int | None) -> str:
