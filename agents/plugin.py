@@ -11,7 +11,6 @@ from uuid import uuid4
 
 from pydantic import BaseModel, JsonValue, RootModel, ValidationError
 
-from interalign.agents.lines import raised_at
 from interalign.agents.protocols import (
     CandidateAsk,
     ChoiceOpinion,
@@ -23,12 +22,14 @@ from interalign.agents.protocols import (
     Scoring,
     UserAsk,
 )
+from interalign.agents.source_lines import raised_at
 from interalign.agents.watchdog import ASKED, Asked, watch_this_loop
 from interalign.config import Parameters
 from interalign.errors import BadContentError, FailedTreeError, RoleError, StopError
-from interalign.ledger import Call, Calls, Place
-from interalign.models.base import ChatModel, Reply
+from interalign.ledger import Calls
+from interalign.models.base import ChatModel
 from interalign.models.call_state import CALL
+from interalign.records import Call, Place, Reply
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
 

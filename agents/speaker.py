@@ -8,8 +8,9 @@ from interalign.agents.reply_text import Speaks, clean_reply
 from interalign.agents.templates import render
 from interalign.agents.transcripts import with_last
 from interalign.errors import BadContentError
-from interalign.ledger import Calls, Place
+from interalign.ledger import Calls
 from interalign.models.base import ChatModel, Parameters
+from interalign.records import Place
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
 

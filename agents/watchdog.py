@@ -9,7 +9,7 @@ import time
 from contextvars import Context, ContextVar
 from weakref import WeakSet
 
-from interalign.agents.lines import running_at
+from interalign.agents.source_lines import running_at
 
 TOO_LONG = 5.0
 """Seconds without an answer of the event loop after which whoever keeps it is named."""

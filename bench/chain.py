@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from interalign import api
+from interalign.cli.demo import Demo
 from interalign.config import Runtime
-from interalign.demo import Demo
 from interalign.eval.results import CandidateScores, candidate_result, candidate_scores, comparisons
 from interalign.eval.run_report import scored_cases
 from interalign.store import Store

@@ -26,8 +26,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from interalign.models.base import Parameters
 from interalign.models.local import LocalModel, hf_model
 from interalign.models.world import vocabulary
-from interalign.training.base import BaseRecipe, new_model, world_tokenizer
-from interalign.training.quiet import quiet_libraries
+from interalign.training.library_output import quiet_libraries
+from interalign.training.world_base_model import BaseRecipe, new_model, world_tokenizer
 from interalign.tree import Message
 
 TURNS = 10

@@ -283,13 +283,14 @@ def recorded(work: Work, run: Path) -> None:
 
 async def unrecorded(work: Work) -> None:
     """The same seats and graphs; calls go straight to the model and nothing is saved."""
-    from interalign.graphs.forest import each_tree
+    from interalign.graphs.many_trees import each_tree
     from interalign.graphs.policy import branching_policy
-    from interalign.graphs.seating import simulation_seats
+    from interalign.graphs.seats import simulation_seats
     from interalign.graphs.tree import Growth, grow_tree
     from interalign.graphs.turn import Conversation
-    from interalign.ledger import Call, Ledger
+    from interalign.ledger import Ledger
     from interalign.models.resolve import resolve_model
+    from interalign.records import Call
 
     class Unrecorded(Ledger):
         """The limit on calls in flight, and nothing else."""

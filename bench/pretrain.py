@@ -26,7 +26,7 @@ from interalign.models.world.people import person_of
 from interalign.models.world.user import toss, user_message
 from interalign.personas import Persona
 from interalign.seeds import addressed_rng, addressed_seed
-from interalign.training import base
+from interalign.training import world_base_model as base
 from interalign.tree import Message
 
 TURNS = 10

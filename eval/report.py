@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interalign.calls import ReplyCounts
 from interalign.eval.chart import SERIES_COLOURS, Axis, Line, curves_svg
 from interalign.eval.intervals import Interval
 from interalign.eval.results import CandidateResult, Comparison, Report
-from interalign.eval.shown import visible
+from interalign.eval.safe_text import visible
+from interalign.records import ReplyCounts
 
 TURNS_A_ROW = 10
 """AL columns of one table: what fits an 80-column terminal."""

@@ -6,10 +6,10 @@ from typing import Any, Literal, Self
 
 from pydantic import JsonValue, model_validator
 
-from interalign.calls import ReplyCounts, Usage
 from interalign.errors import MetricError
 from interalign.eval import metrics
-from interalign.eval.counts import (
+from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
+from interalign.eval.tallies import (
     JudgeFigures,
     JudgeTally,
     SimulatorFigures,
@@ -17,8 +17,8 @@ from interalign.eval.counts import (
     ended_after,
     newest_judge,
 )
-from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
 from interalign.personas import Persona
+from interalign.records import ReplyCounts, Usage
 from interalign.tree import Frozen, JudgedTree
 
 SCHEMA: Literal[1] = 1

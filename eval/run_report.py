@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
-from interalign.budget import Prices
-from interalign.calls import Usage, by_role
 from interalign.errors import ConfigError
 from interalign.eval.results import Report, ScoredCase, candidate_scores, evaluation_report, simulation_report
-from interalign.store import RunRecord, Store
+from interalign.ledger.budget import Prices
+from interalign.records import RunRecord, Usage, by_role
+from interalign.store import Store
 
 
 def run_report(store: Store, prices: Prices) -> Report:

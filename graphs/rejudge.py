@@ -5,7 +5,7 @@ import asyncio
 from interalign.agents.judge import compare_siblings, score_siblings
 from interalign.agents.protocols import Judge
 from interalign.config import Judging
-from interalign.graphs.forest import unwrapped
+from interalign.graphs.many_trees import unwrapped
 from interalign.graphs.turn import Conversation
 from interalign.tree import Score, Tree, Verdict
 

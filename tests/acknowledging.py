@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from interalign.config import Parameters
-from interalign.ledger import Ledger, Place
-from interalign.models.base import Reply
-from interalign.store import Store, TreeRecord
+from interalign.ledger import Ledger
+from interalign.records import Place, Reply, TreeRecord
+from interalign.store import Store
 from interalign.tree import Message, Node
 
 TURNS = 4

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import interalign as ia
-from interalign.models.base import Reply
+from interalign.records import Reply
 
 
 class Says:

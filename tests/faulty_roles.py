@@ -15,7 +15,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import BaseModel
 
 import interalign as ia
-from interalign.models.base import Reply
+from interalign.records import Reply
 
 BLOCKED = 1.0
 """Seconds for which the roles below block the event loop."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import interalign as ia
-from interalign.models.base import Reply
+from interalign.records import Reply
 
 
 def _mended() -> bool:

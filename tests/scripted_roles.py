@@ -18,8 +18,8 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
 
 import interalign as ia
-from interalign.models.base import Reply
 from interalign.models.world import world_model
+from interalign.records import Reply
 
 
 def request_hash(messages: Sequence[ia.Message]) -> str:

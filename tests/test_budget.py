@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import interalign as ia
 from interalign import api
-from interalign.budget import Budget, most_prompt_tokens, read_prices
-from interalign.calls import Usage
 from interalign.config import Price
 from interalign.errors import ConfigError, StopError
+from interalign.ledger.budget import Budget, most_prompt_tokens, read_prices
+from interalign.records import Usage
 
 USED = {"usage": {"prompt_tokens": 100, "completion_tokens": 20}}
 SHAPE = {"trees": 3, "turns": 2, "candidate": "openai:m"}

@@ -7,7 +7,7 @@ import pytest
 from conftest import Ended
 
 from interalign import api
-from interalign.demo import Demo, Scale
+from interalign.cli.demo import Demo, Scale
 
 SMALL = Scale(sft_trees=6, round_trees=4, cases=5, turns=3)
 
@@ -46,7 +46,7 @@ def test_the_personas_to_train_on_and_those_held_out_share_no_fact(tmp_path: Pat
 
 @pytest.mark.train
 def test_with_training_the_three_models_are_made_measured_and_not_made_again(tmp_path: Path) -> None:
-    from interalign.training.base import BaseRecipe
+    from interalign.training.world_base_model import BaseRecipe
 
     recipe = BaseRecipe(width=32, heads=2, exercises=200, short_talks=60, long_talks=10, lr=1e-2)
     demo = Demo(tmp_path, scale=SMALL._replace(recipe=recipe))

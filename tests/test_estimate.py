@@ -8,7 +8,7 @@ import pytest
 
 import interalign as ia
 from interalign import api
-from interalign.estimate import Estimate
+from interalign.run.dry_run import Estimate
 
 SHAPES: dict[str, dict[str, Any]] = {
     "caterpillar": {},

@@ -13,9 +13,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 import interalign as ia
 from interalign.errors import BadContentError, FailedTreeError, StopError
-from interalign.graphs.by_hand import turn_by_hand
-from interalign.graphs.forest import each_tree, unwrapped
+from interalign.graphs.many_trees import each_tree, unwrapped
 from interalign.graphs.policy import caterpillar, full
+from interalign.graphs.stepping import turn_by_hand
 from interalign.graphs.tree import Growth, grow_tree, tree_graph
 from interalign.graphs.turn import Conversation, Seats, Turn, run_turn, turn_graph
 

@@ -21,12 +21,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interalign.calls import CallRow, call_key
 from interalign.config import Parameters
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, StopError
-from interalign.ledger import Call, Ledger, Place
-from interalign.models.base import Reply
-from interalign.store import Store, Usage
+from interalign.ledger import Ledger
+from interalign.records import Call, Place, Reply, Usage
+from interalign.store import Store
+from interalign.store.calls import CallRow, call_key
 from interalign.tree import Message
 
 HELLO = (Message(role="system", content="Be brief."), Message(role="user", content="Hello?"))

@@ -10,8 +10,9 @@ import pytest
 
 import interalign as ia
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, StopError
-from interalign.models.base import Parameters, Reply
+from interalign.models.base import Parameters
 from interalign.models.local import LocalModel, LocalOptions, hf_model, last_turns
+from interalign.records import Reply
 from interalign.tree import Message
 
 torch = pytest.importorskip("torch")

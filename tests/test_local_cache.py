@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interalign.errors import ConfigError, FailedTreeError, StopError
-from interalign.models.base import Parameters, Reply
+from interalign.models.base import Parameters
 from interalign.models.local import LocalModel, hf_model
-from interalign.models.local.prefixes import PrefixStore, Span, covered, cut_spans, lay_out, lift, next_to_read
+from interalign.models.local.prefix_cache import PrefixStore, Span, covered, cut_spans, lay_out, lift, next_to_read
+from interalign.records import Reply
 from interalign.tree import Message
 
 torch = pytest.importorskip("torch")

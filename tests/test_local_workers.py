@@ -24,10 +24,11 @@ from tiny import CHAT_TEMPLATE, tiny_model
 import interalign as ia
 from interalign.config import Runtime, SimulationSettings, join_engine, split_engine, with_addresses
 from interalign.errors import ConfigError, FailedTreeError, InteralignError, StopError
-from interalign.models.base import Parameters, Reply
+from interalign.models.base import Parameters
 from interalign.models.local import LocalModel, LocalOptions, hf_model
-from interalign.models.local.lanes import choose
+from interalign.models.local.batch_queue import choose
 from interalign.models.resolve import resolve_model
+from interalign.records import Reply
 from interalign.tree import Message
 
 torch = pytest.importorskip("torch")
@@ -117,7 +118,7 @@ def when_answering(act: Callable[[int], None], *, nth: int = 1) -> Iterator[None
                 if self.seen == nth:
                     act(record.args[1])
 
-    logger, watch = logging.getLogger("interalign.models.local.process"), Watch()
+    logger, watch = logging.getLogger("interalign.models.local.workers.handle"), Watch()
     logger.addHandler(watch)
     logger.setLevel(logging.DEBUG)
     try:

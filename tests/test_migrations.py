@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import interalign as ia
-from interalign import migrations
+from interalign.store import migrations
 
 SETTINGS = {"turns": 2, "candidate": "world:average", "user": "world:user", "judge": "world:judge"}
 

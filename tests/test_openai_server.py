@@ -39,7 +39,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     import torch
     from transformers import GenerationConfig
 
-    from interalign.training.base import BaseRecipe, new_model, world_tokenizer
+    from interalign.training.world_base_model import BaseRecipe, new_model, world_tokenizer
 
     folder = tmp_path_factory.mktemp("model") / "tiny"
     tokenizer = world_tokenizer()

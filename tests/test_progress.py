@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from terminal import terminal
 
 import interalign as ia
-from interalign.calls import Usage
-from interalign.pace import Pace, StepPace
-from interalign.progress import json_line, names_failed, shown, shown_training
-from interalign.screen import one_line
-from interalign.summary import RunSummary
+from interalign.cli.live_display import one_line
+from interalign.cli.progress import json_line, names_failed, shown, shown_training
+from interalign.cli.throughput import Pace, StepPace
+from interalign.records import RunSummary, Usage
 
 LOG = logging.getLogger("interalign")
 USED = Usage(calls=2, prompt_tokens=1_200_000, completion_tokens=34_567, bad=0)
@@ -166,7 +165,7 @@ def test_other_handlers_get_every_record_once_and_ours_goes_with_the_block(capfd
 def test_a_warning_is_not_said_twice_where_the_root_logger_writes_to_standard_error() -> None:
     code = """
 import logging
-from interalign.progress import shown
+from interalign.cli.progress import shown
 logging.basicConfig(format="root: %(message)s", level=logging.INFO)
 log = logging.getLogger("interalign")
 with shown("trees"):
@@ -381,7 +380,7 @@ def test_a_closed_standard_error_does_not_end_the_run(folder, log_json) -> None:
     code = f"""
 import logging
 import interalign as ia
-from interalign.progress import shown
+from interalign.cli.progress import shown
 with shown("trees", log_json={log_json}) as told:
     logging.getLogger("interalign").warning("nobody reads this")
     print(ia.simulate("r.db", progress=told, trees=3, turns=1).done)

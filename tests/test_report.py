@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 from rich.console import Console
 
-from interalign.calls import Usage
 from interalign.errors import MetricError
 from interalign.eval.chart import Axis, Line, curves_svg, spread
 from interalign.eval.report import chance, headline, print_report, report_html, report_json, summary
@@ -33,6 +32,7 @@ from interalign.eval.results import (
     simulation_report,
 )
 from interalign.personas import Persona
+from interalign.records import Usage
 from interalign.tree import Choice, JudgedTree, Node, Presentation, Score, Tree, Verdict
 
 HOSTILE = "<script>alert(1)</script>&\"'"

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from interalign.errors import ConfigError, LockedError
 from interalign.personas import Persona
-from interalign.store import Store, TreeRecord, Usage
+from interalign.records import TreeRecord, Usage
+from interalign.store import Store
+from interalign.store.group_commit import Writer
 from interalign.tree import Annotation, Frozen, Node, Presentation, Score, Verdict
-from interalign.writer import Writer
 
 ANNA = Persona(id="anna", profile=("Anna keeps bees.",), personality="Short and dry.")
 BEN = Persona(id="ben", profile=("Ben bakes bread.",), personality="Warm and chatty.")
@@ -528,7 +529,8 @@ def test_the_lock_of_a_killed_process_is_free_and_its_run_whole(
 WRITER_THAT_LOOKS = """
 import sys
 from pathlib import Path
-from interalign.store import Store, TreeRecord
+from interalign.store import Store
+from interalign.records import TreeRecord
 path = Path(sys.argv[1])
 with Store.create_or_open(path) as store:
     store.begin_run("run", "simulation", {"seed": 0}, "0.1.0")

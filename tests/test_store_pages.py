@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from interalign.store import Store, TreeRecord
+from interalign.records import TreeRecord
+from interalign.store import Store
 
 
 @pytest.fixture

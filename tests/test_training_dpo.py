@@ -9,7 +9,7 @@ from training_runs import assistant, dpo_rows, sft_rows, trainer_for, user, weig
 from interalign.errors import ConfigError, DataError
 from interalign.training.dpo import DPO, train_dpo
 from interalign.training.export import rows, write_jsonl
-from interalign.training.quiet import quiet_libraries
+from interalign.training.library_output import quiet_libraries
 from interalign.training.sft import train_sft
 
 torch = pytest.importorskip("torch")

@@ -10,7 +10,7 @@ from training_runs import dpo_rows, sft_rows, weights, write
 from interalign.errors import ConfigError
 from interalign.training.dpo import train_dpo
 from interalign.training.fit import Job, Recipe, fit
-from interalign.training.quiet import quiet_libraries
+from interalign.training.library_output import quiet_libraries
 from interalign.training.served import rounding
 from interalign.training.settings import read_settings
 from interalign.training.sft import SFT, sft_columns, sft_trainer, train_sft

@@ -8,11 +8,11 @@ from terminal import terminal
 from tiny import tiny_model
 from training_runs import assistant, reply_of, sft_rows, trainer_for, user, weights, write
 
+from interalign.cli.progress import shown_training
 from interalign.errors import ConfigError, DataError
-from interalign.progress import shown_training
 from interalign.training.export import rows, write_jsonl
 from interalign.training.fit import Recipe
-from interalign.training.quiet import quiet_libraries
+from interalign.training.library_output import quiet_libraries
 from interalign.training.sft import SFT, sft_columns, sft_trainer, train_sft
 
 torch = pytest.importorskip("torch")

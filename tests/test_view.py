@@ -29,18 +29,18 @@ from starlette.testclient import TestClient
 
 from interalign.config import Parameters
 from interalign.errors import ConfigError
-from interalign.eval.shown import shown
+from interalign.eval.safe_text import shown
 from interalign.eval.view import create_app, export_html
 from interalign.eval.view.layout import rows
 from interalign.eval.view.links import ServedLinks
 from interalign.eval.view.marks import Mark, marks
-from interalign.eval.view.pages import folded, path_through
 from interalign.eval.view.picture import draw
-from interalign.ledger import Ledger, Place
-from interalign.models.base import Reply
+from interalign.eval.view.tree_page import folded, path_through
+from interalign.ledger import Ledger
 from interalign.personas import Persona
 from interalign.preferences import pairs
-from interalign.store import Store, TreeRecord
+from interalign.records import Place, Reply, TreeRecord
+from interalign.store import Store
 from interalign.tree import Annotation, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
 
 ADA = Persona(id="ada", profile=("I drink tea.", "I keep bees."), personality="I write short messages.", source="file")

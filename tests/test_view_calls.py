@@ -11,7 +11,7 @@ from test_view import Element, parsed
 
 import interalign as ia
 from interalign.eval.view import create_app, export_html
-from interalign.models.base import Reply
+from interalign.records import Reply
 
 
 class Mumbler:

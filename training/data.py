@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field, ValidationError
 from interalign.errors import ConfigError, DataError
 from interalign.models.local.chat_template import ChatTemplate, chat_template_of
 from interalign.models.local.control_tokens import ConversationRefusedError
-from interalign.training.badrows import BadRows
+from interalign.training.bad_rows import BadRows
 from interalign.training.completions import completion, prompt_of
-from interalign.training.formats import as_exported
-from interalign.training.rowfile import open_rows
+from interalign.training.row_file import open_rows
+from interalign.training.row_formats import as_exported
 from interalign.training.settings import Method
 from interalign.tree import Message
 

@@ -19,8 +19,8 @@ from interalign.files import write_atomically
 from interalign.training.card import CardFacts, model_card
 from interalign.training.data import TokenRow, TrainingRow, learnable_rows, read_rows, sha256, tokenize
 from interalign.training.export import write_jsonl
+from interalign.training.library_output import quiet_libraries
 from interalign.training.merging import refuse_shared_weights
-from interalign.training.quiet import quiet_libraries
 from interalign.training.result import TrainResult
 from interalign.training.served import Row, answers, check_served, rows_to_compare
 from interalign.training.settings import TrainSettings, config_class

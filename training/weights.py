@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
 from interalign.models.local.chat_template import ChatTemplate, install
-from interalign.training.base import freeze_embeddings
 from interalign.training.data import sha256
 from interalign.training.merging import merged
 from interalign.training.served import Row, answers, check_same
 from interalign.training.settings import TrainSettings
+from interalign.training.world_base_model import freeze_embeddings
 
 
 class ModelFacts(NamedTuple):

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from interalign.errors import InteralignError
-from interalign.eval.view.desk import NotThereError, look_at_call, look_at_run, look_at_tree
+from interalign.eval.view.queries import NotThereError, look_at_call, look_at_run, look_at_tree
 from interalign.eval.view.render import page, policy
 from interalign.store import Store
 

@@ -8,7 +8,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from interalign.eval.shown import visible
+from interalign.eval.safe_text import visible
 from interalign.eval.view.marks import signed
 
 

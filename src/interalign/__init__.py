@@ -25,7 +25,6 @@ from interalign.agents.protocols import (
     UserRole,
 )
 from interalign.api import evaluate, export, open_run, simulate
-from interalign.calls import Usage
 from interalign.config import Parameters, Price, Runtime
 from interalign.errors import (
     BadContentError,
@@ -39,7 +38,7 @@ from interalign.errors import (
     StopError,
 )
 from interalign.personas import Persona
-from interalign.summary import RunSummary
+from interalign.records import RunSummary, Usage
 from interalign.tree import Annotation, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
 from interalign.version import __version__ as __version__
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from interalign.budget import Prices, price_table, read_prices
 from interalign.config import (
     EvaluationSettings,
     RunSettings,
@@ -23,15 +22,16 @@ from interalign.config import (
 )
 from interalign.errors import ConfigError, did_you_mean
 from interalign.files import refuse_folder, refuse_outputs, write_atomically
+from interalign.ledger.budget import Prices, price_table, read_prices
 from interalign.models.resolve import importable
 from interalign.personas import Persona, by_profile, dump_personas, parse_personas
+from interalign.records import Progress, RunSummary
 from interalign.seeds import addressed_rng
-from interalign.summary import Progress, RunSummary
 
 if TYPE_CHECKING:
     from interalign.diversity import Diversity
-    from interalign.estimate import Estimate
     from interalign.eval.results import Report
+    from interalign.run.dry_run import Estimate
     from interalign.store import Store
     from interalign.training.result import TrainResult
 
@@ -58,7 +58,7 @@ def simulate(
     Raises ConfigError for settings that cannot work or differ from those the run was begun with, StopError when the
     run stopped cleanly and can be resumed.
     """
-    from interalign.runs import run_simulation
+    from interalign.run.execute import run_simulation
 
     with naming_the_file(config, settings):
         chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
@@ -81,7 +81,7 @@ def evaluate(
 
     `settings` are the fields of EvaluationSettings. Each candidate meets the same cases: same personas, same seeds.
     """
-    from interalign.runs import run_evaluation
+    from interalign.run.execute import run_evaluation
 
     with naming_the_file(config, settings):
         chosen, runtime = _chosen(EvaluationSettings, config, settings, runtime)
@@ -116,8 +116,8 @@ def _estimated(
     runtime: Runtime | None,
     settings: Mapping[str, Any],
 ) -> "Estimate":
-    from interalign.desk import refuse_unknown_prices
-    from interalign.estimate import estimate_evaluation, estimate_simulation
+    from interalign.run.dry_run import estimate_evaluation, estimate_simulation
+    from interalign.run.session import refuse_unknown_prices
 
     if kind == "simulation":
         chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
@@ -138,7 +138,7 @@ def judge(
     progress: Progress | None = None,
 ) -> RunSummary:
     """Judge the finished trees of `run` again with another judge; what was said before stays beside it."""
-    from interalign.runs import run_judging
+    from interalign.run.execute import run_judging
 
     name, how = known_as(judge)
     runtime = (runtime or Runtime()).model_copy(update=as_runtime({name: how}))
@@ -174,10 +174,9 @@ def export(
 def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
     """One line on what is missing, cut or was asked again in what `export` with this judge writes; empty if nothing."""
     from interalign.store import Store
-    from interalign.summary import shortfalls
 
     with Store.open(Path(run)) as store:
-        return str(shortfalls(store, judge or store.newest_judge()))
+        return str(store.shortfalls(judge or store.newest_judge()))
 
 
 def why_empty(run: Path | str, format: ExportFormat) -> str:  # noqa: A002  (the option's name)
@@ -382,7 +381,7 @@ def _write_personas(out: Path, personas: Sequence[Persona]) -> int:
 
 def graph(name: str) -> str:
     """Mermaid text of the state machine `turn`, `tree` or `evaluation`."""
-    from interalign.graphs.catalogue import mermaid
+    from interalign.graphs.drawing import mermaid
 
     return mermaid(name)
 

@@ -4,25 +4,10 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from interalign.config import Parameters
-from interalign.tree import Frozen, Message
+from interalign.records import Reply
+from interalign.tree import Message
 
 __all__ = ["ChatModel", "Parameters", "Reply"]
-
-
-class Reply(Frozen):
-    """What a model answered, as received."""
-
-    text: str
-    model: str
-    """The name the server gives itself, which may differ from the one asked for."""
-    finish_reason: str | None = None
-    """`stop`, or `length` for a reply that was cut, whatever the server calls it; None if it does not say."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    server: str = ""
-    """The address that answered; empty for a model that no server stands behind."""
-    sends: int = 1
-    """Requests that were sent until this reply came."""
 
 
 def provider_seed(parameters: Parameters, seed: int) -> int | None:

@@ -13,10 +13,10 @@ from yarl import URL
 from interalign.config import Runtime
 from interalign.errors import ConfigError, FailedTreeError, StopError
 from interalign.models.access import Access, warned_of
-from interalign.models.base import Reply
 from interalign.models.faults import Asked, Transient, fault_of_status, read_reply
 from interalign.models.governor import Governor
 from interalign.models.request import Request, Shape
+from interalign.records import Reply
 
 _LOG = logging.getLogger("interalign")
 _LARGEST = 16 * 2**20

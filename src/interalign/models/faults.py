@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from interalign.errors import BadContentError, FailedTreeError, StopError
 from interalign.models import refusals
 from interalign.models.access import how_to_give_a_key
-from interalign.models.base import Reply
 from interalign.models.decoding import decoded
 from interalign.models.endings import Ending, ending_of
 from interalign.models.error_body import ErrorBody, error_in, is_page, quoted, read_error, without_numbers
 from interalign.models.waits import wait_of
+from interalign.records import Reply
 
 __all__ = ["Asked", "Fault", "Transient", "fault_of_status", "read_reply", "wait_of"]
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from interalign.config import Runtime
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, InteralignError
-from interalign.models.base import Parameters, Reply, provider_seed
+from interalign.models.base import Parameters, provider_seed
 from interalign.models.endings import Ending, ending_of
 from interalign.models.faults import Asked, Transient, fault_of_status
 from interalign.models.governor import Governor
 from interalign.models.resolve import importable, needed_package, unknown_name
 from interalign.models.retry import DeadlineError, RetryUselessError, answered
+from interalign.records import Reply
 from interalign.tree import Message
 
 if TYPE_CHECKING:

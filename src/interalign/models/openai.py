@@ -14,11 +14,11 @@ from yarl import URL
 from interalign.config import Parameters, Runtime, TokenLimit, split_address
 from interalign.errors import FailedTreeError, StopError
 from interalign.models.access import access_to, addresses_in, addresses_of, settings_of
-from interalign.models.base import Reply
 from interalign.models.connection import Connection, ReshapeError, connection_to, refuse_unreadable_certificates
 from interalign.models.faults import Asked
 from interalign.models.request import Request, Shape, difference
 from interalign.models.retry import DeadlineError, RetryUselessError, answered
+from interalign.records import Reply
 from interalign.tree import Message
 
 _LOG = logging.getLogger("interalign")

@@ -9,15 +9,15 @@ from itertools import groupby
 from typing import Any
 
 from interalign.errors import BadContentError, FailedTreeError, InteralignError, StopError
-from interalign.models.base import Reply
 from interalign.models.local.chat_template import KWARGS, ChatTemplate, kwargs_key
 from interalign.models.local.control_tokens import ConversationRefusedError
-from interalign.models.local.generating import generate, until_stop
-from interalign.models.local.jobs import Job, fail
-from interalign.models.local.memory import give_back, is_out_of_memory
+from interalign.models.local.decode import generate, until_stop
 from interalign.models.local.options import LocalOptions
-from interalign.models.local.prefixes import PrefixStore, Tokens
+from interalign.models.local.out_of_memory import give_back, is_out_of_memory
+from interalign.models.local.prefix_cache import PrefixStore, Tokens
+from interalign.models.local.request import Job, fail
 from interalign.models.local.weights import Weights, first_line, load_weights
+from interalign.records import Reply
 from interalign.tree import Message
 
 _LOG = logging.getLogger(__name__)

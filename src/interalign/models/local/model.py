@@ -6,15 +6,16 @@ from functools import cached_property
 
 from interalign.config import split_engine
 from interalign.errors import ConfigError, StopError
-from interalign.models.base import Parameters, Reply
+from interalign.models.base import Parameters
 from interalign.models.call_state import queued_while
+from interalign.models.local.batch_queue import Lane, choose
 from interalign.models.local.chat_template import KWARGS, check_kwargs
 from interalign.models.local.engine import Engine
-from interalign.models.local.jobs import Job
-from interalign.models.local.lanes import Lane, choose
+from interalign.models.local.fingerprint import version_with
 from interalign.models.local.options import LocalOptions, path_and_options, template_text
-from interalign.models.local.process import WorkerProcess
-from interalign.models.local.version import version_with
+from interalign.models.local.request import Job
+from interalign.models.local.workers.handle import WorkerProcess
+from interalign.records import Reply
 from interalign.tree import Message
 
 

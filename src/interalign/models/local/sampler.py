@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from interalign.models.local.jobs import Job
+from interalign.models.local.request import Job
 
 
 class Sampler:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
 from interalign.models.local.chat_template import install
+from interalign.models.local.chunked_prefill import reads_in_parts
 from interalign.models.local.options import template_text
-from interalign.models.local.parts import reads_in_parts
 
 _DEFAULT_NEW_TOKENS = 512
 

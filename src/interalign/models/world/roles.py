@@ -6,12 +6,13 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from interalign.errors import ConfigError, did_you_mean
-from interalign.models.base import ChatModel, Parameters, Reply
+from interalign.models.base import ChatModel, Parameters
 from interalign.models.world import judge, prompts
 from interalign.models.world.candidate import POLICIES, Policy, candidate_reply
 from interalign.models.world.inducer import induce
 from interalign.models.world.people import Person, read_person
 from interalign.models.world.user import ANSWERS, toss, user_message
+from interalign.records import Reply
 from interalign.tree import Message
 
 Speak = Callable[[Sequence[Message], Random], str]

@@ -1,0 +1,55 @@
+"""The viewer as one file, to be kept or sent."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from interalign.eval.view.call_index import TreeCalls
+from interalign.eval.view.links import AnchorLinks
+from interalign.eval.view.queries import newest_judge, rows
+from interalign.eval.view.render import pieces
+from interalign.eval.view.run_page import run_facts
+from interalign.eval.view.tree_page import Link, Looking, TreePage, tree_page
+from interalign.files import refuse_outputs, write_atomically
+from interalign.store import Store
+
+
+def export_html(path: Path, out: Path) -> int:
+    """Write the list and every tree that has a message to one HTML file, which loads nothing from elsewhere.
+
+    The file appears whole or not at all; returns the number of trees in it. Each tree is shown with all its turns, as
+    the newest of its judges sees it. ConfigError if `path` is no run file or `out` cannot be written.
+    """
+    refuse_outputs([out], inputs=[path])
+    with Store.open(path) as store:
+        records = store.trees()
+        links = AnchorLinks({record.id: number for number, record in enumerate(records)})
+        judge = store.newest_judge()
+        judges = tuple(Link(name, links.runs(), name == judge) for name in store.judges())
+        facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges)
+        pages = _Counted(_tree_pages(store, links))
+        write_atomically(out, pieces("export", facts=facts, rows=rows(store, records, judge, links), pages=pages))
+        return pages.count
+
+
+class _Counted:
+    """An iterator that knows how much went through it."""
+
+    def __init__(self, pages: Iterator[TreePage]) -> None:
+        self._pages = pages
+        self.count = 0
+
+    def __iter__(self) -> Iterator[TreePage]:
+        for page in self._pages:
+            self.count += 1
+            yield page
+
+
+def _tree_pages(store: Store, links: AnchorLinks) -> Iterator[TreePage]:
+    """The trees one at a time, so that a file of many fits in memory."""
+    personas, judges = store.personas(), store.readable_judges()
+    for record in store.trees():
+        judged = store.judged_tree(record.id)
+        if judged is not None and record.id in links.numbers:
+            calls = TreeCalls(store.calls_of(record.id))
+            look = Looking(links, newest_judge(judges, judged), calls=calls, every_turn=True)
+            yield tree_page(judged, record, personas.get(record.persona), look)

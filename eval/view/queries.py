@@ -1,0 +1,163 @@
+"""What to look up in a run file for what was asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from interalign.errors import InteralignError
+from interalign.eval.view.call_index import TreeCalls
+from interalign.eval.view.links import Links, ServedLinks
+from interalign.eval.view.run_page import Row, RunPage, list_row, of_the_world, run_facts, status_links
+from interalign.eval.view.tree_page import Link, Looking, TreePage, tree_page
+from interalign.eval.view.tree_summary import summarize
+from interalign.personas import Persona
+from interalign.records import CallRecord, TreeRecord
+from interalign.store import Store
+from interalign.tree import JudgedTree
+
+PAGE = 100
+"""Trees on one page of the list."""
+
+
+class NotThereError(InteralignError):
+    """What was asked for is not in this run file."""
+
+
+@dataclass(frozen=True)
+class TreeLook:
+    """A tree's page with its ways out."""
+
+    page: TreePage
+    back: str
+    before: Link | None
+    """The tree planned before this one."""
+    after: Link | None
+    of_the_world: bool
+    """Some role of the run is played by the embedded world."""
+    same_case: tuple[Link, ...]
+    """Evaluation: the same case with each candidate; empty if there is only one."""
+
+
+@dataclass(frozen=True)
+class CallLook:
+    """One call, word for word."""
+
+    call: CallRecord
+    back: str
+    """The tree it belongs to."""
+
+
+def look_at_run(
+    store: Store, *, page: str | None = None, status: str | None = None, judge: str | None = None
+) -> RunPage:
+    """One page of the list. NotThereError for a page, status or judge that does not exist."""
+    links = ServedLinks(_known_judge(store, judge))
+    seen_by = judge or store.newest_judge()
+    judges = tuple(Link(name, links.runs(judge=name), name == seen_by) for name in store.judges())
+    facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges)
+    statuses = status_links(facts, links, status)
+    if not any(link.current for link in statuses):
+        raise NotThereError(f"No tree of this run has the status {status!r}.")
+    total = {None: facts.trees, "planned": facts.planned, "done": facts.done, "failed": facts.failed}[status]
+    number = _page_number(page, total)
+    first = (number - 1) * PAGE
+    return RunPage(
+        facts=facts,
+        rows=rows(store, store.trees(status, first=first, most=PAGE), seen_by, links),
+        first=min(first + 1, total),
+        last=min(first + PAGE, total),
+        total=total,
+        statuses=statuses,
+        before=links.runs(page=number - 1, status=status) if number > 1 else None,
+        after=links.runs(page=number + 1, status=status) if first + PAGE < total else None,
+    )
+
+
+def rows(store: Store, records: Sequence[TreeRecord], judge: str | None, links: Links) -> list[Row]:
+    """Rows of the list of trees, as one judge sees them."""
+    found: list[Row] = []
+    for record in records:
+        judged = store.judged_tree(record.id)
+        summary = None if judged is None else summarize(judged.by_judge(judge or ""))
+        found.append(list_row(record, _persona(store, record.persona), summary, links))
+    return found
+
+
+def look_at_tree(store: Store, tree: str, *, node: str | None = None, judge: str | None = None) -> TreeLook:
+    """One tree. NotThereError for a tree, message or judge that does not exist, and for a tree without any message."""
+    links = ServedLinks(_known_judge(store, judge))
+    record = store.tree_record(tree)
+    if record is None:
+        raise NotThereError(f"There is no tree {tree!r} in this run.")
+    judged = store.judged_tree(tree)
+    if judged is None:
+        raise NotThereError(_nothing_said(record))
+    if node is not None and node not in {known.id for known in judged.tree.nodes}:
+        raise NotThereError(f"Tree {tree!r} has no message {node!r}.")
+    calls = TreeCalls(store.calls_of(tree))
+    seen_by = judge or newest_judge(store.readable_judges(), judged)
+    look = Looking(links, seen_by, store.judges(), node=node, calls=calls)
+    before, after = store.beside(tree)
+    return TreeLook(
+        page=tree_page(judged, record, _persona(store, judged.tree.persona), look),
+        back=links.runs(),
+        before=_link(before, links),
+        after=_link(after, links),
+        of_the_world=of_the_world(store.run, store.judges()),
+        same_case=_same_case(store, record, links),
+    )
+
+
+def newest_judge(readable: Sequence[str], judged: JudgedTree) -> str | None:
+    """Of the judges asked about this tree the last that is `readable`, else the last; None if none was asked."""
+    asked = judged.judges()
+    return next((name for name in reversed(readable) if name in asked), next(reversed(asked), None))
+
+
+def look_at_call(store: Store, tree: str, key: str, *, judge: str | None = None) -> CallLook:
+    """One call of a tree. NotThereError if it is not on record there."""
+    call = next((found for found in store.calls_of(tree) if found.key == key), None)
+    if call is None:
+        raise NotThereError(f"No call {key!r} of tree {tree!r} is on record.")
+    return CallLook(call, ServedLinks(_known_judge(store, judge)).tree(tree))
+
+
+def _known_judge(store: Store, judge: str | None) -> str | None:
+    if judge is not None and judge not in store.judges():
+        raise NotThereError(f"No judge {judge!r} was asked in this run.")
+    return judge
+
+
+def _page_number(text: str | None, total: int) -> int:
+    """The page asked for, from 1."""
+    pages = max(1, -(-total // PAGE))
+    if text is None:
+        return 1
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= pages):
+        raise NotThereError(f"There is no page {text!r}; the list has {pages}.")
+    return int(text)
+
+
+def _nothing_said(record: TreeRecord) -> str:
+    if record.status == "failed":
+        return f"Tree {record.id!r} failed before its first turn was finished: {record.reason or 'no reason is known'}"
+    return f"Tree {record.id!r} is planned; nothing has been said in it yet."
+
+
+def _persona(store: Store, persona: str) -> Persona | None:
+    try:
+        return store.persona(persona)
+    except KeyError:  # an imported tree may be of somebody who is not in this file
+        return None
+
+
+def _same_case(store: Store, record: TreeRecord, links: Links) -> tuple[Link, ...]:
+    if record.case is None:
+        return ()
+    same = store.trees_of_case(record.case)
+    if len(same) < 2:
+        return ()
+    return tuple(Link(other.candidate or other.id, links.tree(other.id), other.id == record.id) for other in same)
+
+
+def _link(record: TreeRecord | None, links: Links) -> Link | None:
+    return None if record is None else Link(record.id, links.tree(record.id))

@@ -1,0 +1,150 @@
+"""From a run to everything its front page shows. Pure: no file, no server, no markup."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from interalign.eval.view.links import Links
+from interalign.eval.view.tree_page import Link
+from interalign.eval.view.tree_summary import Summary
+from interalign.personas import Persona
+from interalign.records import RunRecord, TreeRecord, TreeStatus, Usage
+
+_BRIEF = (
+    "personas", "cases", "user", "inducer", "candidate", "judge", "judging", "policy", "branch", "turns", "seed",
+)  # fmt: skip
+"""Settings that are shown at once, in this order; all others are one click away."""
+
+_SEATS = ("user", "inducer", "candidate", "judge")
+
+_ABOUT = 300
+"""Characters of a persona in the list."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tree of the list."""
+
+    record: TreeRecord
+    href: str | None
+    """None while there is nothing to look at."""
+    persona: str
+    """The beginning of the persona's profile on one line."""
+    summary: Summary | None
+    """None while the tree has no node."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the file is a run of, and how far it is."""
+
+    run: RunRecord | None
+    """None before anything was run in it."""
+    file: str
+    created: str
+    brief: tuple[tuple[str, str], ...]
+    more: tuple[tuple[str, str], ...]
+    planned: int
+    """Trees not yet ended."""
+    done: int
+    failed: int
+    usage: tuple[tuple[str, Usage], ...]
+    judges: tuple[Link, ...]
+    """All judges of the run, the newest last."""
+
+    @property
+    def of_the_world(self) -> bool:
+        """Some role is played by the embedded world, or was in a judging since."""
+        return of_the_world(self.run, [judge.text for judge in self.judges])
+
+    @property
+    def trees(self) -> int:
+        """All trees of the run."""
+        return self.planned + self.done + self.failed
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """Everything one page of the list shows."""
+
+    facts: RunFacts
+    rows: Iterable[Row]
+    first: int
+    """Number of the first tree on the page, from 1; 0 if there is none."""
+    last: int
+    total: int
+    """Trees on all pages."""
+    statuses: tuple[Link, ...]
+    """How many trees have which status; the current one is listed."""
+    before: str | None
+    after: str | None
+
+
+def run_facts(
+    run: RunRecord | None,
+    file: str,
+    counts: Mapping[TreeStatus, int],
+    usage: Mapping[str, Usage],
+    judges: tuple[Link, ...],
+) -> RunFacts:
+    """The facts of a run with so many trees of each status."""
+    settings = {} if run is None else dict(_flat(run.identity))
+    return RunFacts(
+        run=run,
+        file=file,
+        created="" if run is None else run.created.replace("T", " ").replace("+00:00", " UTC"),
+        brief=tuple((name, settings[name]) for name in _BRIEF if name in settings),
+        more=tuple((name, value) for name, value in settings.items() if name not in _BRIEF),
+        planned=counts.get("planned", 0),
+        done=counts.get("done", 0),
+        failed=counts.get("failed", 0),
+        usage=tuple(usage.items()),
+        judges=judges,
+    )
+
+
+def of_the_world(run: RunRecord | None, judges: Iterable[str]) -> bool:
+    """Whether some role of the run is played by the embedded world, or was in a judging since."""
+    settings = {} if run is None else dict(_flat(run.identity))
+    return any("world:" in name for name in [*(settings.get(seat, "") for seat in _SEATS), *judges])
+
+
+def status_links(facts: RunFacts, links: Links, status: str | None) -> tuple[Link, ...]:
+    """One link for every status that occurs, and one for all trees."""
+    counts = {"done": facts.done, "failed": facts.failed, "planned": facts.planned}
+    known = [
+        Link(f"{count:,} {name}", links.runs(status=name), name == status) for name, count in counts.items() if count
+    ]
+    return (Link(f"{facts.trees:,} in all", links.runs(), status is None), *known)
+
+
+def list_row(record: TreeRecord, persona: Persona | None, summary: Summary | None, links: Links) -> Row:
+    """One tree of the list."""
+    return Row(
+        record=record,
+        href=None if summary is None else links.tree(record.id),
+        persona=record.persona if persona is None else _beginning(" ".join(persona.profile)),
+        summary=summary,
+    )
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= _ABOUT else text[: _ABOUT - 1] + "\u2026"
+
+
+def _flat(settings: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Settings by dotted name, as text; those that were left open are left out."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield prefix + name, _text(value)
+
+
+def _text(value: JsonValue) -> str:
+    if isinstance(value, list):
+        return "\n".join(map(_text, value))
+    if isinstance(value, dict) and value.keys() == {"name", "model"}:
+        return f"{value['name']} = {value['model']}"
+    return str(value)

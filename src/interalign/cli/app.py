@@ -1,0 +1,635 @@
+"""The command line: parse, call one library function, report. Data to standard output, messages to standard error."""
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from interalign.cli.live_display import one_line
+from interalign.cli.progress import json_line, names_failed, shown, shown_training
+from interalign.errors import InteralignError
+from interalign.signals import INTERRUPTED, OWN_PROCESS, WORDED, end_process
+from interalign.version import __version__
+
+if TYPE_CHECKING:
+    from interalign.config import Runtime
+    from interalign.records import RunSummary
+
+app = typer.Typer(
+    name="interalign",
+    help="Teach a chat model to find out, while it talks, what this user likes, and to act on it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+personas_app = typer.Typer(no_args_is_help=True, help="Make, read and divide persona files.")
+roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that can take a seat.")
+app.add_typer(personas_app, name="personas")
+app.add_typer(roles_app, name="roles")
+
+
+class Format(StrEnum):
+    """What `export` can write."""
+
+    sft = "sft"
+    dpo = "dpo"
+    kto = "kto"
+    rm = "rm"
+    listwise = "listwise"
+    messages = "messages"
+
+
+class Pairs(StrEnum):
+    """Which preference pairs a turn gives."""
+
+    best_worst = "best-worst"
+    all = "all"
+
+
+class Judging(StrEnum):
+    """What the judge is asked."""
+
+    compare = "compare"
+    score = "score"
+
+
+class Method(StrEnum):
+    """How preference data is packed for training."""
+
+    pairs = "pairs"
+    tree = "tree"
+
+
+class Stage(StrEnum):
+    """What to train."""
+
+    sft = "sft"
+    dpo = "dpo"
+
+
+Run = Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)]
+Config = Annotated[Path | None, typer.Option(help="YAML file with the same settings as these options.")]
+Fork = Annotated[Path | None, typer.Option(help="Leave the run file alone and go on in this copy of it.")]
+Candidates = Annotated[
+    list[str] | None, typer.Option(metavar="[NAME=]MODEL", help="Who answers. Repeat it for several.")
+]
+User = Annotated[str | None, typer.Option(metavar="MODEL", help="Who plays the persona. [default: world:user]")]
+JudgeOption = Annotated[str | None, typer.Option(metavar="MODEL", help="Who judges. [default: world:judge]")]
+Turns = Annotated[int | None, typer.Option(help="Turns of each conversation. [default: 10]")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random choice. [default: 0]")]
+BaseUrl = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Server of the openai: models, such as http://localhost:8000/v1. Repeat it to share the calls. "
+        "[default: OPENAI_BASE_URL, else OpenAI]",
+    ),
+]
+Servers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--server",
+        metavar="URL=VARIABLE",
+        help="The key of the server at this address is in this environment variable. Repeat it for several.",
+    ),
+]
+Concurrency = Annotated[int | None, typer.Option(min=1, max=4096, help="Model calls in flight. [default: 16]")]
+Deadline = Annotated[float | None, typer.Option(help="Seconds that one call may take in all. [default: 120]")]
+MaxUsd = Annotated[
+    float | None, typer.Option(min=0, help="Stop before a call that could make the run cost more. Needs --prices.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=0, help="Stop before a call that could make the run take more tokens.")
+]
+PricesFile = Annotated[
+    Path | None, typer.Option("--prices", metavar="FILE.yaml", help="What each model costs, USD per million tokens.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what to expect: calls, tokens, money, time, disk. Nothing is asked.")
+]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Progress and messages as JSON lines, for machines.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"interalign {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def simulate(
+    run: Run,
+    config: Config = None,
+    personas: Annotated[
+        str | None, typer.Option(metavar="FILE|world", help="Persona file, or the embedded world. [default: world]")
+    ] = None,
+    trees: Annotated[
+        int | None, typer.Option(help="Trees to grow; more on an existing run extend it. [default: 10]")
+    ] = None,
+    turns: Turns = None,
+    branch: Annotated[int | None, typer.Option(help="Replies per turn, the hinted one included. [default: 2]")] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="caterpillar|full|beam:K", help="Which replies are continued. [default: caterpillar]"),
+    ] = None,
+    user: User = None,
+    inducer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Who takes notes; `none` for no notes and no hints. [default: world:inducer]"
+        ),
+    ] = None,
+    candidate: Candidates = None,
+    judge: JudgeOption = None,
+    judging: Annotated[Judging | None, typer.Option(help="What the judge is asked. [default: compare]")] = None,
+    base_url: BaseUrl = None,
+    server: Servers = None,
+    concurrency: Concurrency = None,
+    deadline: Deadline = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    prices: PricesFile = None,
+    seed: Seed = None,
+    fork: Fork = None,
+    dry_run: DryRun = False,
+    log_json: LogJson = False,
+    debug: Debug = False,
+) -> None:
+    """Grow conversation trees and keep them in RUN.db. The same command again goes on where it stopped."""
+    from interalign import api
+
+    settings = _given(
+        personas=personas, trees=trees, turns=turns, branch=branch, policy=policy, user=user, inducer=inducer,
+        candidate=candidate, judge=judge, judging=judging and judging.value, seed=seed,
+    )  # fmt: skip
+    with _errors_as_exit_codes(debug, log_json):
+        runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
+        if dry_run:
+            typer.echo(api.estimate("simulation", run, config=config, fork=fork, runtime=runtime, **settings))
+            return
+        with shown("trees", log_json=log_json) as progress:
+            summary = api.simulate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
+    _end(summary, log_json)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    candidate: Candidates = None,
+    config: Config = None,
+    cases: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|world",
+            help="Personas to be met; `world`: 20 held-out profiles x 5 personalities. [default: world]",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N cases.")] = None,
+    turns: Turns = None,
+    user: User = None,
+    judge: JudgeOption = None,
+    base_url: BaseUrl = None,
+    server: Servers = None,
+    concurrency: Concurrency = None,
+    deadline: Deadline = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    prices: PricesFile = None,
+    seed: Seed = None,
+    fork: Fork = None,
+    dry_run: DryRun = False,
+    log_json: LogJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure candidates by the ALOE evaluation: every candidate meets every case, a judge scores every reply."""
+    from interalign import api
+
+    settings = _given(cases=cases, limit=limit, turns=turns, user=user, candidate=candidate, judge=judge, seed=seed)
+    with _errors_as_exit_codes(debug, log_json):
+        runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
+        if dry_run:
+            typer.echo(api.estimate("evaluation", run, config=config, fork=fork, runtime=runtime, **settings))
+            return
+        with shown("conversations", log_json=log_json) as progress:
+            summary = api.evaluate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
+    _end(summary, log_json)
+
+
+@app.command()
+def judge(
+    run: Run,
+    judge: Annotated[str, typer.Option(metavar="MODEL", help="Who judges.")],
+    base_url: BaseUrl = None,
+    server: Servers = None,
+    concurrency: Concurrency = None,
+    deadline: Deadline = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    prices: PricesFile = None,
+    log_json: LogJson = False,
+    debug: Debug = False,
+) -> None:
+    """Judge the stored trees of RUN.db again; what other judges said stays beside it."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug, log_json), shown("trees", log_json=log_json) as progress:
+        runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
+        summary = api.judge(run, judge=judge, runtime=runtime, progress=progress)
+    _end(summary, log_json)
+
+
+@app.command()
+def export(
+    run: Run,
+    format: Annotated[Format, typer.Option(help="What the rows are for.")],  # noqa: A002
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
+    pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
+    judge: Annotated[
+        str | None, typer.Option(help="Whose preferences. [default: the last with a readable answer]")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write the trees of RUN.db as training data, one JSON object a line."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        written = api.export(run, out, format=format.value, pairs=pairs.value, judge=judge)
+    _say(
+        f"{written} {format.value} rows written to {out}"
+        if written
+        else f"{out} is empty: {api.why_empty(run, format.value)}"
+    )
+    _say_short(api.export_shortfalls(run, judge))
+
+
+@app.command()
+def train(
+    stage: Annotated[Stage, typer.Argument(help="sft or dpo.")],
+    model: Annotated[str, typer.Option(metavar="FOLDER|ID", help="The model to start from.")],
+    data: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="What `export` wrote.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the trained model goes.")],
+    config: Annotated[Path | None, typer.Option(help="YAML file with TRL's own settings.")] = None,
+    method: Annotated[Method, typer.Option(help="How preference pairs are packed.")] = Method.pairs,
+    lora: Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all weights.")] = False,
+    drop_too_long: Annotated[
+        bool, typer.Option("--drop-too-long", help="Leave rows out that are longer than max_length, and say how many.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Fine-tune a model with TRL on exported data."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug), shown_training() as progress:
+        result = api.train(
+            stage.value, model=model, data=data, out=out, config=config, method=method.value, lora=lora,
+            drop_too_long=drop_too_long, progress=progress,
+        )  # fmt: skip
+    _say(str(result))
+
+
+@app.command()
+def report(
+    run: Run,
+    json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The figures as one HTML file.")] = None,
+    prices: PricesFile = None,
+    debug: Debug = False,
+) -> None:
+    """Say what came out: alignment level per turn, improvement rate, intervals, comparisons, the judge."""
+    from interalign import api
+    from interalign.files import refuse_outputs
+
+    with _errors_as_exit_codes(debug):
+        refuse_outputs([html], inputs=[run, prices])
+        found = api.report(run, prices)
+        if html:
+            api.write_report_html(found, html)
+            _say(f"report written to {html}")
+        if json:
+            typer.echo(api.report_json(found))
+        elif not html:
+            api.print_report(found)
+
+
+@app.command()
+def view(
+    run: Run,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8321,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write the pages as one HTML file instead of serving them.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Look at the trees of RUN.db in a browser. Reads only."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        if export is None:
+            api.view(run, host=host, port=port, announce=_say)
+        else:
+            _say(f"{api.view_export(run, export)} trees written to {export}")
+
+
+@app.command()
+def graph(
+    name: Annotated[str, typer.Argument(help="turn, tree or evaluation.")] = "turn", debug: Debug = False
+) -> None:
+    """Print the Mermaid text of a state machine."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        typer.echo(api.graph(name))
+
+
+@roles_app.command("list")
+def roles_list(debug: Debug = False) -> None:
+    """List the built-in models of the world and the installed plug-in roles."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        for name, what in api.roles():
+            typer.echo(f"{name}\t{what}")
+
+
+@roles_app.command("check")
+def roles_check(
+    spec: Annotated[str, typer.Argument(help="A model name, a registered role or module:attribute.")],
+    debug: Debug = False,
+) -> None:
+    """Load a role and say which seats it can take."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        typer.echo(api.check_role(spec))
+
+
+@personas_app.command("generate")
+def personas_generate(
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 100,
+    heldout: Annotated[bool, typer.Option("--heldout", help="Of values kept out of all training.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Write personas of the embedded world."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        written = api.personas_generate(out, n=n, heldout=heldout, seed=seed)
+    _say(f"{written} personas written to {out}")
+
+
+@personas_app.command("import")
+def personas_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write, every row checked and with an id.")],
+    debug: Debug = False,
+) -> None:
+    """Check a persona file of your own and write it with ids."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        written = api.personas_import(file, out)
+    _say(f"{written} personas written to {out}")
+
+
+@personas_app.command("filter")
+def personas_filter(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where those that are kept go.")],
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest cosine to a profile kept before.")] = 0.6,
+    debug: Debug = False,
+) -> None:
+    """Drop personas whose profile nearly repeats one before it, by TF-IDF cosine."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        found = api.personas_filter(file, out, threshold=threshold)
+    _say(f"{found}; {len(found.kept)} personas written to {out}")
+
+
+@personas_app.command("split")
+def personas_split(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")],
+    train: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where the training personas go.")],
+    heldout: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where the held-out personas go.")],
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of profiles held out.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Divide personas by profile, so that no held-out profile is in training."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        counts = api.personas_split(file, train, heldout, share=share, seed=seed)
+    _say(f"{counts[0]} personas written to {train}, {counts[1]} to {heldout}")
+
+
+@personas_app.command("stats")
+def personas_stats(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")], debug: Debug = False
+) -> None:
+    """Say what is in a persona file."""
+    from interalign import api
+
+    with _errors_as_exit_codes(debug):
+        for name, value in api.personas_stats(file).items():
+            typer.echo(f"{name}\t{value}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    no_train: Annotated[bool, typer.Option("--no-train", help="Without training: needs no torch.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Run the whole chain on the embedded world: personas, trees, preference data, SFT, DPO, ALOE evaluation."""
+    from interalign import api
+    from interalign.cli.demo import Demo
+
+    with _errors_as_exit_codes(debug):
+        chain = Demo(out, train=not no_train, seed=seed)
+        steps = list(chain.steps())
+        for number, step in enumerate(steps, start=1):
+            with _step(f"{number}/{len(steps)} {step.title}") as advance:
+                _say(f"    {step.run(advance)}")
+        api.print_report(api.report(out / "eval.db"))
+        _say(_NEXT.format(out=out))
+
+
+_NEXT = """
+Next:
+  interalign view {out}/run.db                                   look at the trees
+  interalign report {out}/eval.db --json                         the figures, for machines
+  interalign simulate my.db --candidate openai:NAME --base-url URL   your own model in the world"""
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were really given: what was not is left to the configuration file and the defaults."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _runtime(
+    base_url: list[str] | None,
+    server: list[str] | None,
+    concurrency: int | None,
+    deadline: float | None,
+    max_usd: float | None,
+    max_tokens: int | None,
+    prices: Path | None,
+) -> "Runtime":
+    from interalign.config import Runtime, build, key_variables
+    from interalign.ledger.budget import read_prices
+
+    given = _given(
+        base_url=tuple(base_url) if base_url else None, servers=key_variables(server) if server else None,
+        concurrency=concurrency, deadline=deadline, max_usd=max_usd, max_tokens=max_tokens,
+        prices=prices and read_prices(prices),
+    )  # fmt: skip
+    return build(Runtime, given)
+
+
+def _say(line: str) -> None:
+    # Where nobody reads standard error any more, the exit code tells the truth all the same.
+    with suppress(OSError, ValueError):
+        typer.echo(line, err=True)
+
+
+def _end(summary: "RunSummary", log_json: bool) -> None:
+    """The last lines of a run, and exit code 1 if a tree failed."""
+    if log_json:
+        _say(
+            json_line(
+                "end", trees=summary.trees, done=summary.done, failed=len(summary.failed), calls=summary.calls,
+                shortfalls=summary.shortfalls and summary.shortfalls.model_dump(),
+            )
+        )  # fmt: skip
+    else:
+        _say_all(summary)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _say_all(summary: "RunSummary") -> None:
+    counts = f"{summary.done} of {summary.trees} trees done in {summary.run}"
+    _say(f"{counts}; {summary.calls} calls made, {summary.replayed} answered from the ledger")
+    if summary.usd is not None:
+        costs = ", ".join(
+            f"{role} {'not counted' if used.usd is None else f'${used.usd:.4f}'}"
+            for role, used in summary.usage.items()
+        )
+        _say(f"${summary.usd:.4f} spent on all calls in the file ({costs})")
+    _say_short(str(summary.shortfalls or ""))
+    if summary.failed:
+        for tree, reason in [] if names_failed() else list(summary.failed.items())[:10]:
+            _say(one_line(f"failed: {tree}: {reason}"))
+        _say(f"{len(summary.failed)} trees failed; run the same command again to retry just these")
+
+
+def _say_short(shortfalls: str) -> None:
+    """What fell short, where anything did: a run whose every tree is done may still hold nothing that can be used."""
+    if shortfalls:
+        _say(one_line(shortfalls))
+
+
+@contextmanager
+def _step(title: str) -> Iterator[Callable[[float], None]]:
+    """A titled bar on standard error, gone when the step is done; only the title where there is no terminal."""
+    _say(title)
+    if not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("   "), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
+@contextmanager
+def _errors_as_exit_codes(debug: bool, log_json: bool = False) -> Iterator[None]:
+    """One line on standard error, after the traceback if that is wanted, and the exit code that goes with the error."""
+
+    if log_json:
+        WORDED.set(lambda message: json_line("error", message=message, exit=3))
+
+    def end(message: str, code: int) -> NoReturn:
+        trace = _trace() if debug else ""
+        if log_json:
+            _say(json_line("error", message=message, exit=code, **({"traceback": trace} if trace else {})))
+        else:
+            _say(trace + one_line(f"interalign: {message}"))
+        raise typer.Exit(code) from None
+
+    try:
+        yield
+    except InteralignError as error:
+        end(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        end(INTERRUPTED, 3)
+    except BrokenPipeError:
+        raise  # who read standard output has gone: Click ends quietly
+    except Exception as error:  # noqa: BLE001  (the last line of defence: no traceback unless it is wanted)
+        end(_unexpected(error), 3)
+
+
+def _trace() -> str:
+    """The traceback of the error being dealt with, without keys."""
+    from interalign.models.langchain import without_keys  # not at the start of every command
+
+    return without_keys(traceback.format_exc())
+
+
+def _unexpected(error: Exception) -> str:
+    """What is said of an error that nobody foresaw."""
+    from interalign.models.langchain import without_keys
+
+    what = without_keys(f"{type(error).__name__}: {error}")
+    if isinstance(error, OSError):
+        return f"{what}; mend it and run the same command again"
+    return f"unexpected {what}; what was finished is kept. --debug shows where: please report it"
+
+
+# Typer brings Click along under a name of its own since 0.26, and shows only its subclasses.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def main() -> None:
+    """Entry point of the `interalign` command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a KeyboardInterrupt, as Ctrl-C is
+    sys.path.append(str(Path.cwd()))  # so that a plug-in, module:attribute, may lie in the folder one works in
+    OWN_PROCESS.set(True)
+    try:
+        end_process(app(standalone_mode=False))
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            command = error.ctx.command_path if error.ctx else "interalign"
+            message = f"{error.format_message()} (see {command} --help)"
+            in_json = "--log-json" in sys.argv
+            _say(json_line("error", message=message, exit=2) if in_json else one_line(f"interalign: {message}"))
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        _say("interalign: aborted")
+        sys.exit(3)

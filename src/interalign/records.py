@@ -1,0 +1,205 @@
+"""What is on record of a run: calls, usage, trees, the run itself, and how it stands. Frozen values, no behaviour."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import JsonValue
+
+from interalign.tree import Frozen, Message
+
+
+class Reply(Frozen):
+    """What a model answered, as received."""
+
+    text: str
+    model: str
+    """The name the server gives itself, which may differ from the one asked for."""
+    finish_reason: str | None = None
+    """`stop`, or `length` for a reply that was cut, whatever the server calls it; None if it does not say."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    server: str = ""
+    """The address that answered; empty for a model that no server stands behind."""
+    sends: int = 1
+    """Requests that were sent until this reply came."""
+
+
+class Place(NamedTuple):
+    """Where a call happens: the same question at two places is two independent samples."""
+
+    tree: str
+    node: str
+    """The node being made; for a judge the nodes it looks at, `a|b`."""
+    role: str
+    sample: int
+    """0 at first; asking again after bad content counts up."""
+
+
+class Call(Frozen):
+    """A reply that is committed."""
+
+    key: str
+    """32 hex characters."""
+    reply: Reply
+
+
+class CallRecord(NamedTuple):
+    """A call as it lies in the file: where it happened, what was sent, what came back."""
+
+    key: str
+    """32 hex characters."""
+    place: Place
+    asked: str
+    """The model or plug-in that was asked."""
+    parameters: str
+    """The API parameters as JSON; empty for a plug-in."""
+    messages: tuple[Message, ...]
+    reply: Reply
+    error: str | None
+    """Why the reply could not be used."""
+    began: datetime | None = None
+    """When it was first sent, UTC; None for a call of version 0.1.0."""
+    seconds: float | None = None
+    """From then until the reply was here, further requests included, waiting for a slot not; None as before."""
+
+
+class Usage(Frozen):
+    """What one role has used so far."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    bad: int
+    """Replies among `calls` that could not be used."""
+    usd: float | None = None
+    """What the tokens cost by the price table in use; None without one."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            calls=self.calls + other.calls,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            bad=self.bad + other.bad,
+            usd=None if self.usd is None or other.usd is None else self.usd + other.usd,
+        )
+
+
+def by_role(used: Mapping[tuple[str, str], Usage]) -> dict[str, Usage]:
+    """The same, summed over the models of each role."""
+    sums: dict[str, Usage] = {}
+    for (role, _), more in used.items():
+        sums[role] = sums[role] + more if role in sums else more
+    return sums
+
+
+class ReplyCounts(Frozen):
+    """What became of the questions to one role, over all calls in the file."""
+
+    asked_again: int = 0
+    """Questions that took more than one reply."""
+    cut: int = 0
+    """Replies that ended at their length limit, and not because the model was done."""
+
+
+class JudgeCounts(Frozen):
+    """What came of the questions to one judge."""
+
+    judge: str
+    asked: int
+    """Questions: one a score, two a comparison (one an order)."""
+    missing: int
+    """Those without a readable answer."""
+
+
+TreeStatus = Literal["planned", "done", "failed"]
+
+
+class TreeRecord(Frozen):
+    """One planned tree of the run."""
+
+    id: str
+    """`t0000` in a simulation, `NAME/CASE` in an evaluation."""
+    index: int
+    """Order of planning; trees are always listed by it."""
+    persona: str
+    seed: int
+    candidate: str | None = None
+    """Evaluation: who is measured."""
+    case: str | None = None
+    """Evaluation: which case."""
+    status: TreeStatus = "planned"
+    reason: str | None = None
+    """Why it failed."""
+    attempts: int = 0
+    """How often it failed so far."""
+
+
+class RunRecord(Frozen):
+    """What the file is a run of."""
+
+    name: str
+    kind: Literal["simulation", "evaluation"]
+    identity: dict[str, JsonValue]
+    """Every setting that must not change while the run goes on, by name."""
+    created: str
+    """ISO time in UTC."""
+    version: str
+    """The interalign that started it."""
+
+
+class Shortfalls(Frozen):
+    """What a run has less of than its number of trees says."""
+
+    judge: JudgeCounts | None
+    """Of the judge whose verdicts are meant; None if none was asked."""
+    replies: dict[str, ReplyCounts]
+    """By role, over all calls in the file."""
+
+    def __str__(self) -> str:
+        """One line; empty if nothing fell short."""
+        missing = self.judge is not None and self.judge.missing > 0
+        parts = [
+            f"{self.judge.missing} of {self.judge.asked} answers of judge {self.judge.judge} are missing"
+            if self.judge is not None and missing
+            else "",
+            _by_role("asked again", {role: count.asked_again for role, count in self.replies.items()}),
+            _by_role("cut at the length limit", {role: count.cut for role, count in self.replies.items()}),
+        ]
+        return "; ".join(part for part in parts if part)
+
+
+def _by_role(what: str, counts: Mapping[str, int]) -> str:
+    said = ", ".join(f"{role} {count:,}" for role, count in counts.items() if count)
+    return f"{what}: {said}" if said else ""
+
+
+class RunSummary(Frozen):
+    """How a run stands, or what came of it."""
+
+    run: Path
+    trees: int
+    done: int
+    failed: dict[str, str]
+    """Tree id -> why it failed. Running the same command again tries just these again."""
+    calls: int
+    """Model calls made now; what the ledger already had is not among them."""
+    replayed: int
+    """Calls answered from the ledger."""
+    in_flight: int = 0
+    """Calls being answered at this moment."""
+    stopping: str | None = None
+    """Why no call is begun any more; None while the run goes on."""
+    retried: int = 0
+    """Requests that were sent again."""
+    usage: dict[str, Usage] = {}
+    """By role, over all calls in the file."""
+    shortfalls: Shortfalls | None = None
+    """Missing, cut and asked-again values; None while the run is going on."""
+    usd: float | None = None
+    """What all calls in the file cost; None without a price table."""
+
+
+Progress = Callable[[RunSummary], None]
+"""Told twice a second and at the end how the run stands."""

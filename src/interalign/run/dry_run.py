@@ -1,0 +1,265 @@
+"""What a run will take, before anything is asked: one tree is grown by the real graphs with nobody in the seats."""
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import JsonValue
+
+from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, identity_of
+from interalign.graphs.policy import Policy, branching_policy, caterpillar
+from interalign.graphs.seats import all_evaluation_seats, simulation_seats
+from interalign.graphs.tree import Growth, grow_tree
+from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
+from interalign.ledger.budget import Prices
+from interalign.models.base import ChatModel, Parameters
+from interalign.personas import Persona
+from interalign.records import Call, Place, Reply, Usage
+from interalign.run.session import refuse_fewer
+from interalign.store import Store
+from interalign.tree import Frozen, Message
+from interalign.version import __version__
+
+RunKind = Literal["simulation", "evaluation"]
+
+_BYTES_A_TOKEN = 4
+_REPLY_TOKENS = {"user": 40, "inducer": 60, "candidate": 200, "judge": 100}
+"""What replies are taken to have where none of that role is on record yet."""
+_WORLD_TOKENS = 25
+"""The same for the embedded world, whose roles are brief."""
+_SECONDS_A_CALL, _SECONDS_A_TOKEN = 0.5, 0.02
+"""What a call is taken to last until its first token, and for each token of the reply. The world takes no time."""
+_BYTES_A_CALL, _BYTES_A_REPLY_BYTE = 520, 0.5
+"""Disk space of a call, beside that of its reply's own words: bench/speed.py finds 38 kB for 60 calls."""
+
+
+class Line(Frozen):
+    """What one model is expected to be asked for in one role."""
+
+    role: str
+    model: str
+    used: Usage
+
+
+class Estimate(Frozen):
+    """What a run is expected to take from here to its end."""
+
+    trees: int
+    """Trees or conversations that are not done yet."""
+    lines: tuple[Line, ...]
+    seconds: float
+    bytes_on_disk: int
+    basis: str
+    """What the figures rest on."""
+
+    def __str__(self) -> str:
+        """A table, and a line each for time, disk and what all that rests on."""
+        shown = [("role", "model", "calls", "tokens in", "tokens out", "USD")]
+        every = [*self.lines, Line(role="total", model="", used=self.total)]
+        shown += [(line.role, line.model, *_figures(line.used)) for line in every]
+        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        rows = (
+            "  ".join(cell.ljust(width) if place < 2 else cell.rjust(width) for place, (cell, width) in enumerate(row))
+            for row in (zip(cells, widths, strict=True) for cells in shown)
+        )
+        size = f"{self.bytes_on_disk / 1e6:,.1f} MB"
+        return "\n".join(
+            [
+                f"Expected for {self.trees:,} trees; nothing was asked, nothing was written.",
+                *(row.rstrip() for row in rows),
+                f"about {_duration(self.seconds)}, {size} on disk",
+                f"({self.basis})",
+            ]
+        )
+
+    @property
+    def total(self) -> Usage:
+        """All lines together; `usd` None if the price of one of them is not known."""
+        none = Usage(calls=0, prompt_tokens=0, completion_tokens=0, bad=0, usd=0.0)
+        return sum((line.used for line in self.lines), start=none)
+
+
+async def estimate_simulation(
+    run: Path, settings: SimulationSettings, personas: Sequence[Persona], runtime: Runtime, *, forks: bool = False
+) -> Estimate:
+    """What `run_simulation` with the same arguments is expected to take; nothing is asked and nothing written.
+
+    Raises ConfigError where that would refuse to go on. With `forks` a copy goes on, which grows every tree anew.
+    """
+    record = _Record(run, "simulation", settings, forks=forks)
+    rehearsal = _Rehearsal(record.reply_tokens)
+    seats = simulation_seats(settings, rehearsal, _Unasked)
+    await _rehearse(rehearsal, seats, settings, personas[0], branching_policy(settings.policy))
+    refuse_fewer(run, settings.trees, record.planned)
+    return _estimate(rehearsal.made, record, settings.trees - record.done, runtime)
+
+
+async def estimate_evaluation(
+    run: Path, settings: EvaluationSettings, cases: Sequence[Persona], runtime: Runtime, *, forks: bool = False
+) -> Estimate:
+    """What `run_evaluation` with the same arguments is expected to take; as `estimate_simulation`."""
+    record = _Record(run, "evaluation", settings, forks=forks)
+    rehearsal = _Rehearsal(record.reply_tokens)
+    every = all_evaluation_seats(settings, rehearsal, _Unasked)
+    for seats in every.values():
+        await _rehearse(rehearsal, seats, settings, cases[0], caterpillar)
+    asked = len(cases[: settings.limit]) * len(every)
+    refuse_fewer(run, asked, record.planned)
+    return _estimate(rehearsal.made, record, asked - record.done, runtime, grown=len(every))
+
+
+def _figures(used: Usage) -> tuple[str, str, str, str]:
+    usd = "unknown" if used.usd is None else f"{used.usd:,.2f}" if used.usd == 0 or used.usd >= 1 else f"{used.usd:.4f}"
+    return f"{used.calls:,}", f"{used.prompt_tokens:,}", f"{used.completion_tokens:,}", usd
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+class _Record:
+    """What is known from the run file, if there is one already."""
+
+    def __init__(self, run: Path, kind: RunKind, settings: RunSettings, *, forks: bool) -> None:
+        self.done = self.planned = 0
+        self.reply_tokens: dict[str, int] = {}
+        if run.exists():
+            with Store.open(run) as store:
+                if store.run is not None and not forks:
+                    # What a dry run does not look at (prompts, weights) is taken to be as it was.
+                    store.begin_run(
+                        run.stem, kind, {**store.run.identity, "end_mark": None, **identity_of(settings)}, __version__
+                    )
+                    count = store.count_trees()
+                    self.done, self.planned = count.get("done", 0), sum(count.values())
+                used = {role: use for role, use in store.usage().items() if use.calls and use.completion_tokens}
+                self.reply_tokens = {role: ceil(use.completion_tokens / use.calls) for role, use in used.items()}
+
+
+class _Unasked:
+    """A model that has a name and is never asked."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
+        raise AssertionError("a dry run asks nobody")
+
+
+class _Made(NamedTuple):
+    """One call of the rehearsal."""
+
+    place: Place
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self.model.startswith("world:") else _SECONDS_A_CALL + _SECONDS_A_TOKEN * self.completion_tokens
+
+
+class _Rehearsal:
+    """Takes the ledger's place: counts the calls, and answers them with filler of the usual length."""
+
+    def __init__(self, reply_tokens: Mapping[str, int]) -> None:
+        """`reply_tokens`: the usual length by role, where it is known."""
+        self._known = reply_tokens
+        self.made: list[_Made] = []
+
+    async def call(
+        self, place: Place, model: ChatModel, messages: Sequence[Message], parameters: Parameters, seed: int
+    ) -> Call:
+        """Filler, for a judge with a last line in the contract's form."""
+        assumed = _WORLD_TOKENS if model.name.startswith("world:") else _REPLY_TOKENS.get(place.role, 0)
+        tokens = min(self._known.get(place.role, assumed), parameters.max_tokens or 10**9)
+        self.made.append(_Made(place, model.name, _tokens(messages), tokens))
+        text = _filler(tokens)
+        if place.role == "judge":
+            text += "\nVerdict: A" if "Verdict: " in messages[-1].content else "\nScore: 3"
+        return Call(key="", reply=Reply(text=text, model=model.name))
+
+    async def record(self, place: Place, name: str, request: JsonValue, answer: Callable[[], Awaitable[str]]) -> Call:
+        """What a plug-in could have answered; the plug-in itself is not asked, and its tokens are its own."""
+        self.made.append(_Made(place, name, 0, 0))
+        return Call(key="", reply=Reply(text=json.dumps(_answer(place.role, request)), model=name))
+
+
+def _answer(role: str, request: JsonValue) -> JsonValue:
+    if role in ("user", "inducer", "candidate"):
+        return {"text": _filler(_REPLY_TOKENS[role])}
+    if role != "judge":  # a hook
+        return {}
+    compares = isinstance(request, dict) and "second" in request
+    return {"value": "A", "replies": ["A"]} if compares else {"value": 3, "replies": ["3"]}
+
+
+def _filler(tokens: int) -> str:
+    return "word" * max(1, tokens)
+
+
+def _tokens(messages: Iterable[Message]) -> int:
+    return sum(len(message.content.encode("utf-8", "replace")) for message in messages) // _BYTES_A_TOKEN
+
+
+async def _rehearse(
+    rehearsal: _Rehearsal, seats: Seats, settings: RunSettings, persona: Persona, policy: Policy
+) -> None:
+    async def save(tree: str, turn: Turn | Farewell) -> None:
+        pass
+
+    talk = Conversation(tree="t", case="t", seed=settings.seed, persona=persona, turns=settings.turns)
+    await grow_tree(talk, Growth(seats=seats, policy=policy, save=save))
+
+
+def _estimate(made: Sequence[_Made], record: _Record, left: int, runtime: Runtime, grown: int = 1) -> Estimate:
+    """The calls of `grown` trees, as many times as it takes for the trees that are left."""
+    prices, times = Prices(runtime.prices), left / grown
+    lines = []
+    for role, model in dict.fromkeys((call.place.role, call.model) for call in made):
+        calls = [call for call in made if (call.place.role, call.model) == (role, model)]
+        used = Usage(
+            calls=round(len(calls) * times),
+            prompt_tokens=round(sum(call.prompt_tokens for call in calls) * times),
+            completion_tokens=round(sum(call.completion_tokens for call in calls) * times),
+            bad=0,
+        )
+        cost = prices.usd(model, used.prompt_tokens, used.completion_tokens)
+        lines.append(Line(role=role, model=model, used=used.model_copy(update={"usd": cost})))
+    return Estimate(
+        trees=left,
+        lines=tuple(lines),
+        seconds=max(_in_a_row(made) if left else 0.0, sum(call.seconds for call in made) * times / runtime.concurrency),
+        bytes_on_disk=round(sum(map(_bytes_on_disk, made)) * times),
+        basis=_basis(record),
+    )
+
+
+def _in_a_row(made: Sequence[_Made]) -> float:
+    """Seconds of one tree's calls that must wait for each other: of each turn and role one."""
+    steps: dict[tuple[int, str], float] = {}
+    for call in made:
+        step = (call.place.node.partition("|")[0].count("/"), call.place.role)
+        steps[step] = max(steps.get(step, 0.0), call.seconds)
+    return sum(steps.values())
+
+
+def _bytes_on_disk(call: _Made) -> float:
+    return _BYTES_A_CALL + _BYTES_A_REPLY_BYTE * _BYTES_A_TOKEN * call.completion_tokens
+
+
+def _basis(record: _Record) -> str:
+    measured = ", ".join(f"{role} {tokens}" for role, tokens in record.reply_tokens.items())
+    assumed = ", ".join(f"{role} {tokens}" for role, tokens in _REPLY_TOKENS.items() if role not in record.reply_tokens)
+    parts = [
+        f"replies as long as those on record (tokens: {measured})" if measured else "",
+        f"replies taken to have so many tokens: {assumed}, the world's {_WORLD_TOKENS}" if assumed else "",
+        f"{_BYTES_A_TOKEN} bytes a token",
+        f"{_SECONDS_A_CALL:g} s a call and {_SECONDS_A_TOKEN * 1000:g} ms a token of the reply, the world's none",
+        "no retries",
+    ]
+    return "; ".join(part for part in parts if part)

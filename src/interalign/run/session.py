@@ -1,0 +1,294 @@
+"""An open run: its file, ledger and models, what became of its trees, and who is told."""
+
+import asyncio
+import inspect
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue
+
+from interalign.agents.templates import prompt_versions
+from interalign.config import RunSettings, Runtime, identity_of
+from interalign.errors import ConfigError, FailedTreeError
+from interalign.ledger import Ledger
+from interalign.ledger.budget import Budget, Prices, counted
+from interalign.models.base import ChatModel, version_of
+from interalign.models.resolve import is_model_name, resolve_model
+from interalign.personas import Persona
+from interalign.records import Progress, RunSummary, TreeRecord, Usage, by_role
+from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
+from interalign.store import Store
+from interalign.version import __version__
+
+_TOLD_EVERY = 0.5
+"""Seconds between two looks at a run in progress."""
+_SAME_FAULT = 3
+"""Trees that fail alike, with none done before them, until all others are expected to fail like them."""
+
+
+@dataclass
+class Desk:
+    """An open run file with its ledger and the models in use."""
+
+    path: Path
+    store: Store
+    ledger: Ledger
+    runtime: Runtime
+    models: dict[str, ChatModel] = field(default_factory=dict)
+    is_new: bool = False
+    """The file was made for this run."""
+    trees: int = 0
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    broken: str | None = None
+    """Why the run stops although no call says so: all of its first trees failed alike."""
+    _first_faults: list[object] = field(default_factory=list)
+
+    def resolve(self, spec: str) -> ChatModel:
+        """One model object a name, so that what it batches or pools is shared by all seats."""
+        if spec not in self.models:
+            self.models[spec] = resolve_model(spec, self.runtime)
+        return self.models[spec]
+
+    def begin(
+        self,
+        settings: RunSettings,
+        kind: Literal["simulation", "evaluation"],
+        source: Mapping[str, str],
+        personas: Iterable[Persona],
+        plan: Iterable[TreeRecord],
+    ) -> None:
+        """Put the run on record, or make sure that it is the same one; then what is planned.
+
+        `source` says in the run's identity where the personas come from.
+        """
+        _refuse_strangers(personas, settings)
+        identity = {**identity_of(settings, prompts=dict(prompt_versions())), **source, **self._weights()}
+        self.store.begin_run(self.path.stem, kind, identity, __version__)
+        planned = Counter[str]()
+        self.store.add_personas(personas)
+        self.store.plan_trees(_counted(plan, planned))
+        self.count()
+        refuse_fewer(self.path, planned["trees"], self.trees)
+
+    async def load_models(self) -> None:
+        """Load the local models before the first call of a run: one that cannot be loaded must not cost any.
+
+        Raises what loading raises, and StopError at once if the run is stopped meanwhile.
+        """
+        if self.is_new or not self.store.usage():
+            for model in self.models.values():
+                if load := getattr(model, "load", None):
+                    await self.ledger.unless_stopped(asyncio.to_thread(load))
+
+    def _weights(self) -> dict[str, JsonValue]:
+        """Which weights the local models have: trained anew under the same name they are other models."""
+        versions = {name: version_of(model) for name, model in sorted(self.models.items())}
+        weights: dict[str, JsonValue] = {name: version for name, version in versions.items() if version}
+        return {"weights": weights} if weights else {}
+
+    def count(self) -> None:
+        """Take stock of the trees in the file."""
+        count = self.store.count_trees()
+        self.trees, self.done = sum(count.values()), count.get("done", 0)
+        self.failed = {tree.id: tree.reason or "" for tree in self.store.walk_trees("failed")}
+
+    async def ended(self, tree: str, failed: Exception | None) -> None:
+        """Put on record that a tree ended. A fault that fails the first trees all alike stops the run.
+
+        The calls that a failed tree still has in flight are waited for: they are paid for, and the next try needs them.
+        """
+        if failed is None:
+            await self.store.finish_tree(tree)
+            self.failed.pop(tree, None)
+            self.done += 1
+        else:
+            await self.ledger.settled(tree)
+            await self.store.finish_tree(tree, failed=str(failed), on=self.ledger.failed_call(tree, failed))
+            self.failed[tree] = str(failed)
+        self._notice(failed)
+
+    async def judged(self, tree: str, failed: Exception | None) -> None:
+        """Count a finished tree that was judged again, or could not be; on record it stays done."""
+        if failed is None:
+            self.done += 1
+        else:
+            await self.ledger.settled(tree)
+            self.ledger.failed_call(tree, failed)
+            self.failed[tree] = f"not judged: {failed}"
+        self._notice(failed)
+
+    def _notice(self, failed: Exception | None) -> None:
+        faults = self._first_faults
+        if len(faults) == _SAME_FAULT:
+            return
+        same = failed.same if isinstance(failed, FailedTreeError) else ()
+        faults.append(same or object())  # without a kind it is like no other
+        if len(faults) == _SAME_FAULT and len(set(faults)) == 1:
+            self.stop(f"the first {_SAME_FAULT} trees failed alike: {failed}; mend it and run the same command again")
+
+    def stop(self, reason: str) -> None:
+        """Stop the run, whose models answer, but not so that it could be used."""
+        self.broken = reason
+        self.ledger.stop(reason)
+
+    def outcome(self, judge: str) -> RunSummary:
+        """What came of the run, with what fell short in the eyes of this judge."""
+        return self.summary().model_copy(update={"shortfalls": self.store.shortfalls(judge)})
+
+    def summary(self) -> RunSummary:
+        """The run as it stands."""
+        used, prices = self.store.usage_by_model(), Prices(self.runtime.prices)
+        priced = {seat: prices.priced(seat[1], use) for seat, use in used.items()}
+        return RunSummary(
+            run=self.path,
+            trees=self.trees,
+            done=self.done,
+            failed=dict(self.failed),
+            calls=self.ledger.fresh,
+            replayed=self.ledger.replayed,
+            in_flight=self.ledger.in_flight,
+            stopping=self.ledger.stopping,
+            retried=sum(getattr(model, "retried", 0) for model in self.models.values()),
+            usage=by_role(priced),
+            usd=sum(use.usd or 0.0 for use in priced.values()) if prices else None,
+        )
+
+
+@asynccontextmanager
+async def open_desk(
+    path: Path, runtime: Runtime, progress: Progress | None, fork_of: Path | None = None
+) -> AsyncIterator[Desk]:
+    """The run file, open, with its ledger. A file that is made here goes again if no run was begun in it, or refused.
+
+    SIGINT and SIGTERM make the run stop cleanly; `progress` is told twice a second how it stands, and at the end.
+    """
+    is_new = not path.exists()  # noqa: ASYNC240  (a look at the disk before anything runs)
+    if fork_of is not None:
+        Store.fork(fork_of, path)
+    with Store.create_or_open(path) as store:
+        ledger, refused = None, False
+        try:
+
+            def stopping(reason: str) -> None:
+                leave_if_it_takes_too_long(reason)
+                if progress is not None:
+                    progress(desk.summary())
+
+            budget = _budget(runtime, store)
+            ledger = Ledger(store, concurrency=runtime.concurrency, budget=budget, stopping=stopping)
+            desk = Desk(path, store, ledger, runtime, is_new=is_new)
+            try:
+                with stopping_on_signals(ledger.stop):
+                    async with _telling(desk, progress), _ended(ledger):
+                        yield desk
+            finally:
+                await _close(desk.models.values())
+        except ConfigError:
+            refused = ledger is None or ledger.fresh == 0
+            raise
+        finally:
+            if is_new and (refused or store.run is None):
+                store.discard()
+
+
+def refuse_fewer(path: Path, asked: int, planned: int) -> None:
+    """ConfigError if a run is asked for fewer trees than it was begun with: it would grow, and pay for, all of them."""
+    if asked < planned:
+        raise ConfigError(
+            f"{path} was begun with {planned} trees, and {asked} are asked for now; ask for at least as many "
+            "(--trees, --limit), or begin a file of its own"
+        )
+
+
+def _counted(plan: Iterable[TreeRecord], counter: Counter[str]) -> Iterator[TreeRecord]:
+    for record in plan:
+        counter["trees"] += 1
+        yield record
+
+
+def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:
+    """ConfigError if money is to be counted and one of these models has no price; plug-ins count nothing."""
+    if runtime.max_usd is not None or runtime.prices:
+        asked = [model for model in models if is_model_name(model)]
+        Prices(runtime.prices).refuse_unknown(asked, "--max-usd" if runtime.max_usd is not None else "--prices")
+
+
+def _budget(runtime: Runtime, store: Store) -> Budget | None:
+    if runtime.max_usd is None and runtime.max_tokens is None:
+        return None
+    if runtime.max_usd is not None:  # a judge asked earlier, say, that has no seat now
+        refuse_unknown_prices((model for _, model in store.usage_by_model()), runtime)
+    return Budget(runtime, _used(store))
+
+
+def _used(store: Store) -> Iterator[tuple[str, Usage]]:
+    """What the calls on record took, by model. Where a server counted nothing, each call counts as when it was made."""
+    used = [(model, use) for (_, model), use in store.usage_by_model().items()]
+    if all(use.prompt_tokens and use.completion_tokens for model, use in used if is_model_name(model)):
+        yield from used
+        return
+    for tree in store.walk_trees("planned", "failed", "done"):
+        for call in store.calls_of(tree.id):
+            if is_model_name(call.asked):
+                tokens = counted(
+                    (call.reply.prompt_tokens, call.reply.completion_tokens), call.messages, call.reply.text
+                )
+                yield call.asked, Usage(calls=1, prompt_tokens=tokens[0], completion_tokens=tokens[1], bad=0)
+
+
+@asynccontextmanager
+async def _telling(desk: Desk, progress: Progress | None) -> AsyncIterator[None]:
+    """Tell `progress` from time to time, and at the end whatever that is."""
+    if progress is None:
+        yield
+        return
+
+    async def tell() -> None:
+        while True:
+            progress(desk.summary())
+            await asyncio.sleep(_TOLD_EVERY)
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        progress(desk.summary())
+
+
+@asynccontextmanager
+async def _ended(ledger: Ledger) -> AsyncIterator[None]:
+    """Whatever ends the run, calls in flight come home first."""
+    try:
+        yield
+    finally:
+        await ledger.close()
+
+
+async def _close(models: Iterable[ChatModel]) -> None:
+    for model in models:
+        close = getattr(model, "close", None)
+        closing = close() if close else None
+        if inspect.isawaitable(closing):
+            await closing
+
+
+def _refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> None:
+    """The world's user and judge understand only the world's personas: ConfigError for others."""
+    from interalign.models.world import WorldPersonas, is_world_persona
+
+    if isinstance(personas, WorldPersonas):
+        return
+    seats = [("user", settings.user), ("judge", settings.judge)]
+    for option, spec in seats:
+        stranger = next((persona for persona in personas if not is_world_persona(persona)), None)
+        if spec.startswith("world:") and stranger is not None:
+            raise ConfigError(
+                f"--{option} {spec} understands only the embedded world's personas, and {stranger.id!r} is not one; "
+                f"name a model for --{option}, such as openai:gpt-4o-mini"
+            )

@@ -1,0 +1,536 @@
+"""One SQLite file per run: who talks, what was said, what the judges said about it."""
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pydantic import JsonValue
+
+from interalign.errors import ConfigError
+from interalign.personas import Persona
+from interalign.records import (
+    CallRecord,
+    JudgeCounts,
+    Reply,
+    ReplyCounts,
+    RunRecord,
+    Shortfalls,
+    TreeRecord,
+    TreeStatus,
+    Usage,
+    by_role,
+)
+from interalign.store import calls
+from interalign.store import run_file as runfile
+from interalign.store.calls import CallRow, CallWriter
+from interalign.store.group_commit import Work, Writer
+from interalign.store.judged_trees import JudgedWriter, any_readable, count_answers, read_judged
+from interalign.store.lock import Lock
+from interalign.store.pending_inserts import Rows
+from interalign.store.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
+from interalign.tree import Annotation, JudgedTree, Message, Node, Score, Verdict
+
+__all__ = ["Store"]
+
+_SHOWN_CHANGES = 5
+_SHOWN_CHARACTERS = 40
+
+
+_PAGE = 256
+"""Rows that are held at once of what may be millions."""
+
+
+class Store:
+    """A run file. Reading needs no lock and goes on while another process writes."""
+
+    def __init__(self, path: Path, reader: sqlite3.Connection, writing: "_Writing | None" = None) -> None:
+        """Use `create_or_open` or `open`."""
+        self.path = path
+        self._reader = reader
+        self._one_at_a_time = threading.Lock()
+        self._writing = writing
+
+    @classmethod
+    def create_or_open(cls, path: Path) -> Self:
+        """For writing; made if missing. LockedError if another process has it, ConfigError if it is no run file."""
+        path = path.absolute().resolve()
+        runfile.refuse_unusable(path)
+        lock = Lock(path)
+        try:
+            connection = runfile.open_for_writing(path)
+            return cls(path, runfile.open_for_reading(path), _Writing(lock, connection, path))
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """For reading. ConfigError if there is no such file or it is not a run file."""
+        path = path.absolute().resolve()
+        return cls(path, runfile.open_for_reading(path))
+
+    @staticmethod
+    def fork(source: Path, target: Path) -> None:
+        """Copy a run to start it with other settings: calls and personas stay, the run record and all trees go.
+
+        ConfigError if the target exists or the source is no run file.
+        """
+        runfile.copy(source.absolute().resolve(), target.absolute().resolve(), _FORGET_THE_RUN)
+
+    def close(self) -> None:
+        """Commit what is queued, fold the log into the file, give the lock back; a second time does nothing."""
+        self._reader.close()
+        if self._writing is not None:
+            self._writing.close()
+
+    def discard(self) -> None:
+        """Close, and remove the file while nobody else can have it."""
+        self._reader.close()
+        self._writes.close(lambda: self.path.unlink(missing_ok=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # The run --------------------------------------------------------------------------------------
+
+    @property
+    def run(self) -> RunRecord | None:
+        """The run's record; None before `begin_run`."""
+        row = self._one("SELECT name, kind, identity, created, version FROM runs")
+        if row is None:
+            return None
+        name, kind, identity, created, version = row
+        return RunRecord(
+            name=decode_text(name), kind=kind, identity=decode_json(identity), created=created, version=version
+        )
+
+    def begin_run(
+        self,
+        name: str,
+        kind: Literal["simulation", "evaluation"],
+        identity: Mapping[str, JsonValue],
+        version: str,
+    ) -> RunRecord:
+        """Store what this run is, or return the stored record if it is the same; ConfigError says what changed.
+
+        A prompt that there was not when the run began is no change: nothing on record was made with it.
+        """
+        stored = self.run
+        if stored is None:
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            row = (encode_text(name), kind, encode_json(dict(identity)), created, version)
+            self._write(lambda db: db.execute("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?)", row))
+            stored = self.run
+            assert stored is not None
+            return stored
+        if stored.kind != kind:
+            raise ConfigError(f"{self.path} holds a {stored.kind}; give the {kind} a file of its own")
+        changes = _changes(stored.identity, json.loads(json.dumps(identity)))
+        if changes:
+            raise ConfigError(
+                f"{self.path} was started with other settings (changed: {_shortened(changes)}); "
+                "restore them, or start a copy with --fork OTHER.db"
+            )
+        return stored
+
+    def usage(self) -> dict[str, Usage]:
+        """Calls and tokens by role, over all calls in the file."""
+        return by_role(self.usage_by_model())
+
+    def usage_by_model(self) -> dict[tuple[str, str], Usage]:
+        """Calls and tokens by role and the model that was asked, over all calls in the file."""
+        with self._reading() as db:
+            return calls.usage(db)
+
+    def size_bytes(self) -> int:
+        """Bytes on disk, the log included."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    # Personas and plan ----------------------------------------------------------------------------
+
+    def add_personas(self, personas: Iterable[Persona]) -> None:
+        """Keep these personas; one whose id is there already is replaced."""
+        rows = ((persona.id, encode_json(persona.model_dump())) for persona in personas)
+        statement = (
+            "INSERT INTO personas (id, persona) VALUES (?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET persona = excluded.persona WHERE persona IS NOT excluded.persona"
+        )
+        self._write_all(statement, rows)
+
+    def persona(self, persona_id: str) -> Persona:
+        """The persona with this id; KeyError if there is none."""
+        row = self._one("SELECT persona FROM personas WHERE id = ?", encode_text(persona_id))
+        if row is None:
+            raise KeyError(persona_id)
+        return Persona.model_validate(decode_json(row[0]))
+
+    def personas(self) -> dict[str, Persona]:
+        """All personas by id, in the order they were added."""
+        rows = self._rows("SELECT id, persona FROM personas ORDER BY number")
+        return {persona_id: Persona.model_validate(decode_json(stored)) for persona_id, stored in rows}
+
+    def plan_trees(self, records: Iterable[TreeRecord]) -> None:
+        """Add these trees to the run; those planned before stay as they are."""
+        rows = (
+            (r.id, r.index, r.persona, r.seed, r.candidate, r.case, r.status, r.reason, r.attempts) for r in records
+        )
+        self._write_all("INSERT OR IGNORE INTO trees VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def trees(self, status: str | None = None, *, first: int = 0, most: int = -1) -> list[TreeRecord]:
+        """Planned trees by index: those with this status (None: all) from place `first` on, at `most` (-1: all)."""
+        wanted = "WHERE ?1 IS NULL OR status = ?1 ORDER BY position, number LIMIT ?2 OFFSET ?3"
+        return [_tree_record(row) for row in self._rows(f"SELECT {_TREE} FROM trees {wanted}", status, most, first)]
+
+    def tree_record(self, tree: str) -> TreeRecord | None:
+        """The tree with this id; None if it was never planned."""
+        row = self._one(f"SELECT {_TREE} FROM trees WHERE id = ?", encode_text(tree))
+        return None if row is None else _tree_record(row)
+
+    def beside(self, tree: str) -> tuple[TreeRecord | None, TreeRecord | None]:
+        """The trees planned before and after this one."""
+        at = "(SELECT position, number FROM trees WHERE id = ?)"
+        before = f"(position, number) < {at} ORDER BY position DESC, number DESC LIMIT 1"
+        after = f"(position, number) > {at} ORDER BY position, number LIMIT 1"
+        found = (self._one(f"SELECT {_TREE} FROM trees WHERE {one}", encode_text(tree)) for one in (before, after))
+        first, last = (None if row is None else _tree_record(row) for row in found)
+        return first, last
+
+    def trees_of_case(self, case: str) -> list[TreeRecord]:
+        """The trees of one case of an evaluation, by index: one a candidate."""
+        found = self._rows(f'SELECT {_TREE} FROM trees WHERE "case" = ? ORDER BY position, number', encode_text(case))
+        return [_tree_record(row) for row in found]
+
+    def walk_trees(self, *statuses: TreeStatus) -> Iterator[TreeRecord]:
+        """The trees with one of these statuses, by index, a page of them in memory; they may change meanwhile."""
+        page = (
+            f"SELECT {_TREE}, number FROM trees WHERE status IN ({', '.join('?' * len(statuses))}) "
+            f"AND (position, number) > (?, ?) ORDER BY position, number LIMIT {_PAGE}"
+        )
+        after = (-(2**63), 0)
+        while rows := self._rows(page, *statuses, *after):
+            yield from (_tree_record(row[:-1]) for row in rows)
+            after = (rows[-1][1], rows[-1][-1])
+
+    def count_trees(self) -> dict[TreeStatus, int]:
+        """How many trees have which status."""
+        return dict(self._rows("SELECT status, count(*) FROM trees GROUP BY status"))
+
+    # Growing --------------------------------------------------------------------------------------
+
+    async def save_turn(
+        self,
+        tree: str,
+        nodes: Sequence[Node],
+        verdicts: Sequence[Verdict] = (),
+        scores: Sequence[Score] = (),
+        annotations: Sequence[Annotation] = (),
+    ) -> None:
+        """Commit one turn of a planned tree, whole or not at all; saving it twice changes nothing."""
+
+        writes = self._writes
+
+        def work(db: sqlite3.Connection) -> None:
+            writing = writes.judged.of(tree)
+            writing.nodes(nodes)
+            writing.judgement(verdicts, scores)
+            writing.annotations(annotations)
+
+        await writes.writer.submit(work)
+
+    async def save_judgement(self, tree: str, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
+        """Commit what a judge said about a tree; what the same judge said before about the same nodes is replaced."""
+        writes = self._writes
+
+        def work(db: sqlite3.Connection) -> None:
+            writes.judged.of(tree).judgement(verdicts, scores)
+            writes.texts.forget(tree)
+
+        await writes.writer.submit(work)
+
+    async def finish_tree(self, tree: str, *, failed: str | None = None, on: CallRow | None = None) -> None:
+        """Mark the tree done, or failed with the reason; `on` is the call that it failed on, if it was one."""
+        writes = self._writes
+        change = (
+            "UPDATE trees SET status = 'done', reason = ? WHERE id = ?"
+            if failed is None
+            else "UPDATE trees SET status = 'failed', reason = ?, attempts = attempts + 1 WHERE id = ?"
+        )
+        reason = None if failed is None else encode_text(failed)
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(change, (reason, tree))
+            db.execute("DELETE FROM failed_calls WHERE tree = ?", (tree,))
+            if on is not None:
+                writes.calls.insert_failed(on)
+            writes.texts.forget(tree)
+
+        await writes.writer.submit(work)
+
+    async def allow_more_samples(self, trees: Iterable[str]) -> None:
+        """Let the questions about these trees that had no usable answer be asked anew, whatever became of the trees."""
+        rows = [(tree,) for tree in trees]
+        again = "UPDATE trees SET attempts = attempts + 1 WHERE id = ?"
+        await self._writes.writer.submit(lambda db: db.executemany(again, rows))
+
+    def submit_call(self, row: CallRow, settled: Callable[[], object] | None = None) -> "asyncio.Future[None]":
+        """Queue one call; the future is done once it is committed. For the ledger, as is `settled`: see Writer."""
+        writes = self._writes
+        return writes.writer.submit(lambda db: writes.calls.insert(row), settled)
+
+    def refuse_if_stopped(self) -> None:
+        """StopError once writing has failed: nothing more can be kept."""
+        self._writes.writer.refuse_if_stopped()
+
+    @property
+    def can_write(self) -> bool:
+        """Whether anything can still be kept; False once writing has failed or the file is closed."""
+        return self._writes.writer.can_write
+
+    def wait_for_more(self, more_to_come: Callable[[], bool]) -> None:
+        """Commit a few milliseconds later, and so more at once, while this says that replies are on their way."""
+        self._writes.writer.more_to_come = more_to_come
+
+    # Looking --------------------------------------------------------------------------------------
+
+    def judges(self) -> list[str]:
+        """Names of all judges asked in this run, the newest last."""
+        return [decode_text(name) for (name,) in self._rows("SELECT name FROM judges ORDER BY id")]
+
+    def newest_judge(self) -> str | None:
+        """The last in `readable_judges`: whose verdicts count where none is named; None if none was asked yet."""
+        asked = self.judges()
+        if len(asked) < 2:
+            return asked[0] if asked else None
+        return next((name for name in reversed(asked) if self.has_readable(name)), asked[-1])
+
+    def readable_judges(self) -> list[str]:
+        """The judges with a readable answer, in the order of `judges`; all of them if none has one."""
+        asked = self.judges()
+        return asked if len(asked) < 2 else [name for name in asked if self.has_readable(name)] or asked
+
+    def has_readable(self, judge: str) -> bool:
+        """Whether this judge gave any answer in this run that could be read."""
+        with self._reading() as db:
+            return any_readable(db, judge)
+
+    def judge_counts(self, judge: str) -> JudgeCounts:
+        """How many questions this judge was asked in this run and how many have no readable answer."""
+        with self._reading() as db:
+            return count_answers(db, judge)
+
+    def reply_counts(self) -> dict[str, ReplyCounts]:
+        """By role, how many questions were asked again and how many replies cut, over all calls in the file."""
+        with self._reading() as db:
+            return calls.reply_counts(db)
+
+    def shortfalls(self, judge: str | None) -> Shortfalls:
+        """What fell short, as this judge saw it (None: no judge was asked)."""
+        counts = None if judge is None else self.judge_counts(judge)
+        return Shortfalls(judge=counts, replies=self.reply_counts())
+
+    def judged_tree(self, tree: str) -> JudgedTree | None:
+        """The tree with all that was said about it; None while it has no node."""
+        row = self._one("SELECT number FROM trees WHERE id = ?", encode_text(tree))
+        return None if row is None else self._judged(row[0])
+
+    def judged_trees(self, status: str | None = "done") -> Iterator[JudgedTree]:
+        """The trees with this status (None: all that have a node), by index, one at a time in memory."""
+        numbers = self._rows(
+            "SELECT number FROM trees WHERE ?1 IS NULL OR status = ?1 ORDER BY position, number", status
+        )
+        for (number,) in numbers:
+            judged = self._judged(number)
+            if judged is not None:
+                yield judged
+
+    def prompt_of(self, call_key: str) -> list[Message]:
+        """The messages of a call; ConfigError if there is no such call."""
+        key = self._key(call_key)
+        with self._reading() as db:
+            messages = calls.find_prompt(db, key)
+        if messages is None:
+            raise ConfigError(f"{self.path} holds no call {call_key!r}")
+        return messages
+
+    def reply_of(self, call_key: str) -> Reply:
+        """The reply of a call, also one that could not be used; ConfigError if there is no such call."""
+        found = self.find_call(self._key(call_key))
+        if found is None:
+            raise ConfigError(f"{self.path} holds no call {call_key!r}")
+        return found[0]
+
+    def calls_of(self, tree: str) -> list[CallRecord]:
+        """All calls of a tree with their prompts and replies, in the order of their commits."""
+        with self._reading() as db:
+            return calls.read_calls(db, tree)
+
+    def failed_call_of(self, tree: str) -> CallRecord | None:
+        """The call that a failed tree failed on: what was sent, and in `error` why no reply came. It has no key.
+
+        None for a tree that did not fail on a call.
+        """
+        with self._reading() as db:
+            return calls.read_failed_call(db, tree)
+
+    def reasons(self, most: int = 20) -> list[tuple[str, int]]:
+        """Why trees failed and how many for each reason, the most frequent reasons first, at `most` so many."""
+        found = self._rows(
+            "SELECT ifnull(reason, ''), count(*) FROM trees WHERE status = 'failed' "
+            "GROUP BY reason ORDER BY count(*) DESC, min(position) LIMIT ?",
+            most,
+        )
+        return [(decode_text(reason), count) for reason, count in found]
+
+    def failed_for(self, reason: str, most: int) -> list[str]:
+        """Ids of the first trees that failed for just this reason, at `most` so many."""
+        found = self._rows(
+            "SELECT id FROM trees WHERE status = 'failed' AND ifnull(reason, '') = ? ORDER BY position, number LIMIT ?",
+            encode_text(reason),
+            most,
+        )
+        return [tree for (tree,) in found]
+
+    def _key(self, call_key: str) -> bytes:
+        try:
+            return bytes.fromhex(call_key)
+        except ValueError:
+            raise ConfigError(f"{self.path} holds no call {call_key!r}") from None
+
+    def has_calls(self, tree: str) -> bool:
+        """Whether any call of this tree is committed."""
+        with self._reading() as db:
+            return calls.any_of_tree(db, tree)
+
+    def find_call(self, key: bytes) -> tuple[Reply, str | None] | None:
+        """The committed reply and why it could not be used, if so; None if the call was not made yet."""
+        with self._reading() as db:
+            return calls.find_reply(db, key)
+
+    # Within ---------------------------------------------------------------------------------------
+
+    def _judged(self, number: int) -> JudgedTree | None:
+        run = self.run
+        with self._reading() as db:
+            return read_judged(db, number, "" if run is None else run.name)
+
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
+        with self._reading() as db:
+            return db.execute(statement, values).fetchall()
+
+    def _one(self, statement: str, *values: Any) -> Any | None:
+        with self._reading() as db:
+            return db.execute(statement, values).fetchone()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """The reader, for one thread at a time: one must not look through the moment that another has frozen."""
+        with self._one_at_a_time, runfile.sqlite_errors(self.path):
+            yield self._reader
+
+    @property
+    def _writes(self) -> "_Writing":
+        if self._writing is None:
+            raise ConfigError(f"{self.path} was opened for reading only")
+        return self._writing
+
+    def _write_all(self, statement: str, rows: Iterator[tuple[Any, ...]]) -> None:
+        """The statement for each row, a page of them in a transaction."""
+        while page := list(islice(rows, _PAGE)):
+            self._write(lambda db, page=page: db.executemany(statement, page))  # type: ignore[misc]
+
+    def _write(self, work: Work[Any]) -> None:
+        try:
+            self._writes.writer.run(work)
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise ConfigError(f"{self.path}: a name or number cannot be stored ({error}); give another") from None
+
+
+class _Writing:
+    """What only a store opened for writing has: the lock, the writer and what it remembers."""
+
+    def __init__(self, lock: Lock, connection: sqlite3.Connection, path: Path) -> None:
+        self._lock = lock
+        self._rows = Rows(connection)
+        self.texts = TextWriter(connection, self._rows, calls.texts_of_tree)
+        self.calls = CallWriter(connection, self._rows, self.texts)
+        self.judged = JudgedWriter(connection, self._rows, self.texts)
+        self.writer = Writer(connection, path, self._complete, self._forget)
+
+    def close(self, at_last: Callable[[], object] = lambda: None) -> None:
+        """`at_last` is done when the file is closed and still locked."""
+        self.writer.close()
+        at_last()
+        self._lock.release()
+
+    def _complete(self) -> None:
+        self._rows.insert()
+        self.calls.count()
+
+    def _forget(self) -> None:
+        for each in (self._rows, self.texts, self.calls, self.judged):
+            each.forget()
+
+
+_TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'
+
+_OF_THE_RUN = ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls")
+_FORGET_THE_RUN = tuple(f"DELETE FROM {table}" for table in _OF_THE_RUN)
+
+
+def _tree_record(row: Sequence[Any]) -> TreeRecord:
+    tree, index, persona, seed, candidate, case, status, reason, attempts = row
+    return TreeRecord(
+        id=tree,
+        index=index,
+        persona=persona,
+        seed=seed,
+        candidate=candidate,
+        case=case,
+        status=status,
+        reason=None if reason is None else decode_text(reason),
+        attempts=attempts,
+    )
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    before, after = dict(_flat(old)), dict(_flat(new))
+    return [
+        f"{name} {_brief(before.get(name))} -> {_brief(after.get(name))}"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name) and not (name.startswith("prompts.") and name not in before)
+    ]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings within settings get dotted names, so that a message names what really changed."""
+    for name, value in settings.items():
+        if name == "candidate" and isinstance(value, list):
+            yield prefix + name, ", ".join(f"{one['name']}={one['model']}" for one in value)
+        elif isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _brief(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def _shortened(changes: Sequence[str]) -> str:
+    more = len(changes) - _SHOWN_CHANGES
+    return ", ".join(changes[:_SHOWN_CHANGES]) + (f", and {more} more" if more > 0 else "")
