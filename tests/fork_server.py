@@ -11,7 +11,8 @@ import threading
 
 import scripted_roles  # noqa: F401  (what a run needs is imported once, before the forks)
 
-from interalign import api, cli, run  # noqa: F401
+import interalign.run.execute  # noqa: F401
+from interalign import api, cli  # noqa: F401
 
 
 def run(folder: str, *words: str) -> None:
