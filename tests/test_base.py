@@ -12,7 +12,7 @@ from interalign.tree import Message
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from interalign.training import base  # noqa: E402 - only where torch is
+from interalign.training import world_base_model as base  # noqa: E402 - only where torch is
 
 TINY = base.BaseRecipe(width=32, heads=2, exercises=200, short_talks=60, long_talks=10, lr=1e-2)
 
