@@ -1,47 +1,79 @@
-"""Branching policies: which replies of a finished level of the tree are continued."""
+"""Branching policies: which replies of a finished level of the tree are continued.
 
-from collections.abc import Callable, Sequence
+An open set: `registries.POLICIES` names the built-in ones, entry points of `interalign.policies` and `module:attribute`
+add others.
+"""
 
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from interalign.errors import ConfigError
 from interalign.graphs.turn import Conversation, Turn
+from interalign.registries import POLICIES
 from interalign.seeds import addressed_rng
 from interalign.tree import Node, net_wins
 
-Policy = Callable[[Conversation, Sequence[Turn]], list[Node]]
-"""The finished turns of one level -> the replies the conversation goes on with, in stored order."""
+Policy = Callable[[Conversation, Sequence[Turn]], Awaitable[list[Node]]]
+"""The finished turns of one level -> the replies the conversation goes on with, in stored order; none ends the tree."""
 
 
-def branching_policy(name: str) -> Policy:
-    """The policy called `caterpillar`, `full` or `beam:K` (names checked by SimulationSettings)."""
-    if name == "caterpillar":
-        return caterpillar
-    if name == "full":
-        return full
-    return lambda conversation, level: beam(conversation, level, width=int(name.removeprefix("beam:")))
+@dataclass(frozen=True)
+class BranchingPolicy:
+    """A member of the open set."""
+
+    name: str
+    title: str
+    """One line that says which replies are continued."""
+    build: Callable[[str], Policy]
+    """From the argument of `NAME:ARGUMENT` (empty: none was given) to the policy."""
 
 
-def caterpillar(conversation: Conversation, level: Sequence[Turn]) -> list[Node]:
+def branching_policy(spec: str) -> Policy:
+    """The policy called `spec`: a name of the open set, or the `module:attribute` of an async function.
+
+    Raises ConfigError for a policy that does not exist or cannot be loaded.
+    """
+    found, argument = POLICIES.load(spec)
+    if isinstance(found, BranchingPolicy):
+        return found.build(argument)
+    if inspect.iscoroutinefunction(found):
+        return found
+    raise ConfigError(
+        f"branching policy {spec!r} is {type(found).__name__}; expected an async function or a BranchingPolicy"
+    )
+
+
+async def caterpillar(conversation: Conversation, level: Sequence[Turn]) -> list[Node]:
     """One reply of the turn, drawn at random whatever the judge said: the published shape (paper, conversation)."""
     replies = [reply for turn in level for reply in turn.replies]
     rng = addressed_rng(conversation.seed, conversation.case, level[0].user.id, "continue")
     return [rng.choice(replies)]
 
 
-def full(conversation: Conversation, level: Sequence[Turn]) -> list[Node]:
+async def full(conversation: Conversation, level: Sequence[Turn]) -> list[Node]:
     """Every reply."""
     return [reply for turn in level for reply in turn.replies]
 
 
-def beam(conversation: Conversation, level: Sequence[Turn], width: int) -> list[Node]:
-    """The `width` replies of the level that the judge liked best; ties, and replies nobody judged, fall at random."""
-    worth = {node: value for turn in level for node, value in standing(turn).items()}
-    replies = [reply for turn in level for reply in turn.replies]
+def beam(width: int) -> Policy:
+    """The policy that continues the `width` replies of a level that the judge liked best.
 
-    def rank(reply: Node) -> tuple[float, float]:
-        coin = addressed_rng(conversation.seed, conversation.case, reply.id, "continue").random()
-        return -worth[reply.id], coin
+    Ties, and replies without a judgement, are decided at random.
+    """
 
-    best = {reply.id for reply in sorted(replies, key=rank)[:width]}
-    return [reply for reply in replies if reply.id in best]
+    async def best(conversation: Conversation, level: Sequence[Turn]) -> list[Node]:
+        worth = {node: value for turn in level for node, value in standing(turn).items()}
+        replies = [reply for turn in level for reply in turn.replies]
+
+        def rank(reply: Node) -> tuple[float, float]:
+            coin = addressed_rng(conversation.seed, conversation.case, reply.id, "continue").random()
+            return -worth[reply.id], coin
+
+        kept = {reply.id for reply in sorted(replies, key=rank)[:width]}
+        return [reply for reply in replies if reply.id in kept]
+
+    return best
 
 
 def standing(turn: Turn) -> dict[str, float]:
@@ -51,3 +83,8 @@ def standing(turn: Turn) -> dict[str, float]:
         said = {score.node: score.value for score in turn.scores}
         return {node: float("-inf") if said.get(node) is None else float(said[node] or 0) for node in ids}
     return {node: float(wins) for node, wins in net_wins(ids, turn.verdicts).items()}
+
+
+CATERPILLAR = BranchingPolicy("caterpillar", "one reply a turn, at random (the paper's shape)", lambda _: caterpillar)
+FULL = BranchingPolicy("full", "every reply", lambda _: full)
+BEAM = BranchingPolicy("beam:K", "the K best replies of a level", lambda width: beam(int(width)))

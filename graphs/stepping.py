@@ -65,7 +65,7 @@ async def begin(state: TurnState, runtime: Runtime[SimulationSettings]) -> dict[
     if state.get("ended"):
         raise ConfigError("the user has ended this talk; begin another one")
     turn = Turn(**{name: state[name] for name in Turn.model_fields if name in state})  # type: ignore[literal-required]
-    taken = branching_policy(settings.policy)(state["conversation"], [turn])[0]
+    taken = (await branching_policy(settings.policy)(state["conversation"], [turn]))[0]
     return {"parent": taken, "transcript": (*state["transcript"], taken.message)}
 
 

@@ -71,7 +71,7 @@ async def branch(state: TreeState, runtime: Runtime[Growth]) -> dict[str, Any]:
     if not level:
         return {"tips": ()}
     before = {reply.id: (tip, done) for tip, done in level for reply in done.replies}
-    continued = runtime.context.policy(conversation, [done for _, done in level])
+    continued = await runtime.context.policy(conversation, [done for _, done in level])
     return {"tips": tuple(_tip(*before[reply.id], reply) for reply in continued), "turn": turn + 1}
 
 

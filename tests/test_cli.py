@@ -291,7 +291,7 @@ def test_debug_shows_where_an_error_comes_from(cli: Cli) -> None:
     ended = cli("report", "absent.db", "--debug")
     *trace, last = ended.err.splitlines()
     assert (ended.code, trace[0]) == (2, "Traceback (most recent call last):")
-    assert any("runfile.py" in line for line in trace)
+    assert any("run_file.py" in line for line in trace)
     assert re.match(r"interalign: .*absent\.db does not exist", last)
 
 

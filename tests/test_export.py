@@ -1,16 +1,16 @@
 import json
 import random
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from judged_trees import one_turn, prefers, reply, said, score, ties, tree, user
 
+from interalign import registries
 from interalign.errors import ConfigError
-from interalign.training.export import Format, rows, write_jsonl
+from interalign.training.export import rows, write_jsonl
 from interalign.tree import Annotation, JudgedTree, Node, Tree
 
-FORMATS = get_args(Format)
+FORMATS = tuple(registries.FORMATS.built_in)
 
 
 def two_turns() -> JudgedTree:
@@ -196,7 +196,7 @@ def test_lone_surrogates_become_replacement_characters_and_whole_ones_stay():
 
 @pytest.mark.parametrize(("fmt", "mode"), [("orpo", "all"), ("dpo", "best")])
 def test_an_unknown_format_or_pairing_is_refused_with_the_choices(fmt, mode):
-    with pytest.raises(ConfigError, match=r"choose one of (sft, dpo, kto|best-worst, all)"):
+    with pytest.raises(ConfigError, match=r"(is none of|choose one of) (sft, dpo, kto|best-worst, all)"):
         list(rows([two_turns()], fmt, mode))
 
 

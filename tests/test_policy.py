@@ -1,5 +1,6 @@
 """Branching policies: which replies are continued."""
 
+import asyncio
 from collections import Counter
 
 import pytest
@@ -37,8 +38,9 @@ def verdict(a: str, b: str, forward: str | None, backward: str | None) -> ia.Ver
     return ia.Verdict(judge="j", a=a, b=b, orders=orders)
 
 
-def ids(nodes) -> list[str]:
-    return [node.id for node in nodes]
+def ids(continued) -> list[str]:
+    """What the policy continues, by id."""
+    return [node.id for node in asyncio.run(continued)]
 
 
 def test_full_continues_every_reply_of_the_level() -> None:
@@ -54,7 +56,7 @@ def test_caterpillar_continues_one_reply_whatever_the_judge_said() -> None:
 
 
 def test_what_caterpillar_takes_depends_on_seed_case_and_place_alone() -> None:
-    assert caterpillar(talk(3), [turn()]) == caterpillar(talk(3), [turn(scores={"2": 5})])
+    assert ids(caterpillar(talk(3), [turn()])) == ids(caterpillar(talk(3), [turn(scores={"2": 5})]))
     places = {tuple(ids(caterpillar(talk(3, case), [turn()]))) for case in ("t0", "t1", "t2", "t3", "t4", "t5")}
     assert len(places) > 1
     deeper = {ids(caterpillar(talk(3), [turn(at)]))[0].rpartition("/")[2] for at in ("1", "2", "3", "1/1", "1/2")}
@@ -63,28 +65,28 @@ def test_what_caterpillar_takes_depends_on_seed_case_and_place_alone() -> None:
 
 def test_beam_continues_the_best_of_the_whole_level_in_stored_order() -> None:
     level = [turn("1", scores={"1/1": 2, "1/2": 5, "1/3": 1}), turn("2", scores={"2/1": 4, "2/2": 3, "2/3": None})]
-    assert ids(beam(talk(), level, width=1)) == ["1/2"]
-    assert ids(beam(talk(), level, width=3)) == ["1/2", "2/1", "2/2"]
-    assert ids(beam(talk(), level, width=99)) == ["1/1", "1/2", "1/3", "2/1", "2/2", "2/3"]
+    assert ids(beam(1)(talk(), level)) == ["1/2"]
+    assert ids(beam(3)(talk(), level)) == ["1/2", "2/1", "2/2"]
+    assert ids(beam(99)(talk(), level)) == ["1/1", "1/2", "1/3", "2/1", "2/2", "2/3"]
 
 
 def test_a_reply_whose_score_is_missing_comes_last_and_is_no_three() -> None:
     scored = turn(scores={"1": 2, "2": None, "3": 1})
     assert standing(scored) == {"1": 2.0, "2": float("-inf"), "3": 1.0}
-    assert ids(beam(talk(), [scored], width=2)) == ["1", "3"]
+    assert ids(beam(2)(talk(), [scored])) == ["1", "3"]
 
 
 def test_comparisons_count_as_wins_minus_losses_and_ties_and_missing_verdicts_for_nobody() -> None:
     compared = turn(verdicts=[verdict("1", "2", "A", "B"), verdict("1", "3", "A", "A"), verdict("2", "3", None, "A")])
     assert standing(compared) == {"1": 1.0, "2": -1.0, "3": 0.0}
-    assert ids(beam(talk(), [compared], width=1)) == ["1"]
+    assert ids(beam(1)(talk(), [compared])) == ["1"]
 
 
 def test_ties_in_a_beam_fall_at_random_but_always_the_same_way() -> None:
     level = [turn(scores={"1": 4, "2": 4, "3": 4})]
-    taken = [ids(beam(talk(seed), level, width=1))[0] for seed in range(200)]
+    taken = [ids(beam(1)(talk(seed), level))[0] for seed in range(200)]
     assert set(taken) == {"1", "2", "3"}
-    assert taken == [ids(beam(talk(seed), level, width=1))[0] for seed in range(200)]
+    assert taken == [ids(beam(1)(talk(seed), level))[0] for seed in range(200)]
 
 
 def test_policies_are_known_by_name() -> None:

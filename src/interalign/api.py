@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R", bound=RunSettings)
-ExportFormat = Literal["sft", "dpo", "kto", "rm", "listwise", "messages"]
 
 
 def simulate(
@@ -149,13 +148,14 @@ def export(
     run: Path | str,
     out: Path | str,
     *,
-    format: ExportFormat,  # noqa: A002  (the option's name)
+    format: str,  # noqa: A002  (the option's name)
     pairs: Literal["best-worst", "all"] = "best-worst",
     judge: str | None = None,
 ) -> int:
     """Write the trees of `run` as training rows to the JSON lines file `out`, whole or not at all; number of rows.
 
-    Preferences are those of `judge`, by default the last one that gave a readable answer.
+    `format`: sft, dpo, kto, rm, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
+    are those of `judge`, by default the last one that gave a readable answer.
     """
     from interalign.store import Store
     from interalign.training.export import rows, write_jsonl
@@ -179,15 +179,16 @@ def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
         return str(store.shortfalls(judge or store.newest_judge()))
 
 
-def why_empty(run: Path | str, format: ExportFormat) -> str:  # noqa: A002  (the option's name)
+def why_empty(run: Path | str, format: str) -> str:  # noqa: A002  (the option's name)
     """One line that says why `export` found no row, and what to do."""
     from interalign.store import Store
+    from interalign.training.export import export_format
 
     with Store.open(Path(run)) as store:
         trees = list(store.judged_trees())
     if not trees:
         return "no tree of the run is finished yet; run `interalign simulate` again to go on"
-    if format == "messages":
+    if not export_format(format).needs_judge:
         return "no tree of the run has a reply"
     if not any(tree.judges() for tree in trees):
         return "the replies were never judged; `interalign judge` does it"

@@ -10,8 +10,9 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
-from interalign.errors import ConfigError, did_you_mean
+from interalign.errors import ConfigError
 from interalign.invalid import Wrong, first_wrong
+from interalign.registries import POLICIES
 from interalign.tree import Frozen
 from interalign.yaml_file import read_yaml
 
@@ -155,9 +156,10 @@ class SimulationSettings(RunSettings):
     @field_validator("policy")
     @classmethod
     def _known_policy(cls, value: str) -> str:
-        if not re.fullmatch(r"caterpillar|full|beam:[1-9]\d*", value):
-            near = did_you_mean(value.partition(":")[0], ("caterpillar", "full", "beam")).replace("beam", "beam:K")
-            raise ValueError(f"{value!r} is none of caterpillar, full, beam:K with K a number from 1{near}")
+        try:
+            POLICIES.target(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return value
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ import typer
 from interalign.cli.live_display import one_line
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
 from interalign.errors import InteralignError
+from interalign.registries import FORMATS, POLICIES, Registry
 from interalign.signals import INTERRUPTED, OWN_PROCESS, WORDED, end_process
 from interalign.version import __version__
 
@@ -33,17 +34,6 @@ personas_app = typer.Typer(no_args_is_help=True, help="Make, read and divide per
 roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that can take a seat.")
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
-
-
-class Format(StrEnum):
-    """What `export` can write."""
-
-    sft = "sft"
-    dpo = "dpo"
-    kto = "kto"
-    rm = "rm"
-    listwise = "listwise"
-    messages = "messages"
 
 
 class Pairs(StrEnum):
@@ -117,6 +107,19 @@ LogJson = Annotated[bool, typer.Option("--log-json", help="Progress and messages
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
+def _known(registry: Registry) -> Callable[[str], str]:
+    """Refuses a name that the registry does not have as wrong usage of the option."""
+
+    def check(name: str) -> str:
+        try:
+            registry.target(name)
+        except InteralignError as error:
+            raise typer.BadParameter(str(error)) from None
+        return name
+
+    return check
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"interalign {__version__}")
@@ -146,7 +149,7 @@ def simulate(
     branch: Annotated[int | None, typer.Option(help="Replies per turn, the hinted one included. [default: 2]")] = None,
     policy: Annotated[
         str | None,
-        typer.Option(metavar="caterpillar|full|beam:K", help="Which replies are continued. [default: caterpillar]"),
+        typer.Option(metavar="|".join(POLICIES.built_in), help="Which replies are continued. [default: caterpillar]"),
     ] = None,
     user: User = None,
     inducer: Annotated[
@@ -257,7 +260,10 @@ def judge(
 @app.command()
 def export(
     run: Run,
-    format: Annotated[Format, typer.Option(help="What the rows are for.")],  # noqa: A002
+    format: Annotated[  # noqa: A002
+        str,
+        typer.Option(metavar="|".join(FORMATS.built_in), callback=_known(FORMATS), help="What the rows are for."),
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
     pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
     judge: Annotated[
@@ -269,12 +275,8 @@ def export(
     from interalign import api
 
     with _errors_as_exit_codes(debug):
-        written = api.export(run, out, format=format.value, pairs=pairs.value, judge=judge)
-    _say(
-        f"{written} {format.value} rows written to {out}"
-        if written
-        else f"{out} is empty: {api.why_empty(run, format.value)}"
-    )
+        written = api.export(run, out, format=format, pairs=pairs.value, judge=judge)
+    _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {api.why_empty(run, format)}")
     _say_short(api.export_shortfalls(run, judge))
 
 

@@ -35,12 +35,12 @@ async def run_simulation(
 ) -> RunSummary:
     """Grow the trees of a simulation that are not done yet. Tree i is about persona i modulo their number."""
     refuse_unknown_prices(models_of(settings), runtime)
+    policy = branching_policy(settings.policy)
     async with open_desk(path, runtime, progress, fork_of) as desk:
         seats = simulation_seats(settings, desk.ledger, desk.resolve)
         source = {"personas": _source(settings.personas, personas)}
         met = personas if len(personas) <= settings.trees else personas[: settings.trees]
         desk.begin(settings, "simulation", source, met, _simulation_plan(settings, met))
-        policy = branching_policy(settings.policy)
         return await _grow(desk, {None: seats}, policy, settings)
 
 

@@ -1,0 +1,43 @@
+"""What an export format is, and the pieces of a row that several share.
+
+Every message of a row comes from `Tree.transcript`, which holds what the user and the candidates said and nothing
+else: hints, notes, personas and judges' answers have no way in.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from interalign.preferences import PairMode
+from interalign.tree import JudgedTree, Node, Tree
+
+Row = dict[str, Any]
+"""One line of an exported file: JSON values only."""
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A member of the open set."""
+
+    name: str
+    title: str
+    """One line that says what a row is."""
+    rows: Callable[[JudgedTree, PairMode], Iterator[Row]]
+    """The rows of one tree, which holds what one judge said. The mode says how preferences become pairs."""
+    needs_judge: bool = True
+    """False: rows are made of what was said alone."""
+
+
+def place(tree: Tree, node: Node) -> Row:
+    """Where a row comes from: tree, node and turn."""
+    return {"tree": tree.id, "node": node.id, "turn": node.turn}
+
+
+def transcript(tree: Tree, node: Node) -> list[dict[str, str]]:
+    """The conversation down to this node, as chat templates take it."""
+    return [{"role": message.role, "content": message.content} for message in tree.transcript(node.id)]
+
+
+def message(node: Node) -> dict[str, str]:
+    """One node as a chat message."""
+    return {"role": node.role, "content": node.text}
