@@ -32,4 +32,7 @@ def _ours(line: Line) -> bool:
 
 
 def _theirs(line: Line) -> bool:
-    return not _ours(line) and not line[0].f_code.co_filename.startswith((*_LIBRARIES, "<frozen "))
+    file = line[0].f_code.co_filename
+    # By name too: an environment may show the packages of another one.
+    library = file.startswith((*_LIBRARIES, "<frozen ")) or "/site-packages/" in file or "/dist-packages/" in file
+    return not _ours(line) and not library

@@ -422,6 +422,8 @@ def test_roles_are_listed_with_what_they_are(cli: Cli) -> None:
     names = [line.partition("\t")[0].partition("[")[0] for line in ended.out.splitlines()]
     world = ["user", "inducer", "judge", "blind", "average", "attentive", "oracle"]
     assert names[:7] == [f"world:{name}" for name in world]
+    assert "beam:K\tbranching policy, built in\n" in ended.out
+    assert "sft\texport format, built in\n" in ended.out
 
 
 def test_a_role_is_checked_by_its_name(cli: Cli) -> None:

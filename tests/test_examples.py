@@ -43,6 +43,8 @@ def test_the_example_roles_are_listed_and_checked_by_their_names(installed) -> N
     assert "profile-words\tplug-in interalign_example_roles.judge:ProfileWords" in listed
     assert "recalling-agent\tplug-in interalign_example_roles.agent:agent" in listed
     assert "reply-length\tplug-in interalign_example_roles.hook:reply_length" in listed
+    assert "longest\tbranching policy, plug-in interalign_example_roles.policy:longest" in listed
+    assert "alpaca\texport format, plug-in interalign_example_roles.alpaca:FORMAT" in listed
     judge = installed("roles", "check", "profile-words")
     assert judge.out == "profile-words: ProfileWords with compare and score; can sit as judge\n"
     agent = installed("roles", "check", "recalling-agent")
@@ -73,6 +75,21 @@ def test_the_example_roles_take_their_seats_in_a_simulation(installed, tmp_path:
     assert (tmp_path / "dpo.jsonl").read_text().count("\n") > 0
     again = installed("simulate", "run.db", "--config", "run.yaml")
     assert "0 calls made" in again.err
+
+
+@pytest.mark.slow
+def test_the_example_policy_and_format_are_used_by_their_names(installed, tmp_path: Path) -> None:
+    ended = installed("simulate", "run.db", "--trees", "8", "--turns", "3", "--policy", "longest")
+    assert ended.code == 0, ended.err
+    for judged in trees_of(tmp_path / "run.db"):
+        taken = {node.parent.removesuffix("/u") for node in judged.tree.nodes if node.role == "user" and node.parent}
+        for asked in judged.tree.turns()[:2]:
+            longest = max(judged.tree.children(asked.id), key=lambda reply: len(reply.text))
+            assert longest.id in taken
+    assert installed("export", "run.db", "--format", "alpaca", "--out", "rows.jsonl").code == 0
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert rows
+    assert all(row.keys() == {"instruction", "input", "output"} and row["output"] for row in rows)
 
 
 def check_judge(trees, folder: Path) -> None:

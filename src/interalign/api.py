@@ -310,12 +310,15 @@ def _need_training_extra() -> None:
 
 
 def roles() -> list[tuple[str, str]]:
-    """Names of the world's models and of the installed plug-in roles, each with what it is."""
+    """Everything that can be named in a run or added to one, each with what it is or which plug-in brings it."""
     from interalign.agents.registry import registered_roles
     from interalign.models.world import world_models
+    from interalign.registries import ALL
 
-    built_in = [(f"world:{name}", what) for name, what in world_models().items()]
-    return built_in + [(name, f"plug-in {entry.value}") for name, entry in sorted(registered_roles().items())]
+    world = [(f"world:{name}", what) for name, what in world_models().items()]
+    plugins = [(name, f"plug-in {entry.value}") for name, entry in sorted(registered_roles().items())]
+    members = [(member.name, f"{registry.kind}, {member.shown}") for registry in ALL for member in registry.members()]
+    return world + plugins + members
 
 
 def check_role(spec: str) -> str:

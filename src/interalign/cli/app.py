@@ -362,7 +362,7 @@ def graph(
 
 @roles_app.command("list")
 def roles_list(debug: Debug = False) -> None:
-    """List the built-in models of the world and the installed plug-in roles."""
+    """List what can be named: models of the world, plug-in roles, branching policies, export formats."""
     from interalign import api
 
     with _errors_as_exit_codes(debug):
