@@ -7,6 +7,7 @@ add others.
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from interalign.errors import ConfigError
 from interalign.graphs.turn import Conversation, Turn
@@ -38,7 +39,7 @@ def branching_policy(spec: str) -> Policy:
     if isinstance(found, BranchingPolicy):
         return found.build(argument)
     if inspect.iscoroutinefunction(found):
-        return found
+        return cast(Policy, found)
     raise ConfigError(
         f"branching policy {spec!r} is {type(found).__name__}; expected an async function or a BranchingPolicy"
     )
