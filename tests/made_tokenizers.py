@@ -18,10 +18,10 @@ def _wrapped(raw: Any, template: str, *, end: str = "<|im_end|>", **more: Any):
     )
 
 
-def _special(raw: Any, tokens: list[str], *, normalized: bool = False):
+def _special(raw: Any, tokens: list[str], *, normalized: bool = False, **flags: bool):
     from tokenizers import AddedToken
 
-    raw.add_special_tokens([AddedToken(token, normalized=normalized, special=True) for token in tokens])
+    raw.add_special_tokens([AddedToken(token, normalized=normalized, special=True, **flags) for token in tokens])
     return raw
 
 
@@ -101,6 +101,17 @@ def lower_case(template: str = CHATML):
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     return _wrapped(_special(raw, CONTROL, normalized=True), template)
+
+
+def stripping(template: str = CHATML):
+    """As Phi 3: control tokens take the blanks beside them with them."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE({sign: number for number, sign in enumerate(alphabet)}, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    return _wrapped(_special(raw, CONTROL, lstrip=True, rstrip=True), template)
 
 
 def word_level(template: str = CHATML):

@@ -21,6 +21,7 @@ KINDS = {
     "SentencePiece BPE, as converted before": lambda: made.sentencepiece_bpe(legacy=True),
     "Unigram": made.unigram,
     "lower case": made.lower_case,
+    "control tokens that take blanks with them": made.stripping,
     "words": made.word_level,
 }
 MADE = [make() for make in KINDS.values()]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 
 import pytest
 import typer
-from test_house import SOURCES
+from test_structure import SOURCES
 
 from interalign import api
 from interalign.cli import app

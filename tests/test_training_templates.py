@@ -140,6 +140,9 @@ def test_a_system_message_is_learnt_within_the_users_where_the_template_has_no_s
         ),
         ({"chat_template_kwargs": {"tokenize": 1}}, "the training settings: chat_template_kwargs cannot set tokenize"),
         ({"chat_template_kwargs": "preface"}, "the training settings: chat_template_kwargs takes names and values"),
+        ({"chat_template_kwargs": []}, "the training settings: chat_template_kwargs takes names and values"),
+        ({"chat_template_kwargs": False}, "the training settings: chat_template_kwargs takes names and values"),
+        ({"chat_template": False}, "chat_template False: No such file or directory"),
         ({"chat_template_path": "x"}, "chat_template_path cannot be set: name a file with chat_template instead"),
     ],
 )
@@ -176,5 +179,6 @@ def test_a_template_that_refuses_a_row_is_refused_with_the_line(tmp_path):
 def test_settings_that_do_not_use_them_are_recorded_as_before(method):
     recorded = read_settings(method).model_dump()
 
+    assert read_settings(method, {"chat_template": None, "chat_template_kwargs": None}) == read_settings(method)
     assert sorted(recorded) == ["freeze_embeddings", "lora", "method", "share_prefixes", "trl"]
     assert json.loads(read_settings(method).model_dump_json()).keys() == recorded.keys()

@@ -111,10 +111,7 @@ def read_settings(
     where = str(config) if isinstance(config, Path) else "the training settings"
     given = dict(read_yaml(config) if isinstance(config, Path) else config or {})
     ours = {key: given.pop(key) for key in _OURS[method] if key in given}
-    if ours.get("chat_template") is not None:
-        ours["chat_template"] = template_text(str(ours["chat_template"]))
-    if "chat_template_kwargs" in ours:
-        ours["chat_template_kwargs"] = check_kwargs(ours["chat_template_kwargs"] or {}, where)
+    ours |= _chat_template(ours, where)
     if lora or "lora" in given:
         ours["lora"] = given.pop("lora", None) or {}
     if drop_too_long:
@@ -125,6 +122,15 @@ def read_settings(
     except ValidationError as error:
         wrong = first_wrong(error, TrainSettings, ours)
         raise ConfigError(f"{where}: {'.'.join(wrong.where)}: {wrong.reason}") from None
+
+
+def _chat_template(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The text of a chat template's file, and the template's arguments; None and nothing where they are not given."""
+    file, kwargs = given.get("chat_template"), given.get("chat_template_kwargs")
+    return {
+        "chat_template": None if file is None else template_text(str(file)),
+        "chat_template_kwargs": {} if kwargs is None else check_kwargs(kwargs, where),
+    }
 
 
 def config_class(method: Method) -> Any:
