@@ -8,6 +8,8 @@ import sqlite3
 import zipfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from training_runs import assistant, user, write
 
 from interalign.errors import ConfigError
@@ -54,6 +56,8 @@ def refusal(path, method) -> str:
         ({"messages": [user("a"), {**assistant("b"), "name": None, "tool_calls": None}], "tools": None}, "u:a", "a:b"),
         ({"messages": TALK, "prompt": "a", "chosen": TALK, "rejected": [user("a"), assistant("x")]}, "u:a", "a:b"),
         ({"messages": [{**SYSTEM, "weight": None}, *TALK]}, "s:s u:a", "a:b"),
+        ({"messages": [{**user("a"), "weight": 1}, {**assistant("b"), "weight": 1}]}, "u:a", "a:b"),
+        ({"conversations": [said("a", "human"), {**said("b", "gpt"), "weight": 1}]}, "u:a", "a:b"),
     ],
 )
 def test_a_row_of_a_public_format_is_read_where_it_says_the_same_as_an_sft_row(tmp_path, row, prompt, reply):
@@ -105,6 +109,9 @@ TOOL = {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "type":
         ("sft", {"conversations": [said("a", "human"), said("x", "observation"), said("b", "gpt")]}, "'observation'"),
         ("sft", {"conversations": [said("a", "human"), said("b", "gpt"), said("c", "human")]}, "is a user message"),
         ("sft", {"messages": [user([{"type": "text", "text": "a"}]), assistant("b")]}, "messages.0.content: "),
+        ("sft", {"conversations": [said("a", ["human"]), said("b", "gpt")]}, "message 1 (ShareGPT) is from ['human']"),
+        ("sft", {"conversations": [said("a", "human"), {**said("b", "gpt"), "id": 1}]}, "messages.1.id: Extra inputs"),
+        ("sft", {"conversations": [said("a", "human"), {**said("b", "gpt"), "weight": 0}]}, "has weight 0"),
         ("sft", {"messages": "a"}, "messages: Input should be a valid tuple"),
         ("sft", {"conversations": "a"}, "messages: Input should be a valid tuple"),
         ("sft", {}, "messages: Field required"),
@@ -262,3 +269,25 @@ def test_the_cases_that_fell_short_once_are_read_as_they_are_meant(tmp_path):
 
     assert read(write(tmp_path / "dpo.jsonl", pair), "dpo") == [(1, "u:a", "a:b a:c")]
     assert read(write(tmp_path / "sft.jsonl", share_gpt)) == [(1, "u:a", "a:b")]
+
+
+WORDS = st.sampled_from(
+    "role content from value user assistant human gpt a messages conversations prompt chosen rejected completion label "
+    "weight system tools tool_calls text scores".split()
+)
+VALUES = st.recursive(
+    WORDS | st.none() | st.booleans() | st.integers(0, 1) | st.floats(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(row=st.dictionaries(WORDS, VALUES, max_size=4), method=st.sampled_from(["sft", "dpo"]))
+def test_whatever_a_row_holds_it_is_read_or_refused_in_one_line(tmp_path_factory, row, method):
+    path = write(tmp_path_factory.getbasetemp() / "any.jsonl", row)
+    try:
+        (read_one,) = read_rows(path, method)
+    except ConfigError as refused:
+        assert "\n" not in str(refused)
+    else:
+        assert {reply.role for reply in read_one.completions} == {"assistant"}

@@ -107,20 +107,19 @@ def _message(value: Any, place: int) -> Any:
     message = {key: part for key, part in value.items() if part is not None}
     if {"tool_calls", "function_call"} & message.keys() or message.get("role") in ("tool", "function"):
         raise DataError(f"message {place + 1} is a tool call or a tool's answer, and only text is trained on; {_LEAVE}")
-    if message.keys() == {"from", "value"}:
-        if message["from"] not in _SPEAKERS:
-            raise DataError(
-                f"message {place + 1} (ShareGPT) is from {message['from']!r}; known are {', '.join(_SPEAKERS)}"
-            )
-        return {"role": _SPEAKERS[message["from"]], "content": message["value"]}
-    return message
+    if not message.keys() >= {"from", "value"}:
+        return message
+    speaker, text = message.pop("from"), message.pop("value")
+    if not isinstance(speaker, str) or speaker not in _SPEAKERS:
+        raise DataError(f"message {place + 1} (ShareGPT) is from {speaker!r}; known are {', '.join(_SPEAKERS)}")
+    return {"role": _SPEAKERS[speaker], "content": text, **message}
 
 
 def _learnt_last(messages: Any) -> Any:
     """Messages without OpenAI's `weight`, where it says what is done here: only the last reply is learnt."""
     if not _is_list(messages):
         return messages
-    weights = [message.get("weight") if isinstance(message, Mapping) else None for message in messages]
+    weights = [_weight(message) for message in messages]
     if weights and weights[-1] == 0:
         raise DataError(f"the last reply has weight 0, so it is not to be learnt; {_LEAVE}")
     for place, weight in enumerate(weights[:-1], start=1):
@@ -132,6 +131,11 @@ def _learnt_last(messages: Any) -> Any:
     if weights and weights[-1] not in (None, 1):
         raise DataError(f"the last reply has weight {weights[-1]!r}; a reply counts whole (1) or not at all (0)")
     return [_without_weight(message) for message in messages]
+
+
+def _weight(message: Any) -> Any:
+    """The weight of a reply; what others say is never learnt, whatever its weight."""
+    return message.get("weight") if isinstance(message, Mapping) and message.get("role") == "assistant" else None
 
 
 def _without_weight(message: Any) -> Any:

@@ -77,7 +77,7 @@ def _tokenizer(source: str, model: Any) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ImportError):  # the last one of transformers 5.0, which then looks for protobuf
         return AutoTokenizer.from_pretrained(model.config.name_or_path, trust_remote_code=False)
 
 
