@@ -272,8 +272,30 @@ def test_the_cases_that_fell_short_once_are_read_as_they_are_meant(tmp_path):
 
 
 WORDS = st.sampled_from(
-    "role content from value user assistant human gpt a messages conversations prompt chosen rejected completion label "
-    "weight system tools tool_calls text scores".split()
+    [
+        "role",
+        "content",
+        "from",
+        "value",
+        "user",
+        "assistant",
+        "human",
+        "gpt",
+        "a",
+        "messages",
+        "conversations",
+        "prompt",
+        "chosen",
+        "rejected",
+        "completion",
+        "label",
+        "weight",
+        "system",
+        "tools",
+        "tool_calls",
+        "text",
+        "scores",
+    ]
 )
 VALUES = st.recursive(
     WORDS | st.none() | st.booleans() | st.integers(0, 1) | st.floats(),

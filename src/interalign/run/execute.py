@@ -19,7 +19,7 @@ from interalign.graphs.tree import Growth, grow_tree
 from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.personas import Persona, dump_personas
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
-from interalign.run.session import Desk, open_desk, refuse_unknown_prices
+from interalign.run.session import Session, open_session, refuse_unknown_prices
 from interalign.store import Store
 from interalign.tree import JudgedTree
 
@@ -36,12 +36,12 @@ async def run_simulation(
     """Grow the trees of a simulation that are not done yet. Tree i is about persona i modulo their number."""
     refuse_unknown_prices(models_of(settings), runtime)
     policy = branching_policy(settings.policy)
-    async with open_desk(path, runtime, progress, fork_of) as desk:
-        seats = simulation_seats(settings, desk.ledger, desk.resolve)
+    async with open_session(path, runtime, progress, fork_of) as session:
+        seats = simulation_seats(settings, session.ledger, session.resolve)
         source = {"personas": _source(settings.personas, personas)}
         met = personas if len(personas) <= settings.trees else personas[: settings.trees]
-        desk.begin(settings, "simulation", source, met, _simulation_plan(settings, met))
-        return await _grow(desk, {None: seats}, policy, settings)
+        session.begin(settings, "simulation", source, met, _simulation_plan(settings, met))
+        return await _grow(session, {None: seats}, policy, settings)
 
 
 async def run_evaluation(
@@ -55,12 +55,12 @@ async def run_evaluation(
 ) -> RunSummary:
     """Let every candidate talk to every case, one scored path each; what is done already is not done again."""
     refuse_unknown_prices(models_of(settings), runtime)
-    async with open_desk(path, runtime, progress, fork_of) as desk:
-        seats = all_evaluation_seats(settings, desk.ledger, desk.resolve)
+    async with open_session(path, runtime, progress, fork_of) as session:
+        seats = all_evaluation_seats(settings, session.ledger, session.resolve)
         met = cases[: settings.limit]
         source = {"cases": _source(settings.cases, cases)}
-        desk.begin(settings, "evaluation", source, met, _evaluation_plan(settings, met))
-        return await _grow(desk, seats, caterpillar, settings)
+        session.begin(settings, "evaluation", source, met, _evaluation_plan(settings, met))
+        return await _grow(session, seats, caterpillar, settings)
 
 
 def _source(given: str, personas: Sequence[Persona]) -> str:
@@ -92,31 +92,33 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
     """Judge every finished tree of which this judge has no readable answer yet, in the way the run was judged."""
     Store.open(path).close()  # a file that is not there must not be made here
     refuse_unknown_prices([judge], runtime)
-    async with open_desk(path, runtime, progress) as desk:
-        run = desk.store.run
+    async with open_session(path, runtime, progress) as session:
+        run = session.store.run
         if run is None:
             raise ConfigError(f"{path}: nothing was run in it yet")
-        desk.count()
+        session.count()
         settings = settings_of(run)
-        role = _watched(desk, cast(Judge, Seating(settings, desk.ledger, desk.resolve).role("judge", judge)), judge)
+        role = _watched(
+            session, cast(Judge, Seating(settings, session.ledger, session.resolve).role("judge", judge)), judge
+        )
         judging = settings.judging if isinstance(settings, SimulationSettings) else "score"
-        desk.trees, desk.done = desk.done, 0
+        session.trees, session.done = session.done, 0
 
         async def judge_one(record: TreeRecord, judged: JudgedTree) -> None:
-            conversation = _conversation(record, desk.store.persona(record.persona), settings)
+            conversation = _conversation(record, session.store.persona(record.persona), settings)
             said = await judge_tree(judged.tree, conversation, role, judge, judging)
-            await desk.store.save_judgement(record.id, *said)
+            await session.store.save_judgement(record.id, *said)
 
         def jobs() -> Iterator[Job]:
-            for record in desk.store.walk_trees("done"):
-                judged = desk.store.judged_tree(record.id)
+            for record in session.store.walk_trees("done"):
+                judged = session.store.judged_tree(record.id)
                 if judged is None or judged.by_judge(judge).is_readable:
-                    desk.done += 1
+                    session.done += 1
                 else:
                     yield record.id, partial(judge_one, record, judged)
 
-        await _carry_out(desk, jobs(), desk.judged, lambda: desk.store.allow_more_samples(role.unread_trees))
-        return desk.outcome(judge)
+        await _carry_out(session, jobs(), session.judged, lambda: session.store.allow_more_samples(role.unread_trees))
+        return session.outcome(judge)
 
 
 def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
@@ -137,49 +139,51 @@ def _saver(store: Store) -> Callable[[str, Turn | Farewell], Awaitable[None]]:
     return save
 
 
-async def _grow(desk: Desk, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
+async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
     """Grow every tree that is not done; `seats` by the candidate measured, None in a simulation."""
-    await desk.load_models()
-    desk.failed.clear()  # they are tried again
-    judge = _watched(desk, next(iter(seats.values())).judge, settings.judge)
+    await session.load_models()
+    session.failed.clear()  # they are tried again
+    judge = _watched(session, next(iter(seats.values())).judge, settings.judge)
     growths = {
-        name: Growth(seats=replace(seated, judge=judge), policy=policy, save=_saver(desk.store))
+        name: Growth(seats=replace(seated, judge=judge), policy=policy, save=_saver(session.store))
         for name, seated in seats.items()
     }
 
     def jobs() -> Iterator[Job]:
-        for record in desk.store.walk_trees("planned", "failed"):
-            conversation = _conversation(record, desk.store.persona(record.persona), settings)
+        for record in session.store.walk_trees("planned", "failed"):
+            conversation = _conversation(record, session.store.persona(record.persona), settings)
             yield record.id, partial(grow_tree, conversation, growths[record.candidate])
 
     async def ask_anew() -> None:
         for tree in judge.unread_trees:
-            await desk.store.finish_tree(tree, failed="the judge gave no readable answer")
+            await session.store.finish_tree(tree, failed="the judge gave no readable answer")
 
-    await _carry_out(desk, jobs(), desk.ended, ask_anew)
-    return desk.outcome(settings.judge)
+    await _carry_out(session, jobs(), session.ended, ask_anew)
+    return session.outcome(settings.judge)
 
 
-def _watched(desk: Desk, judge: Judge | None, name: str) -> WatchedJudge:
+def _watched(session: Session, judge: Judge | None, name: str) -> WatchedJudge:
     """The judge, which stops the run if it cannot be read. All seats of a run share one."""
     assert judge is not None, "every run has a judge"
-    return WatchedJudge(judge, name, desk.stop, trusted=desk.store.has_readable(name))
+    return WatchedJudge(judge, name, session.stop, trusted=session.store.has_readable(name))
 
 
-async def _carry_out(desk: Desk, jobs: Iterator[Job], finish: Finish, ask_anew: Callable[[], Awaitable[None]]) -> None:
+async def _carry_out(
+    session: Session, jobs: Iterator[Job], finish: Finish, ask_anew: Callable[[], Awaitable[None]]
+) -> None:
     """Do the work on all trees. A role that turns out to be broken stops the run; `ask_anew` is called before.
 
     Raises StopError then: what a broken judge was asked is not missing for good, but asked anew when the run goes on.
     """
     try:
         # Twice as many trees as calls in flight: while one tree waits for its commit, another one asks.
-        await each_tree(jobs, finish, at_once=2 * desk.runtime.concurrency)
+        await each_tree(jobs, finish, at_once=2 * session.runtime.concurrency)
     except StopError:
-        if desk.broken is None:
+        if session.broken is None:
             raise
-    if desk.broken is not None:
+    if session.broken is not None:
         await ask_anew()
-        raise StopError(desk.broken)
+        raise StopError(session.broken)
 
 
 def _conversation(record: TreeRecord, persona: Persona, settings: RunSettings) -> Conversation:

@@ -31,7 +31,7 @@ _SAME_FAULT = 3
 
 
 @dataclass
-class Desk:
+class Session:
     """An open run file with its ledger and the models in use."""
 
     path: Path
@@ -160,9 +160,9 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(
+async def open_session(
     path: Path, runtime: Runtime, progress: Progress | None, fork_of: Path | None = None
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[Session]:
     """The run file, open, with its ledger. A file that is made here goes again if no run was begun in it, or refused.
 
     SIGINT and SIGTERM make the run stop cleanly; `progress` is told twice a second how it stands, and at the end.
@@ -177,17 +177,17 @@ async def open_desk(
             def stopping(reason: str) -> None:
                 leave_if_it_takes_too_long(reason)
                 if progress is not None:
-                    progress(desk.summary())
+                    progress(session.summary())
 
             budget = _budget(runtime, store)
             ledger = Ledger(store, concurrency=runtime.concurrency, budget=budget, stopping=stopping)
-            desk = Desk(path, store, ledger, runtime, is_new=is_new)
+            session = Session(path, store, ledger, runtime, is_new=is_new)
             try:
                 with stopping_on_signals(ledger.stop):
-                    async with _telling(desk, progress), _ended(ledger):
-                        yield desk
+                    async with _telling(session, progress), _ended(ledger):
+                        yield session
             finally:
-                await _close(desk.models.values())
+                await _close(session.models.values())
         except ConfigError:
             refused = ledger is None or ledger.fresh == 0
             raise
@@ -242,7 +242,7 @@ def _used(store: Store) -> Iterator[tuple[str, Usage]]:
 
 
 @asynccontextmanager
-async def _telling(desk: Desk, progress: Progress | None) -> AsyncIterator[None]:
+async def _telling(session: Session, progress: Progress | None) -> AsyncIterator[None]:
     """Tell `progress` from time to time, and at the end whatever that is."""
     if progress is None:
         yield
@@ -250,7 +250,7 @@ async def _telling(desk: Desk, progress: Progress | None) -> AsyncIterator[None]
 
     async def tell() -> None:
         while True:
-            progress(desk.summary())
+            progress(session.summary())
             await asyncio.sleep(_TOLD_EVERY)
 
     telling = asyncio.create_task(tell())
@@ -258,7 +258,7 @@ async def _telling(desk: Desk, progress: Progress | None) -> AsyncIterator[None]
         yield
     finally:
         telling.cancel()
-        progress(desk.summary())
+        progress(session.summary())
 
 
 @asynccontextmanager
