@@ -26,7 +26,7 @@ _ENGINE = ("max_batch", "cache_mb", "workers")
 """Options of `hf:` models that change no reply: the model is known without them."""
 _IN_NAMES = ("addresses", "engines")
 """What a Runtime is told within the names of models, not by a setting of its own."""
-_NO_OPTIONS = ("parameters", "hooks")
+_NO_OPTIONS = ("parameters", "hooks", "end_mark")
 """Settings that only a file or a program can give."""
 _ADDRESS = re.compile(r"(openai:.+?)@(https?://.*)", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
