@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -17,6 +18,7 @@ import httpx
 import pytest
 from fault_server import FaultServer, Step
 from langchain_openai import ChatOpenAI
+from tiny import tiny_model
 
 import interalign as ia
 from interalign.budget import Budget
@@ -26,6 +28,7 @@ from interalign.errors import StopError
 from interalign.ledger import Ledger
 from interalign.models.base import ChatModel, Reply
 from interalign.models.langchain import LangChainModel
+from interalign.models.local import hf_model
 from interalign.models.openai import openai_model
 from interalign.store import Store
 from interalign.tree import Message
@@ -221,6 +224,37 @@ def test_when_nothing_can_be_written_any_more_no_reply_is_waited_for(store: Stor
     assert [str(end) for end in asyncio.run(talk())] == ["the disk is full"] * 2
 
 
+@pytest.mark.train
+def test_a_local_model_in_the_middle_of_a_long_reply_ends_with_its_next_token_and_what_waits_is_not_begun(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interalign.ledger._FINISHING", 0.2)
+    folder = tiny_model(tmp_path / "tiny", positions=1_000_000)
+    endless = Parameters(temperature=0, max_tokens=900_000)
+
+    async def talk() -> list[object]:
+        model, ledger = hf_model(f"hf:{folder}?max_batch=2"), Ledger(store, concurrency=4)
+        model.load()
+        try:
+            places = [Place("t0", str(number), "user", 0) for number in range(4)]
+            tasks = [asyncio.create_task(ledger.call(place, model, HELLO, endless, 1)) for place in places]
+            await until(lambda: model._lanes[0]._answering == 2)
+            await asyncio.sleep(0.2)
+            ledger.stop("interrupted")
+            async with asyncio.timeout(SOON):
+                ends = await asyncio.gather(*tasks, return_exceptions=True)
+                await ledger.close()
+        finally:
+            model.close()
+        return [str(end) for end in ends]
+
+    assert asyncio.run(talk()) == ["interrupted"] * 4
+    for thread in threading.enumerate():
+        if thread.name.startswith("hf"):
+            thread.join(SOON)
+            assert not thread.is_alive()
+
+
 # The installed command ------------------------------------------------------------------------------
 
 SHAPE = ("--trees", "12", "--turns", "2", "--candidate", "openai:m", "--concurrency", "4", "--deadline", "3600")
@@ -252,12 +286,13 @@ class Started:
     def end(self) -> tuple[int, list[dict[str, Any]]]:
         """The exit code and all events."""
         _, rest = self._process.communicate(timeout=2 * SOON)
-        return self._process.returncode, [json.loads(line) for line in [*self._said, *rest.splitlines()]]
+        ours = [line for line in [*self._said, *rest.splitlines()] if line.startswith("{")]  # a library warns in words
+        return self._process.returncode, [json.loads(line) for line in ours]
 
 
 @contextmanager
 def started(folder: Path, *words: str, env: Mapping[str, str] | None = None) -> Iterator[Started]:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     command = [Path(sys.executable).with_name("interalign"), *words, "--log-json"]
     process = subprocess.Popen(
         command, cwd=folder, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
@@ -313,3 +348,37 @@ def test_the_first_signal_ends_the_command_whatever_its_calls_wait_for(tmp_path:
             runtime = Runtime(base_url=well.url)
             summary = ia.simulate(process.path, trees=12, turns=2, candidate="openai:m", runtime=runtime)
             assert summary.done == 12, name
+
+
+@pytest.mark.slow
+@pytest.mark.train
+def test_the_first_signal_ends_a_command_whose_local_model_is_in_the_middle_of_a_long_reply(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "tiny", positions=1_000_000)
+    (tmp_path / "c.yaml").write_text("parameters: {candidate: {temperature: 0, max_tokens: 900000}}\n")
+    words = ("simulate", "run.db", "--config", tmp_path / "c.yaml", "--trees", "2", "--candidate", f"hf:{folder}")
+    with started(tmp_path / "run", *map(str, words)) as process:
+        process.wait_until_it_runs()
+        time.sleep(8)  # loading or writing: it has to end either way
+        process.interrupt()
+        assert_stopped(process.end())
+
+
+@pytest.mark.slow
+def test_a_command_whose_event_loop_is_blocked_is_left_in_the_end(tmp_path: Path) -> None:
+    roles = "import time\nasync def user(ask):\n    time.sleep(3000)\n"
+    roles += "async def thread(ask):\n    import asyncio\n    await asyncio.to_thread(time.sleep, 3000)\n"
+    for role in ("user", "thread"):
+        (tmp_path / role).mkdir()
+        (tmp_path / role / "my_roles.py").write_text(roles)
+    with (
+        started(tmp_path / "user", "simulate", "run.db", "--user", "my_roles:user") as blocked,
+        started(tmp_path / "thread", "simulate", "run.db", "--user", "my_roles:thread") as threaded,
+    ):
+        for process in (blocked, threaded):
+            process.wait_until_it_runs()
+        time.sleep(1)
+        for process in (blocked, threaded):
+            process.interrupt()
+        for process in (blocked, threaded):
+            code, events = process.end()
+            assert (code, events[-1]["event"], events[-1]["message"]) == (3, "error", STOPPED)

@@ -1,18 +1,23 @@
 """Writing the replies of a batch, token by token, and keeping them for the turn that will follow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from interalign.models.local.batch_cache import batch_cache
 from interalign.models.local.jobs import Job
 from interalign.models.local.prefixes import PrefixStore, Span, Tokens, lift
 from interalign.models.local.reading import left_padded, read_new, read_once
-from interalign.models.local.sampler import Sampler
+from interalign.models.local.sampler import Sampler, Watch
 from interalign.models.local.weights import Weights
 
 
-def generate(weights: Weights, prefixes: PrefixStore, jobs: Sequence[Job]) -> list[list[int]]:
-    """The new token ids of each job, `max_new_tokens` long at most, padded after the end of the reply."""
+def generate(
+    weights: Weights, prefixes: PrefixStore, jobs: Sequence[Job], closed: Callable[[], bool] = lambda: False
+) -> list[list[int]]:
+    """The new token ids of each job, `max_new_tokens` long at most, padded after the end of the reply.
+
+    Raises ClosedError between two tokens once `closed` says that nobody waits for them.
+    """
     import torch
 
     kept = weights.in_parts and prefixes.max_bytes > 0
@@ -25,7 +30,7 @@ def generate(weights: Weights, prefixes: PrefixStore, jobs: Sequence[Job]) -> li
             attention_mask=mask,
             past_key_values=past,
             max_new_tokens=jobs[0].max_new_tokens,
-            logits_processor=[Sampler(jobs)],
+            logits_processor=[Watch(closed), Sampler(jobs)],
             return_dict_in_generate=True,
         )
         rows: list[list[int]] = out.sequences[:, ids.shape[1] :].tolist()
