@@ -16,6 +16,7 @@ from interalign.models.local.options import LocalOptions
 from interalign.models.local.out_of_memory import give_back, is_out_of_memory
 from interalign.models.local.prefix_cache import PrefixStore, Tokens
 from interalign.models.local.request import Job, fail
+from interalign.models.local.sampler import ClosedError
 from interalign.models.local.weights import Weights, first_line, load_weights
 from interalign.records import Reply
 from interalign.tree import Message
@@ -39,6 +40,7 @@ class Engine:
         self._warned = False
         self._chats: dict[str, ChatTemplate] = {}
         self._said: set[str] = set()
+        self._closed = False
 
     def load(self) -> None:
         """Load tokenizer and weights, once.
@@ -54,7 +56,8 @@ class Engine:
             raise StopError(f"{self.name} cannot be loaded ({what}); if memory ran out, use fewer ?workers=") from error
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Forget what was read; a batch that is being answered ends with its next token."""
+        self._closed = True
         self.prefixes = PrefixStore(0)
 
     @cached_property
@@ -74,6 +77,8 @@ class Engine:
                 batch = list(group)
                 begin(batch)
                 self._within_memory(batch)
+        except ClosedError:
+            fail(jobs, StopError(f"{self.name} was closed"))
         except Exception as error:  # noqa: BLE001 - not swallowed: every caller of this batch gets it
             fail(jobs, error if isinstance(error, InteralignError) else _as_stop(self.name, len(jobs), error))
 
@@ -130,7 +135,7 @@ class Engine:
         """Answer a batch; or what the allocator said: the caller deals with it when nothing here is held any more."""
         try:
             with _few_threads(self.weights.model):
-                rows = generate(self.weights, self.prefixes, jobs)
+                rows = generate(self.weights, self.prefixes, jobs, lambda: self._closed)
         except Exception as error:
             if is_out_of_memory(error):
                 return f"{type(error).__name__}: {first_line(error)}"

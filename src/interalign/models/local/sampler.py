@@ -1,10 +1,28 @@
 """Choosing the next token of every row by that row's own random numbers."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from interalign.models.local.request import Job
+
+
+class ClosedError(Exception):
+    """Nobody waits for these replies any more."""
+
+
+class Watch:
+    """A logits processor that changes nothing, and ends the writing of a batch between two tokens."""
+
+    def __init__(self, closed: Callable[[], bool]) -> None:
+        """`closed`: whether the replies are of no use any more."""
+        self._closed = closed
+
+    def __call__(self, _: Any, scores: Any) -> Any:
+        """The scores as they are; ClosedError if there is no need to go on."""
+        if self._closed():
+            raise ClosedError
+        return scores
 
 
 class Sampler:
