@@ -185,8 +185,10 @@ def test_the_page_of_faults_is_what_the_table_says() -> None:
     assert MAKE["PAGE"].read_text(encoding="utf-8") == MAKE["page"](), "stale: run `make docs`"
 
 
-def test_the_table_has_all_41_rows_and_every_row_is_held_or_said_to_be_open() -> None:
-    assert [row["row"] for row in ROWS] == list(range(1, 42))
+def test_the_table_has_each_row_once_and_every_row_is_held_or_said_to_be_open() -> None:
+    numbers = [row["row"] for row in ROWS]
+    assert numbers[:41] == list(range(1, 42))
+    assert numbers == sorted(set(numbers))
     assert [row["row"] for row in ROWS if not row.keys() & {"cases", "held_by", "open"}] == []
     assert all("cases" in row for row in ROWS[:25])
 
@@ -216,7 +218,7 @@ def test_while_a_server_asks_to_wait_no_call_of_any_model_is_sent(tmp_path: Path
     told: Step = {"status": 429, "headers": {"Retry-After": "0.6"}, "text": "wait", "delay": 0.05}
     # The first four requests are on their way at once; the last of them to be answered asks for the wait.
     with fault_server.serving(planned({"first": [{}, {}, {}, told]})) as server:
-        came = run(tmp_path / "run.db", server.url, trees=6, turns=2, judge="openai:j", deadline=10)
+        came = run(tmp_path / "run.db", server.url, trees=4, turns=2, judge="openai:j", deadline=10)
     waited = server.steps.index(told)
     after = [at - server.times[waited] for at in server.times[waited + 1 :]]
     assert came == Came(0, "", 0)
