@@ -19,7 +19,7 @@ Every fault has exactly one answer:
   gets at most half of it, and less at a server that has shown that it is quick). All calls to a server wait together
   when it says so.
 - **re-ask**: a reply came but cannot be used: ask again with a new sample index, at most twice; then the value is
-  *missing*.
+  *missing*. Where the reply had no message, or not the form asked for, the second request says so.
 - **tree**: this tree stops and is marked failed with the reason; all others go on; exit 1 names it; running again
   retries only it.
 - **stop**: nothing new is started, what is in flight gets 10 s to finish, everything is committed; exit 3 and one line;

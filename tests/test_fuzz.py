@@ -139,16 +139,37 @@ HIDDEN -= {0x09, 0x0A}
 ESCAPED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;"}
 
 
-def verdict_in(reply: str) -> str | None:
-    """What the contract reads in a judge's reply: its last line that is not blank, if no other verdict contradicts."""
-    said, last = set(), ""
-    for line in reply.split("\n"):
-        while line.endswith("\r"):
-            line = line[:-1]
-        if any(not character.isspace() for character in line):
-            last = line
-        said |= {line} & set(VERDICT_LINES)
-    return VERDICT_LINES[last] if last in VERDICT_LINES and said == {last} else None
+MARKS = ("<", "[", "\u25c1")
+"""What begins with one of them may be cut off a reply (tests/test_reply_text.py has what is)."""
+ROLES = ("assistant", "user", "human", "model")
+
+
+def bare(line: str) -> str:
+    """The line's letters and digits, full-width ones as the plain ones that they stand for, in lower case."""
+    plain = (chr(ord(one) - 0xFEE0) if 0xFF01 <= ord(one) <= 0xFF5E else one for one in line)
+    return "".join(one for one in plain if one.isalnum()).lower()
+
+
+def named_in(reply: str) -> set[str]:
+    """The verdicts that lines of the reply name, all but letters and digits left out: no other may be read."""
+    lines = {bare(line) for line in BREAK.split(reply)}
+    cut = any(mark in reply for mark in MARKS) or bare(reply).startswith(ROLES)  # a token or a name before the line
+    within = "".join(lines) if cut else lines
+    return {value for value in ("A", "B", "tie") if f"verdict{value.lower()}" in within}
+
+
+def must_be_read(reply: str) -> str | None:
+    """The verdict of a reply in which each line that speaks of one is in exactly the contract's form."""
+    lines = {line for line in BREAK.split(reply) if "verdict" in bare(line)}
+    plain = len(lines) == 1 and not any(mark in reply for mark in MARKS)
+    return VERDICT_LINES.get(lines.pop()) if plain else None
+
+
+def is_what_was_said(text: str, reply: str) -> bool:
+    """Whether a message is its reply without blanks around it, and without what is cut off where there are marks."""
+    if any(mark in reply for mark in MARKS) or bare(reply).startswith(ROLES):
+        return text in reply
+    return text == trimmed(reply)
 
 
 def trimmed(text: str) -> str:
@@ -205,9 +226,9 @@ def check(path: Path, said: Counter) -> None:
         trees = list(run.judged_trees(status=None))
     by_key = {call.key: call for call in calls}
     for judged in trees:
-        assert [node.text for node in judged.tree.nodes] == [
-            trimmed(by_key[node.call].reply) for node in judged.tree.nodes
-        ]
+        assert [
+            node.text for node in judged.tree.nodes if not is_what_was_said(node.text, by_key[node.call].reply)
+        ] == []
         check_verdicts(judged)
     check_judges_prompts(trees, calls)
     check_export(path, trees)
@@ -217,8 +238,9 @@ def check(path: Path, said: Counter) -> None:
 def check_verdicts(judged: JudgedTree) -> None:
     for order in (order for verdict in judged.verdicts for order in verdict.orders):
         *refused, last = order.replies
-        assert [verdict_in(reply) for reply in refused] == [None] * len(refused)
-        assert order.said == verdict_in(last)
+        assert [must_be_read(reply) for reply in refused] == [None] * len(refused)
+        assert order.said in {None, *named_in(last)}
+        assert order.said == must_be_read(last) or must_be_read(last) is None
         assert order.said is not None or len(order.replies) == 3
 
 
@@ -234,7 +256,7 @@ def check_judges_prompts(trees: Sequence[JudgedTree], calls: Sequence[Seen]) -> 
         first, second = map(tree.node, nodes)
         asked = tree.node(str(first.parent)).text
         assert call.last.startswith(asked)
-        prompt = call.last[len(asked) :]
+        prompt = call.last[len(asked) :].partition("\n\n[asked again]\n")[0]
         assert f"\nReply A:\n{quoted(first.text)}\n\nReply B:\n{quoted(second.text)}\n" in prompt
         outlines.add("\n".join(line for line in BREAK.split(prompt) if not line.startswith("| ")))
     assert len(outlines) <= 1, outlines

@@ -411,14 +411,14 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
     assert set(list(found)[7:]) == {"replies", "kind", "turns", "n_cases", "n_profiles", "bootstrap", "notes"}
     assert set(found["candidates"][0]) == (
         {"name", "n_cases", "missing", "al", "al_mean", "al_ci", "ir", "ir_ci", "r2", "n_al", "n_ir", "n_r2"}
-        | {"n", "n_profiles", "al_k_ci"}
+        | {"n", "n_profiles", "al_k_ci", "reached"}
     )
     assert set(found["comparisons"][0]) == (
         {"a", "b", "delta_al", "ci", "p", "n"} | {"p_holm", "delta_ir", "delta_ir_ci", "n_profiles"}
     )
     assert set(found["judge"]) == ({"name", "others", "asked", "missing", "re_asked", "comparisons", "scores", "hint"})
     counted = {"user", "conversations", "turns", "mean_words", "mean_characters"}
-    assert set(found["simulator"]) == counted | {"repeated", "ended", "as_assistant"}
+    assert set(found["simulator"]) == counted | {"repeated", "ended", "as_assistant", "ended_after"}
     assert found["usage"] == {
         "user": {"calls": 16, "prompt_tokens": 1600, "completion_tokens": 160, "bad": 1, "usd": 0.25}
     }
