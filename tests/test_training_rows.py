@@ -89,8 +89,8 @@ def test_all_rows_that_are_too_long_are_told_at_once_with_the_option_that_leaves
     assert str(refusal.value) == (
         f"{data}: 3 of 5 rows cannot be trained on: line 1: 603 tokens of prompt and 2 of reply are more than "
         "max_length 512; TRL would cut or drop the row: raise max_length if the model can take it, or leave such rows "
-        "out (--drop-too-long); line 4: as line 1; line 5: 703 tokens of prompt and 2 of reply are more than max_length "
-        "512"
+        "out (--drop-too-long); line 4: as line 1; line 5: 703 tokens of prompt and 2 of reply are more than "
+        "max_length 512"
     )
 
 
