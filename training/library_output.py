@@ -28,6 +28,8 @@ def quiet_libraries() -> Iterator[None]:
         with warnings.catch_warnings():
             # Settings that TRL's own defaults use and a coming transformers renames: nothing a user could act on.
             warnings.simplefilter("ignore", FutureWarning)
+            # Of the checkpoints it keeps or removes; transformers 5.0 says it as a warning, later ones in the log.
+            warnings.filterwarnings("ignore", message="mtime may not be reliable")
             # PEFT warns of adapters on tied embeddings, which `merging` takes apart and `served` checks.
             warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
             yield
