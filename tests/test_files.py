@@ -391,8 +391,10 @@ def test_a_database_of_another_program_is_never_replaced(
     make(foreign)
     before = foreign.read_bytes()
     refused(cli("export", folder.names["run"], "--format", "dpo", "--out", foreign), "recipes", "would be overwritten")
+    pieces = iter(["x"])
     with pytest.raises(ConfigError, match="would be overwritten"):
-        write_atomically(foreign, ["x"])
+        write_atomically(foreign, pieces)
+    assert list(pieces) == ["x"]  # refused before anything was computed
     assert foreign.read_bytes() == before
 
 
