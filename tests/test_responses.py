@@ -98,6 +98,15 @@ READ: dict[str, Any] = {
     "twice, in lines": GOOD + "\n" + GOOD,
     "in a list": f"[{GOOD}]",
     "in a text": json.dumps(GOOD),
+    "in a gateway's own object": {"code": 0, "msg": "ok", "data": answer(RYE)},
+    "a message that is a text": answer({"index": 0, "message": "Try rye.", "finish_reason": "stop"}),
+    "a stream of two choices": sse(
+        {"choices": [{"index": 1, "delta": {"content": "No"}}]},
+        *STREAM,
+        {"choices": [{"index": 1, "delta": {"content": "!"}}]},
+    ),
+    "a stream that begins with no choice": sse({"choices": [], "prompt_filter_results": []}, *STREAM),
+    "a stream that says when to retry": "retry: 3000\n\n" + sse(*STREAM),
     "a line break in a text": GOOD.replace("Try rye.", "Try rye.").replace('"id": "x"', '"id": "x\ny"'),
     "a stream": sse(*STREAM),
     "a stream without [DONE]": sse(*STREAM, done=False),
@@ -248,6 +257,14 @@ def test_what_is_no_chat_completion_is_quoted_and_asked_for_again(body: str, sai
 # Errors, in whatever status and words
 
 QUOTA: dict[str, tuple[int, Any]] = {
+    "OpenRouter, a key's limit": (403, error("Key limit exceeded (total limit).", code=403)),
+    "Moonshot, inactive": (
+        429,
+        error("Your account org-x is not active, current state: suspended", type="account_inactive"),
+    ),
+    "Gemini, a place": (400, [error("User location is not supported for the API use.", status="FAILED_PRECONDITION")]),
+    "a bare 402": (402, ""),
+    "403, exceeded": (403, {"error": "quota exceeded"}),
     "OpenAI": (
         429,
         error(
@@ -392,6 +409,14 @@ def test_a_quota_or_policy_stops_the_run_with_the_servers_words(status: int, bod
 
 
 AGAIN: dict[str, tuple[int, Any]] = {
+    "a minute, a day only with an upgrade": (429, error("Limit: 5 requests per minute. Upgrade for 1000 per day")),
+    "OpenRouter, upstream": (
+        429,
+        error("Provider returned error", code=429, metadata={"raw": "m is temporarily rate-limited upstream."}),
+    ),
+    "DeepSeek": (503, error("Service is too busy.", type="service_unavailable_error")),
+    "a quota that may be a minute's": (429, {"error": "quota exceeded"}),
+    "nothing said": (429, ""),
     "OpenAI, a minute": (
         429,
         error(
@@ -589,6 +614,7 @@ def test_a_conversation_that_is_too_long_fails_its_tree_at_once(status: int, bod
 
 
 FILTERED: dict[str, tuple[int, Any]] = {
+    "LiteLLM": (400, error("litellm.ContentPolicyViolationError: AzureException - The response was filtered")),
     "OpenRouter": (
         403,
         error(
@@ -648,6 +674,22 @@ def detail(field: str, kind: str = "extra_forbidden", said: str = "Extra inputs 
 
 
 FIELDS: dict[str, tuple[int, Any, str]] = {
+    "a capital": (400, error("Temperature is not supported"), "temperature"),
+    "only one value": (400, error("This model only supports temperature=1.0"), "temperature"),
+    "to be set": (400, error("You must set temperature to 1"), "temperature"),
+    "Bedrock, a key": (400, {"message": "Malformed input request: extraneous key [seed] is not permitted"}, "seed"),
+    "Zod": (400, error("Unrecognized key(s) in object: 'seed'"), "seed"),
+    "OpenRouter": (404, error("No endpoints found that support the requested parameters: seed"), "seed"),
+    "vLLM, as Python": (
+        400,
+        error("[{'type': 'extra_forbidden', 'loc': ('body', 'seed'), 'msg': 'Extra inputs are not permitted'}]"),
+        "seed",
+    ),
+    "a union": (
+        422,
+        {"detail": [{"type": "extra_forbidden", "loc": ["body", "f[x]", "seed"], "msg": "Extra inputs"}]},
+        "seed",
+    ),
     "vLLM": (400, {"object": "error", "message": json.dumps(detail("seed")["detail"]), "code": 400}, "seed"),
     "Mistral": (422, detail("seed"), "seed"),
     "Mistral, within message": (422, {"object": "error", "message": detail("seed")}, "seed"),
@@ -820,6 +862,12 @@ def test_a_model_that_is_not_there_stops_the_run_and_is_named(status: int, body:
 
 
 STOPPED: dict[str, tuple[int, Any, dict[str, str], str]] = {
+    "http where https is spoken": (
+        400,
+        "<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>",
+        {},
+        "http://s/v1 speaks https (400: 400 The plain HTTP",
+    ),
     "no permission": (
         403,
         error("You are not allowed to sample from this model"),

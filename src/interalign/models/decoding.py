@@ -14,6 +14,8 @@ _EVENT = ("data:", ":", "event:", "id:", "retry:")
 _OVER = "[DONE]"
 _JOINED = ("content", "reasoning_content", "reasoning", "thinking", "refusal")
 """Texts that come in pieces."""
+_WRAPPED = ("data", "result", "response", "output")
+"""Where gateways put the answer of the server behind them."""
 _LENIENT = json.JSONDecoder(strict=False)
 """Takes line breaks within texts, which some servers do not escape."""
 
@@ -33,10 +35,12 @@ def decoded(body: bytes) -> Any:
 
 
 def _unwrapped(value: Any) -> Any:
-    """The answer in a list of one, or in a text that is JSON itself."""
+    """The answer in a list of one, in an object of a gateway's own, or in a text that is JSON itself."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         return json.loads(value)
-    return value[0] if isinstance(value, list) and _first_choice(value[0] if value else None) else value
+    inner = [value.get(name) for name in _WRAPPED] if isinstance(value, Mapping) and "choices" not in value else []
+    packed = [*(value[:1] if isinstance(value, list) else []), *inner]
+    return next((item for item in packed if _first_choice(item) is not None), value)
 
 
 def _unpacked(body: bytes) -> bytes:
@@ -94,8 +98,10 @@ def _is_chunk(value: object) -> bool:
 
 
 def _first_choice(value: object) -> Mapping[str, Any] | None:
+    """The choice with the number 0, or without one; others were not asked for."""
     choices = value.get("choices") if isinstance(value, Mapping) else None
-    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else None
+    found = [choice for choice in choices if isinstance(choice, Mapping)] if isinstance(choices, list) else []
+    return next((choice for choice in found if not choice.get("index")), None)
 
 
 def _joined(chunks: list[Any], *, is_over: bool) -> Any:

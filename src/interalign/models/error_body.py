@@ -179,5 +179,5 @@ def _fields(value: object, depth: int = 0) -> Iterator[str]:
 
 def _located(loc: list[Any]) -> str:
     """The field of the request in pydantic's `loc`: `["body", "seed"]`."""
-    names = [part for part in loc if isinstance(part, str) and part != "body"]
+    names = [part for part in loc if isinstance(part, str) and part != "body" and part.isidentifier()]
     return names[0] if names else ""

@@ -20,7 +20,7 @@ from interalign.records import Reply
 
 __all__ = ["Asked", "Fault", "Transient", "fault_of_status", "read_reply", "wait_of"]
 
-_TRIED_AGAIN = frozenset({408, 409, 423, 424, 425, 429, 430, 498, 499})
+_TRIED_AGAIN = frozenset({408, 409, 421, 423, 424, 425, 429, 430, 498, 499})
 _NOT_TRIED_AGAIN = frozenset({501, 505, 511})
 """Of the statuses from 500 on."""
 _SETTINGS = {"max_completion_tokens": "max_tokens", "max_tokens": "", "temperature": "", "top_p": "", "seed": ""}
@@ -227,7 +227,7 @@ def read_reply(asked: Asked, body: bytes) -> Reply:
 
 def _parsed(body: bytes) -> Any:
     with suppress(ValueError, RecursionError):  # nearly all of them; the other way takes longer
-        if isinstance(answer := json.loads(body.decode("utf-8")), dict):
+        if isinstance(answer := json.loads(body.decode("utf-8")), dict) and "choices" in answer:
             return answer
     try:
         return decoded(body)
@@ -287,7 +287,7 @@ def _has_text(choice: Mapping[str, Any]) -> bool:
 
 def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     found = choice.get("message") or choice.get("delta")
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {"content": found}
 
 
 def _legacy(choice: Mapping[str, Any]) -> str:

@@ -42,7 +42,8 @@ QUOTA = _any(
     r"\b(?:reached|exceeded|hit) your (?:\w+ ){0,3}usage limits?\b|\busage limit (?:reached|exceeded)\b",
     r"\bset up billing\b|\benable billing\b|\bpayment (?:is )?required\b",
     r"\boverdue\b|\barrears\b|\barrearage\b|欠费|余额不足|餘額不足",
-    r"\baccount\b(?:\s+\w+){0,3}\s+(?:suspended|deactivated|disabled|frozen|terminated)\b",
+    r"\baccount\b.{0,60}\b(?:suspended|deactivated|disabled|frozen|terminated|not active|inactive)\b",
+    r"\bkey limit exceeded\b",
     r"\b(?:trial|subscription|plan)\b(?:\s+\w+){0,4}\s+(?:expired|ended|required)\b",
     r"\brequires? (?:an? )?(?:\w+ )?(?:subscription|upgrade|plan)\b",
     r"\bmonthly limit\b",
@@ -112,7 +113,7 @@ FILTER_CODES = frozenset({
 })  # fmt: skip
 FILTER = _any(
     r"\bflagged\b",
-    r"\bcontent (?:management |usage |safety )?polic(?:y|ies)\b|\bcontent[ _-]?(?:filter|moderation)",
+    r"\bcontent (?:management |usage |safety )?polic(?:y|ies)\b|\bcontent[ _-]?(?:filter|moderation)|\bcontentpolicy",
     r"\bmoderation\b(?! (?:endpoint|model|api)\b)",
     r"\b(?:blocked|rejected|refused|filtered|stopped|denied)\b.{0,40}\b(?:safety|polic|filter|moderation|guardrail|content)",
     r"\b(?:safety|usage polic|guardrail)\w*\b.{0,60}\b(?:block|violat|reject|refus|flag|trigger|interven)",
@@ -176,7 +177,8 @@ UNKNOWN = _any(
 """The field is not known by this name."""
 AS_SET = _any(
     UNKNOWN,
-    r"\bmust be\b|\bshould be\b|\bonly\b|\binvalid\b|\bout of range\b|\brange of\b|\bnot in\b",
+    r"\bmust\b|\bshould be\b|\bcombination\b|\bnot valid\b|\bonly\b|\binvalid\b|\bout of range\b|\brange of\b",
+    r"\bnot in\b",
     r"\btoo (?:large|high|small|low|big)\b|\bless than\b|\bgreater than\b|\bat (?:least|most)\b",
     r"\b(?:cannot|can't|not) both\b|\bunsupported\b",
 )

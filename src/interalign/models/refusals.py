@@ -95,14 +95,14 @@ def refused_field(error: ErrorBody, sent: Collection[str] = ()) -> str | None:
 
     `sent` are the fields of the request, the likeliest names.
     """
-    settings = [*(name for name in sent if name not in words.NO_FIELDS), *words.FIELDS]
+    settings = [*(name for name in sent if name not in words.NO_FIELDS), *sorted(words.FIELDS)]
     pointed = [name for name in error.fields if _is_field(name)]
     is_told = bool(error.codes & words.FIELD_CODES)
     if is_told and pointed:
         return pointed[0]
     named = _caught(words.NOT_TAKEN, error)
-    if likely := [name for name in [*named, *pointed] if name in settings]:
-        return likely[0]
+    if likely := [name for name in [*named, *pointed] if name.lower() in settings]:
+        return likely[0].lower()
     if is_told:
         return next(filter(_is_field, named), None)
     if _says(error, words.AS_SET) and (found := _first_named(error.said, settings)):
@@ -132,7 +132,7 @@ def _first_named(said: str, settings: Collection[str]) -> str | None:
     places = []
     for name in dict.fromkeys(settings):
         quotes = "" if "_" in name or name in ("temperature", "seed") else r"[`'\"]"
-        if match := re.search(rf"(?<![\w.]){quotes}{re.escape(name)}{quotes}(?![\w])", said):
+        if match := re.search(rf"(?<![\w.]){quotes}{re.escape(name)}{quotes}(?![\w])", said, re.I):
             places.append((match.start(), name))
     return min(places)[1] if places else None
 
