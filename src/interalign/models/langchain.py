@@ -11,7 +11,7 @@ from interalign.models.endings import Ending, ending_of
 from interalign.models.faults import Asked, Transient, fault_of_status
 from interalign.models.governor import Governor
 from interalign.models.resolve import importable, needed_package, unknown_name
-from interalign.models.retry import DeadlineError, RetryUselessError, answered
+from interalign.models.retry import DeadlineError, RetryUselessError, ask_until_answered
 from interalign.records import Reply
 from interalign.tree import Message
 
@@ -57,7 +57,9 @@ class LangChainModel:
                 raise _translated(asked, error) from None  # its text may hold a key
 
         try:
-            return await answered([self], once, self._deadline, kind=id(parameters))  # the same object for a seat
+            return await ask_until_answered(
+                [self], once, self._deadline, latency_class=id(parameters)
+            )  # a seat hands in the same object
         except DeadlineError as error:
             late = f"{self.name} did not answer within the deadline; raise --deadline ({error})"
             raise FailedTreeError(late) from None

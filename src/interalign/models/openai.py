@@ -17,7 +17,7 @@ from interalign.models.access import access_to, addresses_in, addresses_of, sett
 from interalign.models.connection import Connection, ReshapeError, connection_to, refuse_unreadable_certificates
 from interalign.models.faults import Asked
 from interalign.models.request import Request, Shape, difference
-from interalign.models.retry import DeadlineError, RetryUselessError, answered
+from interalign.models.retry import DeadlineError, RetryUselessError, ask_until_answered
 from interalign.records import Reply
 from interalign.tree import Message
 
@@ -62,7 +62,7 @@ class OpenAIModel:
             self._servers = [connection_to(url, access, self._runtime) for url, access in self._accesses.items()]
         call = _Call(self, Request(self._model, messages, parameters, seed), messages)
         try:
-            return await answered(
+            return await ask_until_answered(
                 self._servers,
                 call.ask,
                 self._runtime.deadline,
