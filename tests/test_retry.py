@@ -345,7 +345,7 @@ def test_a_conversation_stays_with_its_server_until_that_one_has_clearly_more_to
     async def run() -> list[str]:
         servers = [Server("a", limit=8), Server("b", limit=8)]
         names = dict(zip(servers, "ab", strict=True))
-        chosen = [names[pick_server(servers, key)] for talk in (0, 1, 2, 3)]
+        chosen = [names[pick_server(servers, key)] for key in (0, 1, 2, 3)]
         for _ in range(2):
             await servers[1].governor.enter()
         chosen.append(names[pick_server(servers, 1)])  # a quarter of 8 more than the other: it stays

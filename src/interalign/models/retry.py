@@ -57,8 +57,8 @@ class RetryUselessError(Exception):
         """What it means for the run."""
         if self.last.no_answer:
             return StopError(
-                f"{server} gave the same answer {_SAME_ANSWERS} times, and it is no chat completion ({self}); mend the server "
-                "or --base-url, and run the same command again"
+                f"{server} gave the same answer {_SAME_ANSWERS} times, and it is no chat completion ({self}); mend "
+                "the server or --base-url, and run the same command again"
             )
         return StopError(
             f"{server} asks to wait {self.last.wait:g} s, longer than --deadline ({self}); run the same command again "
@@ -74,7 +74,7 @@ async def ask_until_answered(
     latency_class: Hashable = None,
     affinity_key: int = 0,
 ) -> T:
-    """What `ask` returns, asked of one server after the other until it raises no Transient any more.
+    """What `ask` returns, tried on one server after the other until it raises no Transient.
 
     `deadline` is the total in seconds, waiting in the governor's queue included. One attempt gets half of what is left
     of it, but never less than an eighth of the total; once the server's latency is known, a first attempt gets no more
