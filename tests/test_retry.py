@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from interalign.errors import BadContentError, FailedTreeError, StopError
-from interalign.models.faults import Asked, Fault, Transient, fault_of_status, read_reply, wait_of
+from interalign.models.faults import AttemptContext, Fault, Transient, fault_of_status, read_reply, wait_of
 from interalign.models.governor import Governor
 from interalign.models.retry import (
     DeadlineError,
@@ -25,7 +25,7 @@ from interalign.models.retry import (
     pick_server,
 )
 
-ASKED = Asked("http://s/v1", "openai:m", 3)
+ASKED = AttemptContext("http://s/v1", "openai:m", 3)
 
 
 class Server:

@@ -35,7 +35,7 @@ _BYTES_A_CALL, _BYTES_A_REPLY_BYTE = 520, 0.5
 """Disk space of a call, beside that of its reply's own words: bench/speed.py finds 38 kB for 60 calls."""
 
 
-class Line(Frozen):
+class EstimateLine(Frozen):
     """What one model is expected to be asked for in one role."""
 
     role: str
@@ -48,7 +48,7 @@ class Estimate(Frozen):
 
     trees: int
     """Trees or conversations that are not done yet."""
-    lines: tuple[Line, ...]
+    lines: tuple[EstimateLine, ...]
     seconds: float
     bytes_on_disk: int
     basis: str
@@ -57,7 +57,7 @@ class Estimate(Frozen):
     def __str__(self) -> str:
         """A table, and a line each for time, disk and what all that rests on."""
         shown = [("role", "model", "calls", "tokens in", "tokens out", "USD")]
-        every = [*self.lines, Line(role="total", model="", used=self.total)]
+        every = [*self.lines, EstimateLine(role="total", model="", used=self.total)]
         shown += [(line.role, line.model, *_figures(line.used)) for line in every]
         widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
         rows = (
@@ -229,17 +229,19 @@ def _estimate(made: Sequence[_Made], record: _Record, left: int, runtime: Runtim
             bad=0,
         )
         cost = prices.usd(model, used.prompt_tokens, used.completion_tokens)
-        lines.append(Line(role=role, model=model, used=used.model_copy(update={"usd": cost})))
+        lines.append(EstimateLine(role=role, model=model, used=used.model_copy(update={"usd": cost})))
     return Estimate(
         trees=left,
         lines=tuple(lines),
-        seconds=max(_in_a_row(made) if left else 0.0, sum(call.seconds for call in made) * times / runtime.concurrency),
+        seconds=max(
+            _sequential_seconds(made) if left else 0.0, sum(call.seconds for call in made) * times / runtime.concurrency
+        ),
         bytes_on_disk=round(sum(map(_bytes_on_disk, made)) * times),
         basis=_basis(record),
     )
 
 
-def _in_a_row(made: Sequence[_Made]) -> float:
+def _sequential_seconds(made: Sequence[_Made]) -> float:
     """Seconds of one tree's calls that must wait for each other: of each turn and role one."""
     steps: dict[tuple[int, str], float] = {}
     for call in made:
