@@ -21,7 +21,7 @@ SERIES_COLOURS = 7
 INK, SOFT, GRID, SERIES = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0c0{}"
 MARKERS = "osD^vPX"
 LABEL_CELLS = 17
-"""Room for a label, in character cells (some characters are two wide)."""
+"""Space for a label, in character cells (some characters are two wide)."""
 LABEL_GAP = 0.055
 """Least distance of two labels, as a share of the height of the plot."""
 
@@ -122,7 +122,7 @@ def _draw_line(axes: "Axes", line: ChartLine, number: int) -> None:
 
 
 def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Heights near `values`, in their order, at least `gap` apart and, where there is room, within low..high."""
+    """Heights near `values`, in their order, at least `gap` apart and, where there is space, within low..high."""
     order = sorted(range(len(values)), key=lambda index: (values[index], index))
     # Clusters of touching labels, each kept centred on the mean of its values: merged until none overlap.
     clusters: list[list[int]] = []

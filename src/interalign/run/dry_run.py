@@ -1,4 +1,4 @@
-"""What a run will take, before anything is asked: one tree is grown by the real graphs with nobody in the seats."""
+"""Estimate what a run will take: one tree is grown by the real graphs over a ledger that only counts calls."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -89,11 +89,11 @@ async def estimate_simulation(
     Raises ConfigError where that would refuse to go on. With `forks` a copy goes on, which grows every tree anew.
     """
     record = _Record(run, "simulation", settings, forks=forks)
-    rehearsal = _Rehearsal(record.reply_tokens)
-    seats = simulation_seats(settings, rehearsal, _Unasked)
-    await _rehearse(rehearsal, seats, settings, personas[0], branching_policy(settings.policy))
+    counting = _CountingLedger(record.reply_tokens)
+    seats = simulation_seats(settings, counting, _Unasked)
+    await _count_calls(counting, seats, settings, personas[0], branching_policy(settings.policy))
     refuse_fewer(run, settings.trees, record.planned)
-    return _estimate(rehearsal.made, record, settings.trees - record.done, runtime)
+    return _estimate(counting.made, record, settings.trees - record.done, runtime)
 
 
 async def estimate_evaluation(
@@ -101,13 +101,13 @@ async def estimate_evaluation(
 ) -> Estimate:
     """What `run_evaluation` with the same arguments is expected to take; as `estimate_simulation`."""
     record = _Record(run, "evaluation", settings, forks=forks)
-    rehearsal = _Rehearsal(record.reply_tokens)
-    every = all_evaluation_seats(settings, rehearsal, _Unasked)
+    counting = _CountingLedger(record.reply_tokens)
+    every = all_evaluation_seats(settings, counting, _Unasked)
     for seats in every.values():
-        await _rehearse(rehearsal, seats, settings, cases[0], caterpillar)
+        await _count_calls(counting, seats, settings, cases[0], caterpillar)
     asked = len(cases[: settings.limit]) * len(every)
     refuse_fewer(run, asked, record.planned)
-    return _estimate(rehearsal.made, record, asked - record.done, runtime, grown=len(every))
+    return _estimate(counting.made, record, asked - record.done, runtime, grown=len(every))
 
 
 def _figures(used: Usage) -> tuple[str, str, str, str]:
@@ -151,7 +151,7 @@ class _Unasked:
 
 
 class _Made(NamedTuple):
-    """One call of the rehearsal."""
+    """One counted call."""
 
     place: Place
     model: str
@@ -163,8 +163,8 @@ class _Made(NamedTuple):
         return 0.0 if self.model.startswith("world:") else _SECONDS_A_CALL + _SECONDS_A_TOKEN * self.completion_tokens
 
 
-class _Rehearsal:
-    """Takes the ledger's place: counts the calls, and answers them with filler of the usual length."""
+class _CountingLedger:
+    """Stands in for the ledger: counts the calls, and answers them with filler of the usual length."""
 
     def __init__(self, reply_tokens: Mapping[str, int]) -> None:
         """`reply_tokens`: the usual length by role, where it is known."""
@@ -206,8 +206,8 @@ def _tokens(messages: Iterable[Message]) -> int:
     return sum(len(message.content.encode("utf-8", "replace")) for message in messages) // _BYTES_A_TOKEN
 
 
-async def _rehearse(
-    rehearsal: _Rehearsal, seats: Seats, settings: RunSettings, persona: Persona, policy: Policy
+async def _count_calls(
+    counting: _CountingLedger, seats: Seats, settings: RunSettings, persona: Persona, policy: Policy
 ) -> None:
     async def save(tree: str, turn: Turn | Farewell) -> None:
         pass
