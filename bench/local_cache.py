@@ -109,7 +109,7 @@ def watch(model: LocalModel, cost: Cost) -> None:
             cost.read += kwargs["input_ids"].numel()
             cost.read_cpu += time.thread_time() - started[0]
 
-    inner = model._lanes[0].engine.weights.model
+    inner = model._queues[0].engine.weights.model
     inner.register_forward_pre_hook(before, with_kwargs=True)
     inner.register_forward_hook(after, with_kwargs=True)
 

@@ -1,6 +1,6 @@
 """CPU seconds (user plus system) that starting costs: `python bench/startup.py [REPEATS]`.
 
-Prints the median of the repeats for a bare Python and for what a user waits for before anything happens. The house's
+Prints the median of the repeats for a bare Python and for what a user waits for before anything happens. The project's
 aim is 0.4 CPU s for `interalign --version`; it is measured here and asserted nowhere, since no test asserts a time.
 """
 

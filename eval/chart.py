@@ -21,12 +21,12 @@ SERIES_COLOURS = 7
 INK, SOFT, GRID, SERIES = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0c0{}"
 MARKERS = "osD^vPX"
 LABEL_CELLS = 17
-"""Room for a label, in character cells (some characters are two wide)."""
+"""Space for a label, in character cells (some characters are two wide)."""
 LABEL_GAP = 0.055
 """Least distance of two labels, as a share of the height of the plot."""
 
 
-class Line(NamedTuple):
+class ChartLine(NamedTuple):
     """One curve to draw."""
 
     name: str
@@ -45,7 +45,7 @@ class Axis(NamedTuple):
     line: float | None = None
 
 
-def curves_svg(lines: Sequence[Line], axis: Axis) -> str:
+def curves_svg(lines: Sequence[ChartLine], axis: Axis) -> str:
     """An `<svg>` element of the curves over turns 1..K, labelled directly at their right ends.
 
     The same lines give the same bytes. Names are text in it, escaped, and drawn in the page's own font.
@@ -69,7 +69,7 @@ def curves_svg(lines: Sequence[Line], axis: Axis) -> str:
     return _for_the_page(out.getvalue())
 
 
-def _draw(axes: "Axes", lines: Sequence[Line], axis: Axis) -> None:
+def _draw(axes: "Axes", lines: Sequence[ChartLine], axis: Axis) -> None:
     turns = max((len(line.values) for line in lines), default=1)
     _frame(axes, axis, turns)
     for number, line in enumerate(lines):
@@ -110,7 +110,7 @@ def _frame(axes: "Axes", axis: Axis, turns: int) -> None:
         axes.axhline(axis.line, color=INK, linewidth=1, linestyle=(0, (2, 3)))
 
 
-def _draw_line(axes: "Axes", line: Line, number: int) -> None:
+def _draw_line(axes: "Axes", line: ChartLine, number: int) -> None:
     turns = range(1, len(line.values) + 1)
     values = [math.nan if value is None else value for value in line.values]
     band = [(math.nan, math.nan) if ends is None else ends for ends in line.band]
@@ -122,7 +122,7 @@ def _draw_line(axes: "Axes", line: Line, number: int) -> None:
 
 
 def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Heights near `values`, in their order, at least `gap` apart and, where there is room, within low..high."""
+    """Heights near `values`, in their order, at least `gap` apart and, where there is space, within low..high."""
     order = sorted(range(len(values)), key=lambda index: (values[index], index))
     # Clusters of touching labels, each kept centred on the mean of its values: merged until none overlap.
     clusters: list[list[int]] = []

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interalign.eval.chart import SERIES_COLOURS, Axis, Line, curves_svg
+from interalign.eval.chart import SERIES_COLOURS, Axis, ChartLine, curves_svg
 from interalign.eval.intervals import Interval
-from interalign.eval.results import CandidateResult, Comparison, Report
+from interalign.eval.results import CandidateComparison, CandidateResult, Report
 from interalign.eval.safe_text import visible
 from interalign.records import ReplyCounts
 
@@ -160,7 +160,7 @@ def _figures_table(results: Sequence[CandidateResult]) -> Table:
     return table
 
 
-def _comparisons_table(comparisons: Sequence[Comparison]) -> Table:
+def _comparisons_table(comparisons: Sequence[CandidateComparison]) -> Table:
     table = _table("Paired by case: AL(a) - AL(b)")
     table.add_column("a - b", overflow="fold")
     for heading in ("delta AL", "p", "p (Holm)", "n"):
@@ -228,17 +228,17 @@ def _table(title: str) -> Table:
 
 def _chart(report: Report) -> Markup | None:
     """AL curves; for a simulation without scores the hint's win rate by turn; None if there is nothing to draw."""
-    lines = [Line(_printable(result.name), result.al, result.al_k_ci) for result in report.candidates]
+    lines = [ChartLine(_printable(result.name), result.al, result.al_k_ci) for result in report.candidates]
     axis = AL_AXIS
     if not lines and report.judge.hint:
         hint = report.judge.hint
-        lines, axis = [Line("hinted", hint.by_turn, hint.by_turn_ci)], WIN_AXIS
+        lines, axis = [ChartLine("hinted", hint.by_turn, hint.by_turn_ci)], WIN_AXIS
     if not any(value is not None for line in lines for value in line.values):
         return None
     return Markup(curves_svg(lines, axis))  # matplotlib escapes the names
 
 
-def _whiskers(comparisons: Sequence[Comparison]) -> tuple[Whisker | None, ...]:
+def _whiskers(comparisons: Sequence[CandidateComparison]) -> tuple[Whisker | None, ...]:
     """Where each comparison's interval lies on one scale that all share, symmetrical about zero."""
     widest = max((abs(end) for pair in comparisons if pair.ci for end in (*pair.ci, pair.delta_al or 0)), default=0.0)
     scale = 46 / widest if widest else 0.0

@@ -98,7 +98,7 @@ class CandidateResult(Frozen):
     normalised forms are over turns 1 to this one."""
 
 
-class Comparison(Frozen):
+class CandidateComparison(Frozen):
     """Candidate a minus candidate b, paired by case and turn."""
 
     a: str
@@ -131,7 +131,7 @@ class Report(Frozen):
     schema_: Literal[1] = SCHEMA
     run: Mapping[str, JsonValue]
     candidates: tuple[CandidateResult, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[CandidateComparison, ...]
     judge: JudgeFigures
     simulator: SimulatorFigures
     usage: Mapping[str, Usage]
@@ -215,7 +215,7 @@ def candidate_result(candidate: CandidateScores, *, resamples: int = RESAMPLES, 
 
 def comparisons(
     candidates: Sequence[CandidateScores], *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[Comparison, ...]:
+) -> tuple[CandidateComparison, ...]:
     """Every pair of candidates, the earlier one as a, over the cases that both have."""
     found = [_comparison(a, b, resamples, seed) for a, b in combinations(candidates, 2)]
     adjusted = holm([comparison.p for comparison in found])
@@ -318,7 +318,7 @@ def _report(
     )
 
 
-def _comparison(a: CandidateScores, b: CandidateScores, resamples: int, seed: int) -> Comparison:
+def _comparison(a: CandidateScores, b: CandidateScores, resamples: int, seed: int) -> CandidateComparison:
     shared = [case for case in a.scores if case in b.scores]
     reached = min(a.reached, b.reached)  # a turn that one of them never has cannot be compared
     difference = paired_difference(
@@ -328,7 +328,7 @@ def _comparison(a: CandidateScores, b: CandidateScores, resamples: int, seed: in
         resamples=resamples,
         seed=seed,
     )
-    return Comparison(a=a.name, b=b.name, p_holm=None, **difference._asdict())
+    return CandidateComparison(a=a.name, b=b.name, p_holm=None, **difference._asdict())
 
 
 def _linear_scores(case: ScoredCase, turns: int, judge: str | None) -> list[float | None]:

@@ -18,18 +18,18 @@ async def each_tree(jobs: Iterable[Job], finish: Finish, *, at_once: int) -> Non
 
     A tree that fails on its own is reported to `finish` with the reason; the others go on.
     """
-    room = asyncio.Semaphore(at_once)
+    slots = asyncio.Semaphore(at_once)
 
     async def one(tree: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await finish(tree, await _outcome(work))
         finally:
-            room.release()
+            slots.release()
 
     with _new_garbage_only():
         async with unwrapped(), asyncio.TaskGroup() as group:
             for tree, work in jobs:
-                await room.acquire()  # here, not in the task: a plan of millions must not become millions of tasks
+                await slots.acquire()  # here, not in the task: a plan of millions must not become millions of tasks
                 group.create_task(one(tree, work))
 
 

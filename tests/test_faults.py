@@ -376,7 +376,7 @@ def test_an_answer_with_another_status_of_success_is_read_too(tmp_path: Path) ->
 def test_slow_replies_of_one_role_are_not_given_up_because_another_role_is_quick(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interalign.models.governor._LEAST_PATIENCE", 0.2)
+    monkeypatch.setattr("interalign.models.governor._LEAST_TIMEOUT", 0.2)
     with fault_server.serving(lambda body: {"delay": 0.8 if body["model"] == "slow" else 0.0}) as server:
         talk = {"user": "openai:quick", "candidate": "openai:slow", "trees": 24}
         came = run(tmp_path / "run.db", server.url, deadline=20, concurrency=24, **talk)

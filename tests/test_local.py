@@ -105,7 +105,7 @@ def count_batches(model: LocalModel) -> list[int]:
     """Rows of every forward pass that reads prompts, as they happen; one that writes has a single token a row."""
     model.load()
     rows: list[int] = []
-    inner = model._lanes[0].engine.weights.model
+    inner = model._queues[0].engine.weights.model
 
     def note(_module, _args, kwargs) -> None:
         if kwargs["input_ids"].shape[1] > 1:

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from interalign.errors import ConfigError, FailedTreeError, StopError
 from interalign.models.base import Parameters
 from interalign.models.local import LocalModel, hf_model
-from interalign.models.local.prefix_cache import PrefixStore, Span, covered, cut_spans, lay_out, lift, next_to_read
+from interalign.models.local.prefix_cache import (
+    PrefixCache,
+    Span,
+    covered_tokens,
+    extract_row,
+    left_padded_batch,
+    next_to_prefill,
+    slice_spans,
+)
 from interalign.records import Reply
 from interalign.tree import Message
 
@@ -35,13 +43,13 @@ def said_by(spans: list[Span]) -> list[float]:
     return [key for span in spans for key in span.keys[0, 0, :, 0].tolist()]
 
 
-def kept_bytes(store: PrefixStore) -> int:
+def kept_bytes(store: PrefixCache) -> int:
     """Memory that the store really holds, whatever it says."""
-    return sum(part.untyped_storage().nbytes() for node in store._by_use for part in node.span)
+    return sum(part.untyped_storage().nbytes() for node in store._least_recent for part in node.span)
 
 
 def test_the_longest_prefix_is_found_where_sequences_part() -> None:
-    store = PrefixStore(10**6)
+    store = PrefixCache(10**6)
     store.add((1, 2, 3, 4), spans_of(1, 2, 3, 4))
     store.add((1, 2, 5), spans_of(1, 2, 5))
     for asked, known in [
@@ -56,7 +64,7 @@ def test_the_longest_prefix_is_found_where_sequences_part() -> None:
 
 
 def test_what_siblings_share_is_held_once() -> None:
-    store = PrefixStore(10**6)
+    store = PrefixCache(10**6)
     prompt = tuple(range(30))
     for sibling in (100, 200, 300):
         tokens = (*prompt, sibling, sibling + 1)
@@ -65,28 +73,28 @@ def test_what_siblings_share_is_held_once() -> None:
 
 
 def test_what_was_used_longest_ago_goes_first_and_a_prefix_never_before_what_follows_it() -> None:
-    store = PrefixStore(7 * BYTES_A_TOKEN)
+    store = PrefixCache(7 * BYTES_A_TOKEN)
     store.add((1, 2), spans_of(1, 2))
     store.add((1, 2, 3), spans_of(1, 2, 3))
     store.add((7, 8), spans_of(7, 8))
     store.longest((1, 2, 3))
     store.add((9, 9, 9), spans_of(9, 9, 9))
-    found = {tokens: covered(store.longest(tokens)) for tokens in [(1, 2, 3), (7, 8), (9, 9, 9)]}
+    found = {tokens: covered_tokens(store.longest(tokens)) for tokens in [(1, 2, 3), (7, 8), (9, 9, 9)]}
     assert found == {(1, 2, 3): 3, (7, 8): 0, (9, 9, 9): 3}
     store.longest((9, 9, 9))
     store.add((5, 5), spans_of(5, 5))
-    assert covered(store.longest((1, 2, 3))) == 2
+    assert covered_tokens(store.longest((1, 2, 3))) == 2
     assert store.nbytes == kept_bytes(store) == 7 * BYTES_A_TOKEN
 
 
 def test_tokens_behind_the_last_span_are_left_out() -> None:
-    store = PrefixStore(10**6)
+    store = PrefixCache(10**6)
     store.add((1, 2, 3, 4), spans_of(1, 2, 3))
-    assert covered(store.longest((1, 2, 3, 4))) == 3
+    assert covered_tokens(store.longest((1, 2, 3, 4))) == 3
 
 
 def test_a_store_without_room_keeps_nothing() -> None:
-    store = PrefixStore(0)
+    store = PrefixCache(0)
     store.add((1, 2), spans_of(1, 2))
     assert store.longest((1, 2)) == []
     assert store.nbytes == kept_bytes(store) == 0
@@ -96,21 +104,21 @@ few_tokens = st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple)
 
 
 @given(
-    steps=st.lists(st.tuples(st.booleans(), few_tokens), max_size=40), room=st.sampled_from([0, 5, 20, 10**6]), cut=...
+    steps=st.lists(st.tuples(st.booleans(), few_tokens), max_size=40), kept=st.sampled_from([0, 5, 20, 10**6]), cut=...
 )
 def test_whatever_is_added_asked_and_dropped_a_span_is_that_of_its_tokens(
-    steps: list[tuple[bool, tuple[int, ...]]], room: int, cut: int
+    steps: list[tuple[bool, tuple[int, ...]]], kept: int, cut: int
 ) -> None:
-    store, added = PrefixStore(room * BYTES_A_TOKEN), [()]
+    store, added = PrefixCache(kept * BYTES_A_TOKEN), [()]
     for add, tokens in steps:
         whole = spans_of(*tokens)
         if add:
             middle = cut % (len(tokens) + 1)
-            store.add(tokens, list(cut_spans(whole, 0, middle)) + list(cut_spans(whole, middle, len(tokens))))
+            store.add(tokens, list(slice_spans(whole, 0, middle)) + list(slice_spans(whole, middle, len(tokens))))
             added.append(tokens)
         found = said_by(store.longest(tokens))
         assert found == said_by(whole)[: len(found)]
-        if room == 10**6:
+        if kept == 10**6:
             assert len(found) == max(common(tokens, other) for other in added)
         assert store.nbytes == kept_bytes(store) <= store.max_bytes
 
@@ -121,24 +129,24 @@ def common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
 
 def test_rows_are_laid_out_to_the_right_and_lifted_again() -> None:
     rows = [spans_of(1, 2, 3), [], [*spans_of(4), *spans_of(5)]]
-    keys, values = lay_out(rows)
+    keys, values = left_padded_batch(rows)
     assert tuple(keys.shape) == (2, 3, 1, 3, 1)
     assert tuple(values.shape) == (2, 3, 1, 3, 2)
     one, two, three = said_by(rows[0])
     four, five = said_by(rows[2])
     assert keys[1, :, 0, :, 0].tolist() == [[one, two, three], [0, 0, 0], [0, four, five]]
     layers = [Span(*both) for both in zip(keys, values, strict=True)]
-    assert said_by([lift(layers, 2, 1, 3)]) == [four, five]
+    assert said_by([extract_row(layers, 2, 1, 3)]) == [four, five]
 
 
 def test_rows_join_a_pass_while_they_read_little_in_vain_and_wait_for_a_beginning_that_is_long_enough() -> None:
     long, short = tuple(range(100)), tuple(range(200, 210))
-    assert next_to_read([(long, 0), (short, 0)], 64) == [long]
-    assert next_to_read([(long, 70), (short, 0)], 64) == [long, short]
+    assert next_to_prefill([(long, 0), (short, 0)], 64) == [long]
+    assert next_to_prefill([(long, 70), (short, 0)], 64) == [long, short]
     twin = (*long, 7)
-    assert next_to_read([(long, 0), (twin, 0)], 64) == [long]
-    assert next_to_read([(long, 90), (twin, 90)], 64) == [twin, long]
-    assert next_to_read([], 64) == []
+    assert next_to_prefill([(long, 0), (twin, 0)], 64) == [long]
+    assert next_to_prefill([(long, 90), (twin, 90)], 64) == [twin, long]
+    assert next_to_prefill([], 64) == []
 
 
 # From here on: models.
@@ -300,7 +308,7 @@ def tokens_read(model: LocalModel) -> list[tuple[int, int]]:
         if kwargs["input_ids"].shape[1] > 1:
             passes.append(tuple(kwargs["input_ids"].shape))
 
-    model._lanes[0].engine.weights.model.register_forward_pre_hook(note, with_kwargs=True)
+    model._queues[0].engine.weights.model.register_forward_pre_hook(note, with_kwargs=True)
     return passes
 
 
@@ -373,7 +381,7 @@ def test_without_cache_every_call_reads_its_whole_prompt(folders: Folders) -> No
     for _ in range(2):
         ask_all(model, [(talk("hello you"), SAMPLING, 0)])
     assert passes == [(1, 5), (1, 5)]
-    assert model._lanes[0].engine.prefixes.nbytes == 0
+    assert model._queues[0].engine.prefixes.nbytes == 0
     with pytest.raises(ConfigError, match="cache_mb"):
         hf_model("hf:x?cache_mb=-1")
 
@@ -434,10 +442,12 @@ def test_replies_are_equal_with_and_without_cache(
 ) -> None:
     keeping, not_keeping = keeping_and_not(make)
     # Whatever earlier examples left in it stays, as far as there is room: replies must not depend on that either.
-    keeping._lanes[0].engine.prefixes.max_bytes = kibibytes << 10
+    keeping._queues[0].engine.prefixes.max_bytes = kibibytes << 10
     assert replies_to(keeping, schedule, seed) == replies_to(not_keeping, schedule, seed)
-    assert keeping._lanes[0].engine.prefixes.nbytes == kept_bytes(keeping._lanes[0].engine.prefixes) <= kibibytes << 10
-    assert keeping._lanes[0].engine.weights.in_parts
+    assert (
+        keeping._queues[0].engine.prefixes.nbytes == kept_bytes(keeping._queues[0].engine.prefixes) <= kibibytes << 10
+    )
+    assert keeping._queues[0].engine.weights.chunked
 
 
 def test_a_process_that_starts_anew_gives_the_same_replies(folders: Folders) -> None:
@@ -451,7 +461,7 @@ def test_a_process_that_starts_anew_gives_the_same_replies(folders: Folders) -> 
 
 def layer_of(model: LocalModel):
     """The second layer of a Llama, where a test can have a pass fail midway."""
-    return model._lanes[0].engine.weights.model.model.layers[1]
+    return model._queues[0].engine.weights.model.model.layers[1]
 
 
 def test_a_failed_batch_is_told_to_every_caller_and_leaves_nothing_wrong_behind(folders: Folders) -> None:
@@ -531,10 +541,10 @@ def test_what_was_kept_is_given_up_before_a_call_fails(folders: Folders) -> None
     model = hf_model(f"hf:{folders(llama)}?dtype=float64")
     calls: list[Call] = [(talk("hello you", "tea", word), SAMPLING, 0) for word in WORDS]
     undisturbed = ask_all(model, calls)
-    engine = model._lanes[0].engine
+    engine = model._queues[0].engine
 
     def kept_of_last() -> int:
-        return covered(engine.prefixes.longest(engine._encode(calls[14][0], {})[:-1]))
+        return covered_tokens(engine.prefixes.longest(engine._encode(calls[14][0], {})[:-1]))
 
     def run_out(*_) -> None:
         if kept_of_last() == 10:
@@ -550,8 +560,8 @@ def test_what_was_kept_is_given_up_before_a_call_fails(folders: Folders) -> None
 def test_a_closed_model_forgets_what_it_read(folders: Folders) -> None:
     model = hf_model(f"hf:{folders(llama)}")
     ask_all(model, [(talk("hello you"), SAMPLING, 0)])
-    assert model._lanes[0].engine.prefixes.nbytes > 0
-    kept = weakref.ref(model._lanes[0].engine.prefixes)
+    assert model._queues[0].engine.prefixes.nbytes > 0
+    kept = weakref.ref(model._queues[0].engine.prefixes)
     model.close()
     gc.collect()
     assert kept() is None

@@ -26,7 +26,7 @@ from interalign.config import Runtime, SimulationSettings, join_engine, split_en
 from interalign.errors import ConfigError, FailedTreeError, InteralignError, StopError
 from interalign.models.base import Parameters
 from interalign.models.local import LocalModel, LocalOptions, hf_model
-from interalign.models.local.batch_queue import choose
+from interalign.models.local.batch_queue import assign
 from interalign.models.resolve import resolve_model
 from interalign.records import Reply
 from interalign.tree import Message
@@ -78,7 +78,7 @@ def ask_all(model: LocalModel, calls: list[Call]) -> list[object]:
 
 
 def pids(model: LocalModel) -> list[int]:
-    return [lane.engine._child.process.pid for lane in model._lanes]
+    return [queue.engine._child.process.pid for queue in model._queues]
 
 
 def children(pid: int) -> set[int]:
@@ -181,36 +181,36 @@ def test_signals_for_the_run_do_not_end_its_workers(workers: LocalModel, in_proc
     assert pids(workers) == before
 
 
-def lane(calls: int, ready: bool = True) -> SimpleNamespace:
+def batch_queue(calls: int, ready: bool = True) -> SimpleNamespace:
     return SimpleNamespace(calls=calls, ready=ready)
 
 
 def test_a_conversation_stays_with_its_worker_whatever_a_role_adds_to_its_prompt() -> None:
-    lanes = [lane(0), lane(0), lane(0)]
+    queues = [batch_queue(0), batch_queue(0), batch_queue(0)]
     for number in range(20):
         opening, rules = f"opening {number}", Message(role="system", content=f"persona {number}")
-        own = choose(lanes, talk(opening))
-        assert choose(lanes, talk(f"{opening}\n\n[for the assistant only]\nA hint.")) is own
-        assert choose(lanes, talk(opening, "reply", "more")) is own
-        assert choose(lanes, [rules, *talk("begin")]) is choose(lanes, [rules, *talk("begin", "a", "b")])
-    taken = [choose(lanes, talk(f"opening {number}")) for number in range(300)]
-    assert all(60 < sum(one is other for other in taken) < 140 for one in lanes)
+        own = assign(queues, talk(opening))
+        assert assign(queues, talk(f"{opening}\n\n[for the assistant only]\nA hint.")) is own
+        assert assign(queues, talk(opening, "reply", "more")) is own
+        assert assign(queues, [rules, *talk("begin")]) is assign(queues, [rules, *talk("begin", "a", "b")])
+    taken = [assign(queues, talk(f"opening {number}")) for number in range(300)]
+    assert all(60 < sum(one is other for other in taken) < 140 for one in queues)
 
 
 def test_a_worker_that_has_clearly_more_to_do_or_is_being_replaced_is_passed_over() -> None:
-    lanes = [lane(0), lane(0), lane(0)]
-    own = choose(lanes, talk("hello"))
+    queues = [batch_queue(0), batch_queue(0), batch_queue(0)]
+    own = assign(queues, talk("hello"))
     own.calls = 4
-    assert choose(lanes, talk("hello")) is own
+    assert assign(queues, talk("hello")) is own
     own.calls = 5
-    assert choose(lanes, talk("hello")) is not own
+    assert assign(queues, talk("hello")) is not own
     own.calls, own.ready = 0, False
-    others = [choose(lanes, talk(str(number))) for number in range(30)]
+    others = [assign(queues, talk(str(number))) for number in range(30)]
     assert own not in others
     own.ready = True
     # The others stayed where they were.
-    moved = [choose(lanes, talk(str(number))) is not other for number, other in enumerate(others)]
-    assert moved == [choose(lanes, talk(str(number))) is own for number in range(30)]
+    moved = [assign(queues, talk(str(number))) is not other for number, other in enumerate(others)]
+    assert moved == [assign(queues, talk(str(number))) is own for number in range(30)]
 
 
 # Memory
@@ -256,7 +256,7 @@ def test_a_worker_that_dies_idle_is_replaced_by_itself_and_no_call_fails(
     wait_until(lambda: not runs(first))
     calls = [(talk(f"{number} hello"), SHORT, number) for number in range(12)]
     assert ask_all(workers, calls) == ask_all(in_process, calls)
-    wait_until(lambda: workers._lanes[0].ready)
+    wait_until(lambda: workers._queues[0].ready)
     assert pids(workers)[0] != first
     assert pids(workers)[1] == second
 
@@ -276,7 +276,7 @@ def test_calls_that_a_dying_worker_had_not_begun_are_answered_by_others(
         assert calls[place][1] is short
         assert answers[place][0] is FailedTreeError
         assert "was killed by SIGKILL" in answers[place][1]
-    wait_until(lambda: all(one.ready for one in workers._lanes))
+    wait_until(lambda: all(one.ready for one in workers._queues))
     assert ask_all(workers, calls) == expected
 
 

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from interalign.errors import MetricError
-from interalign.eval.chart import Axis, Line, curves_svg, spread
+from interalign.eval.chart import Axis, ChartLine, curves_svg, spread
 from interalign.eval.report import chance, headline, print_report, report_html, report_json, summary
 from interalign.eval.results import (
     WORLD_NOTE,
@@ -526,7 +526,10 @@ def test_the_page_of_a_simulation_shows_the_hint_by_turn() -> None:
 
 
 def test_the_chart_is_well_formed_follows_the_page_and_escapes_names() -> None:
-    lines = [Line("a<b&c", (1.0, None, 3.0), (None, None, (2.0, 4.0))), Line("$x_{1}$", (2.0, 2.5, 5.0), (None,) * 3)]
+    lines = [
+        ChartLine("a<b&c", (1.0, None, 3.0), (None, None, (2.0, 4.0))),
+        ChartLine("$x_{1}$", (2.0, 2.5, 5.0), (None,) * 3),
+    ]
     svg = curves_svg(lines, Axis("level", 1, 5, (1, 2, 3, 4, 5)))
     root = ElementTree.fromstring(svg.replace("<svg", '<svg xmlns:xlink="x"', 1))
     words = [element.text for element in root.iter("text")]
@@ -539,7 +542,7 @@ def test_the_chart_is_well_formed_follows_the_page_and_escapes_names() -> None:
 
 def test_long_labels_keep_their_ends_because_names_often_begin_alike() -> None:
     names = ("qwen2-7b-instruct-preferences-sft", "qwen2-7b-instruct-preferences-dpo")
-    svg = curves_svg([Line(name, (1.0, 2.0), (None, None)) for name in names], Axis("level", 1, 5, (1, 5)))
+    svg = curves_svg([ChartLine(name, (1.0, 2.0), (None, None)) for name in names], Axis("level", 1, 5, (1, 5)))
     labels = re.findall(r">(qwen[^<]*)<", svg)
     assert len(set(labels)) == 2
     assert all(len(label) == 17 for label in labels)

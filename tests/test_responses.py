@@ -14,10 +14,10 @@ import pytest
 
 import interalign as ia
 from interalign.errors import BadContentError, FailedTreeError, InteralignError, StopError
-from interalign.models.faults import Asked, Transient, fault_of_status, read_reply
+from interalign.models.faults import AttemptContext, Transient, fault_of_status, read_reply
 from interalign.models.openai import openai_model
 
-ASKED = Asked("http://s/v1", "openai:m", 3)
+ASKED = AttemptContext("http://s/v1", "openai:m", 3)
 SENT = ("temperature", "top_p", "max_tokens", "seed", "model", "messages", "stream")
 KINDS = {Transient: "again", BadContentError: "bad", StopError: "stop", FailedTreeError: "tree"}
 

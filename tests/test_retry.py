@@ -14,11 +14,18 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from interalign.errors import BadContentError, FailedTreeError, StopError
-from interalign.models.faults import Asked, Fault, Transient, fault_of_status, read_reply, wait_of
+from interalign.models.faults import AttemptContext, Fault, Transient, fault_of_status, read_reply, wait_of
 from interalign.models.governor import Governor
-from interalign.models.retry import DeadlineError, RetryUselessError, answered, backoff, best_placed, least_loaded
+from interalign.models.retry import (
+    DeadlineError,
+    RetryUselessError,
+    ask_until_answered,
+    backoff,
+    least_loaded,
+    pick_server,
+)
 
-ASKED = Asked("http://s/v1", "openai:m", 3)
+ASKED = AttemptContext("http://s/v1", "openai:m", 3)
 
 
 class Server:
@@ -41,7 +48,7 @@ class Server:
 
 
 def ask(server: Server, deadline: float = 10.0) -> Awaitable[str]:
-    return answered([server], Server.ask, deadline)
+    return ask_until_answered([server], Server.ask, deadline)
 
 
 # Retrying
@@ -50,7 +57,7 @@ def ask(server: Server, deadline: float = 10.0) -> Awaitable[str]:
 def test_a_transient_fault_is_tried_again_until_it_is_gone() -> None:
     server = Server(Transient("503"), Transient("reset"), "hello")
     told: list[int] = []
-    reply = asyncio.run(answered([server], Server.ask, 10, lambda: told.append(len(server.asked))))
+    reply = asyncio.run(ask_until_answered([server], Server.ask, 10, lambda: told.append(len(server.asked))))
     assert reply == "hello"
     assert told == [1, 2]
     assert len(server.asked) == 3
@@ -65,7 +72,7 @@ def test_everything_else_is_not_tried_again(error: Exception) -> None:
     assert server.governor.load == 0
 
 
-def test_after_the_deadline_the_last_fault_is_told() -> None:
+def test_after_the_deadline_the_error_names_the_last_fault() -> None:
     server = Server(Transient("500: broken"))
     with pytest.raises(DeadlineError, match=r"^asked \d+ times, last: 500: broken$") as error:
         asyncio.run(ask(server, deadline=0.5))
@@ -83,7 +90,7 @@ def test_a_hang_takes_half_of_what_is_left_so_that_two_leave_time_for_a_third_at
     assert third - second < second - first
 
 
-def test_a_call_that_is_cancelled_gives_its_turn_back() -> None:
+def test_a_call_that_is_cancelled_leaves_the_governor() -> None:
     async def cancelled() -> Server:
         server = Server(lambda: asyncio.sleep(60), limit=1)
         for _ in range(3):
@@ -134,9 +141,9 @@ def test_a_wait_longer_than_a_call_may_take_stops_the_run_unless_another_server_
         "http://s/v1 asks to wait 10000 s, longer than --deadline (429: come back); run the same command again after "
         "that time, or raise --deadline"
     )
-    assert asyncio.run(answered([server, other], Server.ask, 5)) == "hello"
+    assert asyncio.run(ask_until_answered([server, other], Server.ask, 5)) == "hello"
     with pytest.raises(RetryUselessError):
-        asyncio.run(answered([Server(told), Server(told)], Server.ask, 5))
+        asyncio.run(ask_until_answered([Server(told), Server(told)], Server.ask, 5))
 
 
 def test_a_server_that_sends_the_same_nonsense_three_times_is_asked_no_more_unless_another_takes_over() -> None:
@@ -146,7 +153,7 @@ def test_a_server_that_sends_the_same_nonsense_three_times_is_asked_no_more_unle
     with pytest.raises(RetryUselessError, match="Sign in"):
         asyncio.run(ask(server))
     assert len(server.asked) == 3
-    assert asyncio.run(answered([Server(page), other], Server.ask, 10)) == "hello"
+    assert asyncio.run(ask_until_answered([Server(page), other], Server.ask, 10)) == "hello"
     changing = Server(page, Transient("200 with nothing", no_answer=True), page, Transient("500"), "hello")
     assert asyncio.run(ask(changing)) == "hello"
 
@@ -183,7 +190,7 @@ def most_at_once(server: Server, calls: int) -> Callable[[], Awaitable[int]]:
             finally:
                 flying -= 1
 
-        await asyncio.gather(*[answered([server], work, 20) for _ in range(calls)])
+        await asyncio.gather(*[ask_until_answered([server], work, 20) for _ in range(calls)])
         return most
 
     return run
@@ -193,7 +200,7 @@ def test_no_more_calls_than_the_limit_are_in_flight() -> None:
     assert asyncio.run(most_at_once(Server("a", limit=4), 20)()) == 4
 
 
-async def room(governor: Governor) -> int:
+async def capacity(governor: Governor) -> int:
     """How many calls may be in flight now; all of them are over again afterwards."""
     inside: list[float] = []
     try:
@@ -206,22 +213,22 @@ async def room(governor: Governor) -> int:
             governor.leave(sent)
 
 
-def test_too_many_requests_halve_what_may_be_in_flight_once_a_round_and_answers_win_it_back() -> None:
+def test_throttling_halves_the_window_once_a_round_and_answers_restore_it() -> None:
     async def run() -> list[int]:
         governor, seen = Governor(8, 10), []
-        seen.append(await room(governor))
+        seen.append(await capacity(governor))
         inside = [await governor.enter() for _ in range(8)]
         for _ in range(8):
-            governor.heed(Transient("429", throttled=True), inside[-1])
+            governor.record_fault(Transient("429", throttled=True), inside[-1])
         for sent in inside:
             governor.leave(sent)
         for _ in range(4):
-            seen.append(await room(governor))
-            governor.answered(monotonic())
-            governor.answered(monotonic())
+            seen.append(await capacity(governor))
+            governor.record_answer(monotonic())
+            governor.record_answer(monotonic())
         for _ in range(20):
-            governor.answered(monotonic())
-        seen.append(await room(governor))
+            governor.record_answer(monotonic())
+        seen.append(await capacity(governor))
         return seen
 
     assert asyncio.run(run()) == [8, 4, 5, 6, 7, 8]
@@ -232,41 +239,41 @@ def test_one_call_may_always_be_in_flight() -> None:
         governor = Governor(8, 10)
         for _ in range(9):
             sent = await governor.enter()
-            governor.heed(Transient("429", throttled=True), sent)
+            governor.record_fault(Transient("429", throttled=True), sent)
             governor.leave(sent)
-        return await room(governor)
+        return await capacity(governor)
 
     assert asyncio.run(run()) == 1
 
 
 def slow(governor: Governor, seconds: float) -> None:
-    """Enough answers to tell, each of which took so long."""
+    """Enough answers for an estimate, each of which took so long."""
     for _ in range(20):
-        governor.answered(monotonic() - seconds)
+        governor.record_answer(monotonic() - seconds)
 
 
-def test_patience_is_five_times_the_slowest_of_the_last_answers_and_never_less_than_five_seconds() -> None:
+def test_the_attempt_timeout_is_five_times_the_slowest_of_the_last_answers_and_at_least_five_seconds() -> None:
     governor = Governor(8, 10)
-    assert governor.patience() == math.inf
+    assert governor.attempt_timeout() == math.inf
     slow(governor, 0.1)
-    assert governor.patience() == 5.0
+    assert governor.attempt_timeout() == 5.0
     slow(governor, 4.0)
-    assert governor.patience() == pytest.approx(20.0, abs=0.5)
+    assert governor.attempt_timeout() == pytest.approx(20.0, abs=0.5)
     for _ in range(5):
         slow(governor, 0.1)
-    assert governor.patience() == 5.0
+    assert governor.attempt_timeout() == 5.0
 
 
-def test_calls_of_one_kind_say_nothing_of_how_long_those_of_another_kind_take() -> None:
+def test_latencies_of_one_class_do_not_change_the_attempt_timeout_of_another() -> None:
     governor = Governor(8, 10)
     for _ in range(20):
-        governor.answered(monotonic() - 0.1, "user")
-    assert governor.patience("user") == 5.0
-    assert governor.patience("judge") == math.inf
+        governor.record_answer(monotonic() - 0.1, "user")
+    assert governor.attempt_timeout("user") == 5.0
+    assert governor.attempt_timeout("judge") == math.inf
     for _ in range(20):
-        governor.answered(monotonic() - 4.0, "judge")
-    assert governor.patience("judge") == pytest.approx(20.0, abs=0.5)
-    assert governor.patience("user") == 5.0
+        governor.record_answer(monotonic() - 4.0, "judge")
+    assert governor.attempt_timeout("judge") == pytest.approx(20.0, abs=0.5)
+    assert governor.attempt_timeout("user") == 5.0
 
 
 def test_a_server_that_always_says_to_wait_no_time_at_all_is_not_asked_without_end() -> None:
@@ -274,13 +281,13 @@ def test_a_server_that_always_says_to_wait_no_time_at_all_is_not_asked_without_e
         server = Server(Transient("429", throttled=True, wait=wait))
         with pytest.raises(DeadlineError):
             asyncio.run(ask(server, deadline=0.5))
-        assert len(server.asked) < 100  # thousands, if nothing but the server's word were heeded
+        assert len(server.asked) < 100  # thousands, if nothing but the server's word counted
 
 
 def test_a_hang_at_a_server_that_has_been_quick_is_given_up_early_and_the_next_attempt_gets_twice_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("interalign.models.governor._LEAST_PATIENCE", 0.2)
+    monkeypatch.setattr("interalign.models.governor._LEAST_TIMEOUT", 0.2)
 
     async def hang() -> None:
         await asyncio.sleep(60)
@@ -293,7 +300,7 @@ def test_a_hang_at_a_server_that_has_been_quick_is_given_up_early_and_the_next_a
     assert 0.4 <= third - second < 20
 
 
-def test_requests_that_hang_do_not_fill_what_a_slow_down_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_that_hang_are_not_counted_against_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interalign.models.governor._LEAST_SILENCE", 0.05)
 
     async def run() -> list[int]:
@@ -302,13 +309,14 @@ def test_requests_that_hang_do_not_fill_what_a_slow_down_has_left(monkeypatch: p
         hanging = [await governor.enter() for _ in range(3)]
         await asyncio.sleep(0.06)
         sent = await governor.enter()
-        governor.heed(Transient("429", throttled=True), sent)  # one call that answers is left: half of it, at least one
+        # One live request is left: half of it, at least one.
+        governor.record_fault(Transient("429", throttled=True), sent)
         governor.leave(sent)
-        seen = [await room(governor)]
-        governor.answered(monotonic())
+        seen = [await capacity(governor)]
+        governor.record_answer(monotonic())
         for _ in range(20):
-            governor.answered(monotonic())
-        seen.append(await room(governor))
+            governor.record_answer(monotonic())
+        seen.append(await capacity(governor))
         return [*seen, len(hanging)]
 
     assert asyncio.run(run()) == [1, 5, 3]  # never above the limit of 8, the hanging ones included
@@ -317,36 +325,36 @@ def test_requests_that_hang_do_not_fill_what_a_slow_down_has_left(monkeypatch: p
 # Several servers
 
 
-def test_the_least_loaded_server_is_asked_and_a_resting_one_only_if_all_rest() -> None:
+def test_the_least_loaded_server_is_asked_and_a_cooling_one_only_if_all_are() -> None:
     async def run() -> list[str]:
         a, b = Server("a"), Server("b")
         names = {a: "a", b: "b"}
         chosen = [names[least_loaded([a, b])]]
         await a.governor.enter()
         chosen.append(names[least_loaded([a, b])])
-        b.governor.rest()
+        b.governor.cool_down()
         chosen.append(names[least_loaded([a, b])])
-        a.governor.rest()
+        a.governor.cool_down()
         chosen.append(names[least_loaded([a, b])])
         return chosen
 
     assert asyncio.run(run()) == ["a", "b", "a", "b"]
 
 
-def test_a_conversation_stays_with_its_server_until_that_one_has_clearly_more_to_do_or_rests() -> None:
+def test_a_conversation_stays_with_its_server_until_that_one_has_clearly_more_to_do_or_fails() -> None:
     async def run() -> list[str]:
         servers = [Server("a", limit=8), Server("b", limit=8)]
         names = dict(zip(servers, "ab", strict=True))
-        chosen = [names[best_placed(servers, talk)] for talk in (0, 1, 2, 3)]
+        chosen = [names[pick_server(servers, key)] for key in (0, 1, 2, 3)]
         for _ in range(2):
             await servers[1].governor.enter()
-        chosen.append(names[best_placed(servers, 1)])  # a quarter of 8 more than the other: still at home
+        chosen.append(names[pick_server(servers, 1)])  # a quarter of 8 more than the other: it stays
         await servers[1].governor.enter()
-        chosen.append(names[best_placed(servers, 1)])
+        chosen.append(names[pick_server(servers, 1)])
         await servers[0].governor.enter()
-        chosen.append(names[best_placed(servers, 1)])
-        servers[1].governor.rest()
-        chosen.append(names[best_placed(servers, 1)])
+        chosen.append(names[pick_server(servers, 1)])
+        servers[1].governor.cool_down()
+        chosen.append(names[pick_server(servers, 1)])
         return chosen
 
     assert asyncio.run(run()) == ["a", "b", "a", "b", "b", "a", "b", "a"]
@@ -358,32 +366,33 @@ def test_a_conversation_stays_with_its_server_until_that_one_has_clearly_more_to
     ids=str,
 )
 def test_when_one_of_two_servers_is_gone_the_other_takes_over(fault: Transient) -> None:
-    gone, well = Server(fault), Server("hello")
+    gone, healthy = Server(fault), Server("hello")
 
     async def run() -> list[str]:
-        return [await answered([gone, well], Server.ask, 10) for _ in range(5)]
+        return [await ask_until_answered([gone, healthy], Server.ask, 10) for _ in range(5)]
 
     assert asyncio.run(run()) == ["hello"] * 5
     assert len(gone.asked) == 1
 
 
-def test_after_a_rest_one_call_finds_out_whether_a_server_is_well_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interalign.models.governor._FIRST_REST", 0.05)
-    ill, well = Server("ill"), Server("well")
+def test_after_the_cool_down_one_call_probes_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interalign.models.governor._FIRST_COOL_DOWN", 0.05)
+    failed, healthy = Server("failed"), Server("healthy")
     for _ in range(16):
-        ill.governor.heed(Transient("reset"), monotonic())  # all of them at once are one failure, and one short rest
+        # All of them at once are one failure, and one short cool-down.
+        failed.governor.record_fault(Transient("reset"), monotonic())
 
     async def run() -> list[bool]:
-        chosen = [least_loaded([ill, well]) is ill]
+        chosen = [least_loaded([failed, healthy]) is failed]
         await asyncio.sleep(0.06)
-        await well.governor.enter()
-        chosen.append(least_loaded([ill, well]) is ill)
-        sent = await ill.governor.enter()
-        await well.governor.enter()
-        chosen.append(least_loaded([ill, well]) is ill)
-        ill.governor.answered(sent)
-        ill.governor.leave(sent)
-        chosen.append(least_loaded([ill, well]) is ill)
+        await healthy.governor.enter()
+        chosen.append(least_loaded([failed, healthy]) is failed)
+        sent = await failed.governor.enter()
+        await healthy.governor.enter()
+        chosen.append(least_loaded([failed, healthy]) is failed)
+        failed.governor.record_answer(sent)
+        failed.governor.leave(sent)
+        chosen.append(least_loaded([failed, healthy]) is failed)
         return chosen
 
     assert asyncio.run(run()) == [False, True, False, True]

@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls in flight get an hour: what ends before was not taken for one."""
-    monkeypatch.setattr("interalign.ledger.ledger._FINISHING", 3600.0)
+    monkeypatch.setattr("interalign.ledger.ledger._GRACE", 3600.0)
 
 
 async def until(happened: Callable[[], bool]) -> None:
@@ -168,7 +168,7 @@ def test_calls_that_wait_for_a_slot_or_for_the_budget_are_not_made_and_the_other
 def test_requests_that_get_no_answer_are_given_up_after_their_time(
     step: Step, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interalign.ledger.ledger._FINISHING", 0.2)
+    monkeypatch.setattr("interalign.ledger.ledger._GRACE", 0.2)
 
     async def talk(server: FaultServer) -> list[object]:
         async with model_at(server.url) as model:
@@ -180,7 +180,7 @@ def test_requests_that_get_no_answer_are_given_up_after_their_time(
 
 
 def test_a_plug_in_that_refuses_to_be_cancelled_holds_up_no_stop(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interalign.ledger.ledger._FINISHING", 0.1)
+    monkeypatch.setattr("interalign.ledger.ledger._GRACE", 0.1)
 
     async def talk() -> str:
         may_end, ledger = asyncio.Event(), Ledger(store, concurrency=1)
@@ -228,7 +228,7 @@ def test_when_nothing_can_be_written_any_more_no_reply_is_waited_for(store: Stor
 def test_a_local_model_in_the_middle_of_a_long_reply_ends_with_its_next_token_and_what_waits_is_not_begun(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interalign.ledger.ledger._FINISHING", 0.2)
+    monkeypatch.setattr("interalign.ledger.ledger._GRACE", 0.2)
     folder = tiny_model(tmp_path / "tiny", positions=1_000_000)
     endless = Parameters(temperature=0, max_tokens=900_000)
 

@@ -22,7 +22,7 @@ from interalign.errors import ConfigError, LockedError
 from interalign.personas import Persona
 from interalign.records import TreeRecord, Usage
 from interalign.store import Store
-from interalign.store.group_commit import Writer
+from interalign.store.group_commit import GroupCommitWriter
 from interalign.tree import Annotation, Frozen, Node, Presentation, Score, Verdict
 
 ANNA = Persona(id="anna", profile=("Anna keeps bees.",), personality="Short and dry.")
@@ -668,25 +668,25 @@ SAFE = {"journal_mode": ("wal",), "synchronous": (2,)}
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Writer]:
+def writer(tmp_path: Path) -> Iterator[GroupCommitWriter]:
     path = tmp_path / "plain.db"
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("CREATE TABLE numbers (number INTEGER UNIQUE)")
-    made = Writer(connection, path, lambda: None, lambda: None)
+    made = GroupCommitWriter(connection, path, lambda: None, lambda: None)
     yield made
     made.close()
 
 
-def insert(writer: Writer, number: int) -> "asyncio.Future[object]":
+def insert(writer: GroupCommitWriter, number: int) -> "asyncio.Future[object]":
     return writer.submit(lambda db: db.execute("INSERT INTO numbers VALUES (?)", (number,)))
 
 
-def count(writer: Writer) -> int:
+def count(writer: GroupCommitWriter) -> int:
     return int(writer.run(lambda db: db.execute("SELECT count(*) FROM numbers").fetchone())[0])
 
 
-def test_what_is_queued_during_a_commit_shares_the_next_one(writer: Writer) -> None:
+def test_what_is_queued_during_a_commit_shares_the_next_one(writer: GroupCommitWriter) -> None:
     go = threading.Event()
 
     async def forty_at_once() -> None:
@@ -704,7 +704,7 @@ def test_what_is_queued_during_a_commit_shares_the_next_one(writer: Writer) -> N
     assert count(writer) == 41
 
 
-def test_the_loop_goes_on_while_the_disk_is_slow(writer: Writer) -> None:
+def test_the_loop_goes_on_while_the_disk_is_slow(writer: GroupCommitWriter) -> None:
     go = threading.Event()
 
     async def wait_for_the_disk() -> None:
@@ -718,7 +718,7 @@ def test_the_loop_goes_on_while_the_disk_is_slow(writer: Writer) -> None:
     assert writer.commits == 1
 
 
-def test_other_threads_write_while_the_loop_does(writer: Writer) -> None:
+def test_other_threads_write_while_the_loop_does(writer: GroupCommitWriter) -> None:
     async def from_both_sides() -> None:
         def from_a_thread(start: int) -> None:
             for number in range(start, start + 50):
@@ -733,7 +733,7 @@ def test_other_threads_write_while_the_loop_does(writer: Writer) -> None:
     assert count(writer) == 150
 
 
-def test_work_that_a_closed_loop_left_behind_is_written_with_the_next(writer: Writer) -> None:
+def test_work_that_a_closed_loop_left_behind_is_written_with_the_next(writer: GroupCommitWriter) -> None:
     async def leave(number: int) -> None:
         insert(writer, number)
 
@@ -745,7 +745,7 @@ def test_work_that_a_closed_loop_left_behind_is_written_with_the_next(writer: Wr
     assert count(writer) == 2
 
 
-def test_an_interrupt_in_the_middle_of_a_transaction_loses_nothing(writer: Writer) -> None:
+def test_an_interrupt_in_the_middle_of_a_transaction_loses_nothing(writer: GroupCommitWriter) -> None:
     interrupted = []
 
     def interrupt(db: sqlite3.Connection) -> None:
@@ -764,7 +764,7 @@ def test_an_interrupt_in_the_middle_of_a_transaction_loses_nothing(writer: Write
     assert writer.commits == 1
 
 
-def test_closing_commits_what_is_queued(writer: Writer, tmp_path: Path) -> None:
+def test_closing_commits_what_is_queued(writer: GroupCommitWriter, tmp_path: Path) -> None:
     async def queue_and_leave() -> None:
         for number in range(10):
             insert(writer, number)

@@ -1,6 +1,7 @@
 """Rules that hold for the whole package: imports, sizes, names, and the tests' own network guard."""
 
 import ast
+import io
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +32,17 @@ def sources() -> dict[str, ast.Module]:
 
 
 SOURCES = sources()
+PRIVATE_WORDS = re.compile(
+    r"(?<![a-z])(houses?|rooms?|desks?|lanes?|heirs?|heed(?:s|ed)?|bury|buried|ill)(?![a-z])", re.IGNORECASE
+)
+"""Metaphors that say nothing to who searches for the standard term."""
+ORDINARY_USES = ("make room", "room for")
+"""Where one of these words has its ordinary meaning."""
+WORLD = "src/interalign/models/world/"
+"""Its English sentences speak of rooms and houses."""
+OUTSIDE_PAGES = re.compile(r"\b(PAPER|DESIGN)\.md\b")
+SAME_NAME: set[str] = {"Message"}
+"""Public class names that may occur twice: `tree.Message`, and the user's message split by `agents.ending`."""
 
 
 def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
@@ -55,7 +68,69 @@ def loaded_after(code: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_every_room_of_the_package_is_looked_at_here() -> None:
+def words_of(source: str) -> Iterator[tuple[int, str]]:
+    """Names, comments and docstrings of a module, each with its line; other strings are data."""
+    module = ast.parse(source)
+    bodies = [node for node in ast.walk(module) if isinstance(getattr(node, "body", None), list)]
+    docs = {
+        statement.value
+        for node in bodies
+        for statement in node.body  # type: ignore[attr-defined]
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    }
+    yield from ((doc.lineno, str(doc.value)) for doc in docs)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.NAME, tokenize.COMMENT):
+            yield token.start[0], token.string
+
+
+def private_words(source: str) -> list[tuple[int, str]]:
+    """Lines and words of a module that only this project would understand."""
+    found = []
+    for line, text in words_of(source):
+        plain = re.sub("|".join(ORDINARY_USES), "", text, flags=re.IGNORECASE)
+        found += [(line, match[1]) for match in PRIVATE_WORDS.finditer(plain.replace("_", " "))]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("class Lane: pass", [(1, "Lane")]),
+        ("self._is_ill = 1", [(1, "ill")]),
+        ("def f():\n    # the heirs of this layer", [(2, "heirs")]),
+        ('def f():\n    """Every room of it."""', [(2, "room")]),
+        ('x = 1\n"""Nobody heeds it."""', [(2, "heeds")]),
+        ("still = {'advice': 'leave the house'}", []),
+        ("# make room on the disk; plane, skill and until hold no such word", []),
+    ],
+)
+def test_a_private_metaphor_is_found_in_names_comments_and_docstrings(
+    source: str, found: list[tuple[int, str]]
+) -> None:
+    assert private_words(source if "def f" not in source else f"{source}\n    pass") == found
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if not path.startswith(WORLD)])
+def test_the_package_speaks_in_standard_terms(path: str) -> None:
+    assert private_words((ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_no_public_class_name_is_defined_twice() -> None:
+    where: dict[str, list[str]] = {}
+    for path, module in SOURCES.items():
+        for node in module.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where.setdefault(node.name, []).append(path)
+    assert {name: paths for name, paths in where.items() if len(paths) > 1 and name not in SAME_NAME} == {}
+
+
+def test_no_module_refers_to_a_page_that_is_not_in_the_project() -> None:
+    texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in SOURCES}
+    assert [path for path, text in texts.items() if OUTSIDE_PAGES.search(text)] == []
+
+
+def test_every_folder_of_the_package_is_checked_here() -> None:
     assert {path.rpartition("/")[0] for path in SOURCES} >= {*PACKAGES, "src/interalign/models", "eval/view"}
 
 

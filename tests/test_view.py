@@ -447,11 +447,11 @@ def test_a_large_tree_is_drawn_along_the_path_and_says_how_much_is_behind_each_e
     tree = full_tree(4)
     unjudged = {node.id: Mark("unjudged") for node in tree.nodes}
     small = draw(tree, path_through(tree, None), None, unjudged, ServedLinks(), whole=15)
-    assert len(small.dots) == 4 + 4 * 2  # four user messages, the replies to each
+    assert len(small.nodes) == 4 + 4 * 2  # four user messages, the replies to each
     assert small.hidden == 45 - 12
-    assert sorted(dot.hidden for dot in small.dots if dot.hidden) == [2, 6, 14]
+    assert sorted(node.hidden for node in small.nodes if node.hidden) == [2, 6, 14]
     whole = draw(tree, path_through(tree, None), None, unjudged, ServedLinks(), whole=16)
-    assert (len(whole.dots), whole.hidden) == (45, 0)
+    assert (len(whole.nodes), whole.hidden) == (45, 0)
 
 
 def test_the_path_goes_through_the_selected_message_and_on_to_the_end_of_the_longest_branch() -> None:

@@ -100,7 +100,7 @@ def load_model(path: str, settings: TrainSettings, rows: Sequence[Row]) -> Any:
     """A causal language model, float32 unless `model_init_kwargs: {dtype: ...}` says otherwise, from safetensors only.
 
     A LoRA adapter gives its base model with the adapter merged in, so that a DPO run that starts from an adapter is
-    held against that adapter's own replies, not against the base model's (PAPER.md, trap 7). Merged it has to answer
+    held against that adapter's own replies, not against the base model's. Merged it has to answer
     `rows` as before, or it is refused (ConfigError).
     """
     from transformers import AutoModelForCausalLM

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from interalign.errors import InteralignError
-from interalign.eval.view.queries import NotThereError, look_at_call, look_at_run, look_at_tree
+from interalign.eval.view.queries import NotThereError, find_call, find_run, find_tree
 from interalign.eval.view.render import page, policy
 from interalign.store import Store
 
@@ -42,20 +42,20 @@ def create_app(path: Path, hosts: Sequence[str] | None = None) -> Starlette:
     def trees(request: Request) -> HTMLResponse:
         query = request.query_params
         with Store.open(path) as store:
-            found = look_at_run(store, page=query.get("page"), status=query.get("status"), judge=query.get("judge"))
+            found = find_run(store, page=query.get("page"), status=query.get("status"), judge=query.get("judge"))
             return _html(page("run", view=found))
 
     def tree(request: Request) -> HTMLResponse:
         query = request.query_params
         with Store.open(path) as store:
-            found = look_at_tree(store, request.path_params["id"], node=query.get("node"), judge=query.get("judge"))
-            return _html(page("tree", look=found, file=path.name))
+            found = find_tree(store, request.path_params["id"], node=query.get("node"), judge=query.get("judge"))
+            return _html(page("tree", view=found, file=path.name))
 
     def call(request: Request) -> HTMLResponse:
         place = request.path_params
         with Store.open(path) as store:
-            found = look_at_call(store, place["id"], place["key"], judge=request.query_params.get("judge"))
-            return _html(page("call", look=found, file=path.name))
+            found = find_call(store, place["id"], place["key"], judge=request.query_params.get("judge"))
+            return _html(page("call", view=found, file=path.name))
 
     pages = {"/": trees, "/tree/{id:tree_id}": tree, "/call/{key}/{id:tree_id}": call}
     return Starlette(

@@ -8,7 +8,7 @@ from interalign.eval.view.links import AnchorLinks
 from interalign.eval.view.queries import newest_judge, rows
 from interalign.eval.view.render import pieces
 from interalign.eval.view.run_page import run_facts
-from interalign.eval.view.tree_page import Link, Looking, TreePage, tree_page
+from interalign.eval.view.tree_page import Link, TreePage, ViewOptions, tree_page
 from interalign.files import refuse_outputs, write_atomically
 from interalign.store import Store
 
@@ -51,5 +51,5 @@ def _tree_pages(store: Store, links: AnchorLinks) -> Iterator[TreePage]:
         judged = store.judged_tree(record.id)
         if judged is not None and record.id in links.numbers:
             calls = TreeCalls(store.calls_of(record.id))
-            look = Looking(links, newest_judge(judges, judged), calls=calls, every_turn=True)
-            yield tree_page(judged, record, personas.get(record.persona), look)
+            options = ViewOptions(links, newest_judge(judges, judged), calls=calls, every_turn=True)
+            yield tree_page(judged, record, personas.get(record.persona), options)

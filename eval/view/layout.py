@@ -1,4 +1,4 @@
-"""Where the nodes of a tree stand in its picture: one column a message, subtrees as close as they go."""
+"""Tidy tree layout by the contour method (Reingold and Tilford): one column a message."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -27,8 +27,8 @@ class _Outline:
         self.shift = 0.0
         """Added to every stored edge, so that moving a subtree touches nothing of it."""
 
-    def room_below(self, other: "_Outline") -> float:
-        """How far down `other` must move to stand one row below this one in every column they share."""
+    def distance_below(self, other: "_Outline") -> float:
+        """How far down `other` must move to be one row below this one in every column they share."""
         shared = range(1, min(len(self.tops), len(other.tops)) + 1)
         return max(self.bottoms[-d] + self.shift - other.tops[-d] - other.shift for d in shared) + 1
 
@@ -74,7 +74,7 @@ def _stacked(subtrees: Sequence[tuple[str, _Outline]], offsets: dict[str, float]
         return _Outline()
     whole: _Outline | None = None
     for child, outline in subtrees:
-        offsets[child] = 0.0 if whole is None else whole.room_below(outline)
+        offsets[child] = 0.0 if whole is None else whole.distance_below(outline)
         outline.shift += offsets[child]
         whole = outline if whole is None else whole.joined(outline)
     assert whole is not None

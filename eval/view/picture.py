@@ -1,4 +1,4 @@
-"""A tree as a picture: who stands where, how it is marked, what it links to. The template draws it as SVG."""
+"""A tree as a picture: positions, marks and links of its nodes. The template draws it as SVG."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _TITLE = 140
 
 
 @dataclass(frozen=True)
-class Dot:
+class DrawnNode:
     """One node of the picture, in pixels."""
 
     x: float
@@ -58,14 +58,14 @@ class Picture:
     columns: tuple[tuple[int, float], ...]
     """Number and left edge of every turn."""
     edges: tuple[Edge, ...]
-    dots: tuple[Dot, ...]
+    nodes: tuple[DrawnNode, ...]
     hidden: int
     """Nodes of the tree that are not drawn."""
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
         """The marks that occur, each with its meaning."""
-        kinds = {dot.kind or "user" for dot in self.dots}
+        kinds = {node.kind or "user" for node in self.nodes}
         paired = kinds & {"chosen", "rejected", "tie"}
         names = {
             "user": "user",
@@ -81,17 +81,17 @@ class Picture:
     @property
     def scored(self) -> bool:
         """The numbers in the picture are scores; otherwise, if there are any, comparisons won minus lost."""
-        return any(dot.figure.isdecimal() and dot.figure != "0" for dot in self.dots)
+        return any(node.figure.isdecimal() and node.figure != "0" for node in self.nodes)
 
     @property
     def figured(self) -> bool:
         """There are numbers in the picture."""
-        return any(dot.figure for dot in self.dots)
+        return any(node.figure for node in self.nodes)
 
     @property
     def hinted(self) -> bool:
         """Some reply saw the inducer's notes."""
-        return any(dot.hinted for dot in self.dots)
+        return any(node.hinted for node in self.nodes)
 
 
 def draw(
@@ -119,8 +119,8 @@ def draw(
         edges=tuple(
             Edge(*at[node.parent], *at[node.id], on_path=node.id in on_path) for node in kept if node.parent is not None
         ),
-        dots=tuple(
-            Dot(
+        nodes=tuple(
+            DrawnNode(
                 *at[node.id],
                 role=node.role,
                 kind=None if node.role == "user" else marks[node.id].kind,

@@ -1,4 +1,4 @@
-"""What to look up in a run file for what was asked for."""
+"""What to options up in a run file for what was asked for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from interalign.errors import InteralignError
 from interalign.eval.view.call_index import TreeCalls
 from interalign.eval.view.links import Links, ServedLinks
 from interalign.eval.view.run_page import Row, RunPage, list_row, of_the_world, run_facts, status_links
-from interalign.eval.view.tree_page import Link, Looking, TreePage, tree_page
+from interalign.eval.view.tree_page import Link, TreePage, ViewOptions, tree_page
 from interalign.eval.view.tree_summary import summarize
 from interalign.personas import Persona
 from interalign.records import CallRecord, TreeRecord
@@ -23,8 +23,8 @@ class NotThereError(InteralignError):
 
 
 @dataclass(frozen=True)
-class TreeLook:
-    """A tree's page with its ways out."""
+class TreeView:
+    """A tree's page with its links to the list and to other trees."""
 
     page: TreePage
     back: str
@@ -38,7 +38,7 @@ class TreeLook:
 
 
 @dataclass(frozen=True)
-class CallLook:
+class CallView:
     """One call, word for word."""
 
     call: CallRecord
@@ -46,9 +46,7 @@ class CallLook:
     """The tree it belongs to."""
 
 
-def look_at_run(
-    store: Store, *, page: str | None = None, status: str | None = None, judge: str | None = None
-) -> RunPage:
+def find_run(store: Store, *, page: str | None = None, status: str | None = None, judge: str | None = None) -> RunPage:
     """One page of the list. NotThereError for a page, status or judge that does not exist."""
     links = ServedLinks(_known_judge(store, judge))
     seen_by = judge or store.newest_judge()
@@ -82,7 +80,7 @@ def rows(store: Store, records: Sequence[TreeRecord], judge: str | None, links: 
     return found
 
 
-def look_at_tree(store: Store, tree: str, *, node: str | None = None, judge: str | None = None) -> TreeLook:
+def find_tree(store: Store, tree: str, *, node: str | None = None, judge: str | None = None) -> TreeView:
     """One tree. NotThereError for a tree, message or judge that does not exist, and for a tree without any message."""
     links = ServedLinks(_known_judge(store, judge))
     record = store.tree_record(tree)
@@ -95,10 +93,10 @@ def look_at_tree(store: Store, tree: str, *, node: str | None = None, judge: str
         raise NotThereError(f"Tree {tree!r} has no message {node!r}.")
     calls = TreeCalls(store.calls_of(tree))
     seen_by = judge or newest_judge(store.readable_judges(), judged)
-    look = Looking(links, seen_by, store.judges(), node=node, calls=calls)
+    options = ViewOptions(links, seen_by, store.judges(), node=node, calls=calls)
     before, after = store.beside(tree)
-    return TreeLook(
-        page=tree_page(judged, record, _persona(store, judged.tree.persona), look),
+    return TreeView(
+        page=tree_page(judged, record, _persona(store, judged.tree.persona), options),
         back=links.runs(),
         before=_link(before, links),
         after=_link(after, links),
@@ -113,12 +111,12 @@ def newest_judge(readable: Sequence[str], judged: JudgedTree) -> str | None:
     return next((name for name in reversed(readable) if name in asked), next(reversed(asked), None))
 
 
-def look_at_call(store: Store, tree: str, key: str, *, judge: str | None = None) -> CallLook:
+def find_call(store: Store, tree: str, key: str, *, judge: str | None = None) -> CallView:
     """One call of a tree. NotThereError if it is not on record there."""
     call = next((found for found in store.calls_of(tree) if found.key == key), None)
     if call is None:
         raise NotThereError(f"No call {key!r} of tree {tree!r} is on record.")
-    return CallLook(call, ServedLinks(_known_judge(store, judge)).tree(tree))
+    return CallView(call, ServedLinks(_known_judge(store, judge)).tree(tree))
 
 
 def _known_judge(store: Store, judge: str | None) -> str | None:

@@ -19,7 +19,7 @@ def _sparkline(by_turn: tuple[float | None, ...]) -> str:
     for turn, score in enumerate(by_turn):
         if score is not None:
             steps.append(f"{'L' if pen_down else 'M'}{3 + 8 * turn} {23 - 5 * (score - 1):g}")
-            steps += [] if pen_down else ["h.01"]  # a lone score must leave a dot
+            steps += [] if pen_down else ["h.01"]  # a lone score must leave a node
         pen_down = score is not None
     return "".join(steps)
 

@@ -28,7 +28,7 @@ class Row:
 
     record: TreeRecord
     href: str | None
-    """None while there is nothing to look at."""
+    """None while there is nothing to options at."""
     persona: str
     """The beginning of the persona's profile on one line."""
     summary: Summary | None

@@ -37,8 +37,8 @@ class PromptPart(NamedTuple):
     """How many messages stand here word for word as in the conversation; their text is left out."""
 
 
-class Behind(NamedTuple):
-    """What is behind something that was said: the prompt, and the calls it was sent in."""
+class Provenance(NamedTuple):
+    """Where a text comes from: the prompt, and the calls it was sent in."""
 
     prompt: tuple[PromptPart, ...]
     calls: tuple[Link, ...]
@@ -51,20 +51,20 @@ class Note(NamedTuple):
     name: str
     by: str
     text: str
-    behind: Behind | None
+    provenance: Provenance | None
 
 
 @dataclass(frozen=True)
-class Said:
+class JudgeAnswer:
     """What a judge answered to one question."""
 
     asked: str
     answer: str
-    unread: tuple[str, ...]
+    unreadable: tuple[str, ...]
     """Answers that could not be read, each asked again."""
-    read: str | None
+    readable: str | None
     """The answer that could be read; None if none could."""
-    behind: Behind | None
+    provenance: Provenance | None
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Compared:
     """What a judge said about two replies, asked in both orders."""
 
     outcome: str
-    orders: tuple[Said, Said]
+    orders: tuple[JudgeAnswer, JudgeAnswer]
 
 
 @dataclass(frozen=True)
-class Spoken:
+class ShownMessage:
     """One message as it is shown."""
 
     id: str
@@ -86,16 +86,16 @@ class Spoken:
     """The candidate was shown the inducer's notes."""
     text: str
     notes: tuple[Note, ...]
-    behind: Behind | None
+    provenance: Provenance | None
     """None if it was made without a call, or the call is not in this file."""
     selected: bool
 
 
 @dataclass(frozen=True)
-class Reply:
+class ShownReply:
     """One reply beside its siblings."""
 
-    spoken: Spoken
+    message: ShownMessage
     place: int
     """1 is the first of the siblings."""
     mark: Mark
@@ -103,19 +103,19 @@ class Reply:
     """The conversation went on with it (in a full tree: also with it)."""
     on_path: bool
     href: str
-    scored: Said | None
+    scored: JudgeAnswer | None
 
 
 @dataclass(frozen=True)
-class Turn:
+class ShownTurn:
     """One user message and its replies."""
 
     number: int
-    user: Spoken
+    user: ShownMessage
     answers: Link | None
     """The reply that the user answers, where it is not in the turn shown above."""
     hints: tuple[Note, ...]
-    replies: tuple[Reply, ...]
+    replies: tuple[ShownReply, ...]
     compared: tuple[Compared, ...]
 
 
@@ -133,16 +133,16 @@ class TreePage:
     judge: str | None
     """Whose verdicts are shown."""
     picture: Picture
-    turns: tuple[Turn, ...]
+    turns: tuple[ShownTurn, ...]
 
 
 @dataclass(frozen=True)
-class Looking:
-    """How a tree is looked at."""
+class ViewOptions:
+    """What of a tree is shown, and how its links are made."""
 
     links: Links
     judge: str | None
-    """Whose verdicts count; None: nobody's."""
+    """Whose verdicts count; None: no verdicts."""
     judges: Sequence[str] = ()
     """All judges of the run, the newest last."""
     node: str | None = None
@@ -152,24 +152,25 @@ class Looking:
     """Show every turn of the tree, not only those of the path."""
 
 
-def tree_page(judged: JudgedTree, record: TreeRecord, persona: Persona | None, look: Looking) -> TreePage:
-    """The view of a tree. KeyError if `look.node` is not in it."""
-    seen = judged.by_judge(look.judge or "")
-    path = path_through(seen.tree, look.node)
-    writer = _Writer(seen, look, path)
-    asked = list(_branch_by_branch(seen.tree)) if look.every_turn else [node for node in path if node.role == "user"]
-    judges = [name for name in look.judges if name in judged.judges()]
+def tree_page(judged: JudgedTree, record: TreeRecord, persona: Persona | None, options: ViewOptions) -> TreePage:
+    """The view of a tree. KeyError if `options.node` is not in it."""
+    seen = judged.by_judge(options.judge or "")
+    path = path_through(seen.tree, options.node)
+    builder = _PageBuilder(seen, options, path)
+    asked = list(_branch_by_branch(seen.tree)) if options.every_turn else [node for node in path if node.role == "user"]
+    judges = [name for name in options.judges if name in judged.judges()]
     return TreePage(
         record=record,
-        anchor=look.links.anchor(record.id),
+        anchor=options.links.anchor(record.id),
         summary=summarize(seen),
         persona=persona,
         judges=tuple(
-            Link(name, look.links.judged(record.id, look.node, name), current=name == look.judge) for name in judges
+            Link(name, options.links.judged(record.id, options.node, name), current=name == options.judge)
+            for name in judges
         ),
-        judge=look.judge,
-        picture=draw(seen.tree, path, look.node, writer.marks, look.links),
-        turns=tuple(writer.turns(asked)),
+        judge=options.judge,
+        picture=draw(seen.tree, path, options.node, builder.marks, options.links),
+        turns=tuple(builder.turns(asked)),
     )
 
 
@@ -194,12 +195,12 @@ def _branch_by_branch(tree: Tree) -> Iterator[Node]:
         waiting += reversed(after)
 
 
-class _Writer:
+class _PageBuilder:
     """Turns of one judged tree, as they are shown."""
 
-    def __init__(self, judged: JudgedTree, look: Looking, path: Sequence[Node]) -> None:
+    def __init__(self, judged: JudgedTree, options: ViewOptions, path: Sequence[Node]) -> None:
         self._tree = judged.tree
-        self._look = look
+        self._options = options
         self._path = {node.id for node in path}
         self._numbers = {node.id: number for number, node in enumerate(judged.tree.nodes)}
         self._notes = _grouped(judged.annotations, lambda note: note.node)
@@ -207,13 +208,13 @@ class _Writer:
         self._scores = {score.node: score for score in judged.scores}
         self.marks = {node: mark for asked in self._tree.turns() for node, mark in self._marks(asked).items()}
 
-    def turns(self, asked: Sequence[Node]) -> list[Turn]:
+    def turns(self, asked: Sequence[Node]) -> list[ShownTurn]:
         """The turns that begin with these user messages."""
         shown: set[str] = set()
-        turns: list[Turn] = []
+        turns: list[ShownTurn] = []
         for user in asked:
             turns.append(self._turn(user, None if user.parent in shown else self._answered(user)))
-            shown = {reply.spoken.id for reply in turns[-1].replies}
+            shown = {reply.message.id for reply in turns[-1].replies}
         return turns
 
     def _marks(self, asked: Node) -> dict[str, Mark]:
@@ -225,25 +226,25 @@ class _Writer:
         return None if user.parent is None else Link(user.parent, self._href(user.parent))
 
     def _href(self, node: str) -> str:
-        return self._look.links.node(self._tree.id, node, self._numbers[node])
+        return self._options.links.node(self._tree.id, node, self._numbers[node])
 
-    def _turn(self, user: Node, answers: Link | None) -> Turn:
+    def _turn(self, user: Node, answers: Link | None) -> ShownTurn:
         replies = self._tree.children(user.id)
         places = {reply.id: place for place, reply in enumerate(replies, start=1)}
         notes = self._notes.get(user.id, ())
-        return Turn(
+        return ShownTurn(
             number=user.turn,
-            user=self._spoken(user, user, [note for note in notes if note.name != "hint"]),
+            user=self._message(user, user, [note for note in notes if note.name != "hint"]),
             answers=answers,
             hints=tuple(self._note(note, user) for note in notes if note.name == "hint"),
             replies=tuple(self._reply(reply, user, places[reply.id]) for reply in replies),
             compared=tuple(self._compared(verdict, user, places) for verdict in self._verdicts.get(user.id, ())),
         )
 
-    def _reply(self, reply: Node, user: Node, place: int) -> Reply:
+    def _reply(self, reply: Node, user: Node, place: int) -> ShownReply:
         score = self._scores.get(reply.id)
-        return Reply(
-            spoken=self._spoken(reply, user, self._notes.get(reply.id, ())),
+        return ShownReply(
+            message=self._message(reply, user, self._notes.get(reply.id, ())),
             place=place,
             mark=self.marks[reply.id],
             taken=bool(self._tree.children(reply.id)),
@@ -252,50 +253,50 @@ class _Writer:
             scored=None if score is None else self._scored(score, user, place),
         )
 
-    def _spoken(self, node: Node, user: Node, notes: Sequence[Annotation]) -> Spoken:
-        return Spoken(
+    def _message(self, node: Node, user: Node, notes: Sequence[Annotation]) -> ShownMessage:
+        return ShownMessage(
             id=node.id,
-            anchor=self._look.links.anchor(self._tree.id, self._numbers[node.id]),
+            anchor=self._options.links.anchor(self._tree.id, self._numbers[node.id]),
             by=node.by.removesuffix(HINT),
             hinted=node.by.endswith(HINT),
             text=node.text,
             notes=tuple(self._note(note, user) for note in notes),
-            behind=self._behind(self._look.calls.of_message(node), user),
-            selected=node.id == self._look.node,
+            provenance=self._provenance(self._options.calls.of_message(node), user),
+            selected=node.id == self._options.node,
         )
 
     def _note(self, note: Annotation, user: Node) -> Note:
         value = note.value
         text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-        return Note(note.name, note.by, text, self._behind(self._look.calls.of_note(note, user), user))
+        return Note(note.name, note.by, text, self._provenance(self._options.calls.of_note(note, user), user))
 
     def _compared(self, verdict: Verdict, user: Node, places: Mapping[str, int]) -> Compared:
         pair = f"Replies {places[verdict.a]} and {places[verdict.b]}. " if len(places) > 2 else ""
         first, second = (self._ordered(order, verdict.judge, user, places) for order in verdict.orders)
         return Compared(pair + _outcome(verdict, places), (first, second))
 
-    def _ordered(self, order: Presentation, judge: str, user: Node, places: Mapping[str, int]) -> Said:
+    def _ordered(self, order: Presentation, judge: str, user: Node, places: Mapping[str, int]) -> JudgeAnswer:
         answer = {None: "nothing that could be read", "tie": "tie"}.get(order.said)
         winner = "" if order.winner is None else f"{order.said}, reply {places[order.winner]}"
         asked = f"Reply {places[order.first]} shown as A, reply {places[order.second]} as B"
-        calls = self._look.calls.of_judge(judge, f"{order.first}|{order.second}", order.replies)
-        heard = _heard(order.replies, order.said is not None)
-        return Said(asked, answer or winner, *heard, self._behind(calls, user))
+        calls = self._options.calls.of_judge(judge, f"{order.first}|{order.second}", order.replies)
+        answers = _split_answers(order.replies, order.said is not None)
+        return JudgeAnswer(asked, answer or winner, *answers, self._provenance(calls, user))
 
-    def _scored(self, score: Score, user: Node, place: int) -> Said:
+    def _scored(self, score: Score, user: Node, place: int) -> JudgeAnswer:
         answer = "nothing that could be read" if score.value is None else f"score {score.value}"
-        calls = self._look.calls.of_judge(score.judge, score.node, score.replies)
-        heard = _heard(score.replies, score.value is not None)
-        return Said(f"Reply {place} on its own", answer, *heard, self._behind(calls, user))
+        calls = self._options.calls.of_judge(score.judge, score.node, score.replies)
+        answers = _split_answers(score.replies, score.value is not None)
+        return JudgeAnswer(f"Reply {place} on its own", answer, *answers, self._provenance(calls, user))
 
-    def _behind(self, calls: Sequence[CallRecord], user: Node) -> Behind | None:
+    def _provenance(self, calls: Sequence[CallRecord], user: Node) -> Provenance | None:
         """`user`: the message of the turn; the conversation up to it is not repeated."""
         if not calls:
             return None
         conversation = [said.text for said in self._tree.path(user.id)]
-        pages = [(call, self._look.links.call(self._tree.id, call.key)) for call in calls]
+        pages = [(call, self._options.links.call(self._tree.id, call.key)) for call in calls]
         links = tuple(Link(_named(call), href) for call, href in pages if href is not None)
-        return Behind(folded(calls[-1].messages, conversation), links)
+        return Provenance(folded(calls[-1].messages, conversation), links)
 
 
 def folded(prompt: Sequence[Message], conversation: Sequence[str]) -> tuple[PromptPart, ...]:
@@ -325,7 +326,7 @@ def _outcome(verdict: Verdict, places: Mapping[str, int]) -> str:
     return "Tie, in both orders" if first.said == second.said == "tie" else "Tie: the two orders disagree"
 
 
-def _heard(replies: Sequence[str], readable: bool) -> tuple[tuple[str, ...], str | None]:
+def _split_answers(replies: Sequence[str], readable: bool) -> tuple[tuple[str, ...], str | None]:
     """The raw answers divided: those that could not be read, and the one that could."""
     return (tuple(replies[:-1]), replies[-1]) if readable and replies else (tuple(replies), None)
 

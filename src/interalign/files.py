@@ -25,7 +25,7 @@ _DATA = ("-wal", "-journal")
 _MAGIC = (b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7")
 """How a database, its write-ahead log (in either byte order) and its rollback journal begin."""
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, pieces: Iterable[str]) -> None:
@@ -155,7 +155,7 @@ def _refuse_place(path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:
-    advice = "make room, then run the same command again" if error.errno in _NO_ROOM else "give another path"
+    advice = "make room, then run the same command again" if error.errno in _DISK_FULL else "give another path"
     return ConfigError(f"{path}: cannot be written ({error.strerror}); {advice}")
 
 

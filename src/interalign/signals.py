@@ -15,11 +15,11 @@ from typing import NoReturn
 INTERRUPTED = "interrupted; what was finished is kept, run the same command again to go on"
 STOPPING = "stopping: calls in flight get 10 s to finish; once more leaves at once, and is as safe"
 LEFT = "left at once; run the same command again to go on"
-WORDED: ContextVar[Callable[[str], str]] = ContextVar("worded", default="interalign: {}".format)
+WORDED: ContextVar[Callable[[str], str]] = ContextVar("format_last_line", default="interalign: {}".format)
 """How the last line of a process that leaves at once is written."""
 OWN_PROCESS: ContextVar[bool] = ContextVar("own_process", default=False)
 """Whether this process is there for the run alone, as the command's is: then it may be left."""
-_AT_LAST = 13.0
+_FORCED_EXIT = 13.0
 """Seconds after which a process that was to stop is left: the 10 s that calls get, and a moment to write them down."""
 _LOG = logging.getLogger("interalign")
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -37,7 +37,7 @@ def stopping_on_signals(stop: Callable[[str], None]) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    asked, worded, own_process = False, WORDED.get(), OWN_PROCESS.get()
+    asked, format_line, own_process = False, WORDED.get(), OWN_PROCESS.get()
 
     def begin_to_stop() -> None:
         stop(INTERRUPTED)
@@ -49,15 +49,15 @@ def stopping_on_signals(stop: Callable[[str], None]) -> Iterator[None]:
         if asked and number == signal.SIGHUP:
             return  # a shell hands it on after the terminal did: nobody is in a hurry
         if asked:
-            _leave(worded(LEFT))
+            _leave(format_line(LEFT))
         asked = True
         loop.call_soon_threadsafe(begin_to_stop)
         if own_process:
-            _leave_later(worded(INTERRUPTED))  # here too: the loop may be blocked
+            _leave_later(format_line(INTERRUPTED))  # here too: the loop may be blocked
 
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    heard = [number for number in _NUMBERS if not (ignored and number == signal.SIGHUP)]
-    before = {number: signal.signal(number, handle) for number in heard}
+    handled = [number for number in _NUMBERS if not (ignored and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, handle) for number in handled}
     try:
         yield
     finally:
@@ -85,7 +85,7 @@ def end_process(code: int) -> NoReturn:
 
 
 def _leave_later(line: str) -> None:
-    timer = threading.Timer(_AT_LAST, _leave, [line])
+    timer = threading.Timer(_FORCED_EXIT, _leave, [line])
     timer.daemon = True
     timer.start()
 

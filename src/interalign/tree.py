@@ -25,7 +25,7 @@ Text = Annotated[str, AfterValidator(_not_empty)]
 
 
 class Frozen(BaseModel):
-    """Base of the values that cross from one room to another: immutable, no unknown fields."""
+    """Base of the values that cross from one package to another: immutable, no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What a run may spend: reserved at its worst before a call, settled by what the reply says."""
+"""The budget of a run: the worst case of a call is reserved before it, and settled by the reply."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -76,7 +76,7 @@ class Prices:
         return bool(self._table)
 
     def of(self, model: str) -> Price | None:
-        """The model's price; None if nobody said it."""
+        """The model's price; None if it is not known."""
         if model.startswith(_FREE):
             longest = _LONGEST_OF_WORLD if model.startswith("world:") else None
             return Price(prompt=0.0, completion=0.0, longest_reply=longest)
@@ -110,7 +110,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A call that is on its way, at its worst."""
+    """The worst case of an outstanding call."""
 
     model: str
     prompt_tokens: int
@@ -119,7 +119,7 @@ class Reservation:
 
 
 class Budget:
-    """The limits of a run, over all calls in its file. Calls that do not fit wait for those on their way to settle."""
+    """The limits of a run, over all calls in its file. Calls that do not fit wait for outstanding ones to settle."""
 
     def __init__(self, runtime: Runtime, used: Iterable[tuple[str, Usage]]) -> None:
         """`used`: what is on record already, by model."""
@@ -127,7 +127,7 @@ class Budget:
         self._prices = Prices(runtime.prices)
         self._settled = Spent()
         self._reserved = Spent()
-        self._on_their_way = 0
+        self._outstanding = 0
         self._changed = asyncio.Event()
         self._longest: dict[str, int] = {}
         """Tokens of the longest reply seen so far, by model."""
@@ -139,12 +139,12 @@ class Budget:
         prompt, completion = most_prompt_tokens(messages), self._longest_reply(model, parameters)
         worst = self._cost(model, prompt, completion)
         while not self._fits(worst):
-            if not self._on_their_way:
+            if not self._outstanding:
                 raise StopError(self._reached(worst))
             self._changed.clear()
             await self._changed.wait()
         self._reserved = self._reserved.plus(worst)
-        self._on_their_way += 1
+        self._outstanding += 1
         return Reservation(model, prompt, completion, worst)
 
     def settle(self, reserved: Reservation, tokens: tuple[int, int] | None, text: str = "") -> None:
@@ -153,7 +153,7 @@ class Budget:
         `tokens`: of prompt and reply; None if no reply came, which then costs nothing.
         """
         self._reserved = self._reserved.minus(reserved.worst)
-        self._on_their_way -= 1
+        self._outstanding -= 1
         if tokens is not None:
             prompt, completion = tokens[0] or reserved.prompt_tokens, tokens[1] or _most_tokens(text)
             self._longest[reserved.model] = max(completion, self._longest.get(reserved.model, 0))
@@ -162,7 +162,7 @@ class Budget:
 
     def _longest_reply(self, model: str, parameters: Parameters) -> int:
         price = self._prices.of(model)
-        unbounded = max(_LONGEST_REPLY, self._longest.get(model, 0))  # one long thinker makes all calls suspect
+        unbounded = max(_LONGEST_REPLY, self._longest.get(model, 0))  # one long reply shows that others may be as long
         return parameters.max_tokens or (price and price.longest_reply) or unbounded
 
     def _cost(self, model: str, prompt_tokens: int, completion_tokens: int) -> Spent:

@@ -1,4 +1,8 @@
-"""Every model call goes through here: a reply is committed before anyone sees it, and never asked for twice."""
+"""Every model call goes through the ledger: a log of replies, committed before use and replayed on resumption.
+
+Equal calls at the same time are made once (single-flight); a semaphore bounds the calls in flight. Unlike a response
+cache, the key holds the place in the tree, so that two places never share a reply.
+"""
 
 import asyncio
 import time
@@ -21,14 +25,14 @@ from interalign.tree import Message
 
 __all__ = ["Calls", "Ledger"]
 
-_FINISHING = 10.0
-"""Seconds that calls in flight get to finish once the run has to stop."""
-_SEATS = 64
-"""Parameters that are remembered written out at most."""
+_GRACE = 10.0
+"""Grace period in seconds for calls in flight once the run stops."""
+_CACHED_PARAMETERS = 64
+"""Parameters whose JSON is cached at most."""
 
 
 class Calls(Protocol):
-    """Where roles take their calls: the ledger, or in a dry run somebody who only counts them."""
+    """What roles make their calls through: the ledger, or in a dry run something that only counts them."""
 
     async def call(
         self, place: Place, model: ChatModel, messages: Sequence[Message], parameters: Parameters, seed: int
@@ -41,65 +45,68 @@ class Calls(Protocol):
         ...
 
 
-class _OnItsWay(CallState):
-    """A call that is being made, by a task of the ledger's own: it outlives whoever asked for it."""
+class _PendingCall(CallState):
+    """A call that is being made in a task of the ledger, which outlives the cancellation of its caller."""
 
     def __init__(self, tree: str, answer: "asyncio.Future[CallRow]") -> None:
         super().__init__()
         self.waiting = True
         self.tree = tree
         self.answer = answer
-        """The committed row, for the one who asked; cancelled if nobody waits for it any more."""
+        """The committed row, for the caller; cancelled if nothing awaits it."""
         self.task: asyncio.Task[None]
-        self.ends = False
-        """It is not to wait any more: the run stops, or nobody wants the reply."""
+        self.must_not_wait = False
+        """End it instead of letting it wait: the run stops, or its caller was cancelled."""
         self.replied = False
-        """The reply is here, and on its way into the file."""
-        self.given_up = False
-        """Nobody waits for it any more, whatever it does."""
+        """The reply has come and is being committed."""
+        self.abandoned = False
+        """The run ends without waiting for it."""
         self._began = self._since = 0.0
 
     def begin(self) -> None:
-        """The model is asked now."""
+        """The request starts now."""
         self.waiting = False
-        self._began, self._since = time.time(), time.monotonic()  # wall time for show, the other one counts
+        self._began, self._since = (
+            time.time(),
+            time.monotonic(),
+        )  # wall time for display, monotonic time for the duration
 
     def fail(self, error: BaseException) -> None:
-        """Raise this where the reply is awaited, if it still is."""
+        """Raise this in the caller, if it still waits."""
         if not self.answer.done():
             self.answer.set_exception(error)
-            self.answer.exception()  # as seen: who waits may be cancelled in this very moment
+            self.answer.exception()  # marks it as retrieved: the caller may be cancelled at this moment
 
     def row(self, blank: CallRow, reply: Reply, error: str | None = None) -> CallRow:
         """What goes on record: the reply, or why there is none that can be used, and how long that took."""
-        if self.sends and not reply.server:  # the model does not say it
+        if self.sends and not reply.server:  # the model does not set them
             reply = reply.model_copy(update={"server": self.server, "sends": self.sends})
         key, place, asked, parameters, messages, *_ = blank
         seconds = time.monotonic() - self._since
         return CallRow(key, place, asked, parameters, messages, reply, error, self._began, seconds)
 
     def begin_to_wait(self) -> None:
-        """Wait, or end here."""
-        if self.ends:
+        """Wait, or end the call here."""
+        if self.must_not_wait:
             self.task.cancel()
             raise asyncio.CancelledError
         self.waiting = True
 
     def end_unless_sent(self) -> None:
-        """End now if it only waits, else as soon as it would wait again."""
-        self.ends = True
+        """End the call now if no request was sent, else as soon as it would wait again."""
+        self.must_not_wait = True
         if self.only_waits:
             self.task.cancel()
 
 
-Ask = Callable[[_OnItsWay], Awaitable[Reply]]
+Ask = Callable[[_PendingCall], Awaitable[Reply]]
 
 
 class Ledger:
-    """The record of all calls of a run, and the door to the models.
+    """The record of all calls of a run, and the only way to its models.
 
-    At most `concurrency` calls are in flight, and at most as many replies wait for their commit; so a kill can lose
-    no more than that, and nothing anybody has seen. A call in flight whose caller is cancelled, because another call
+    At most `concurrency` calls are in flight, and at most as many replies wait for their commit; so a kill can
+    lose no more than that, and nothing that was used. A call in flight whose caller is cancelled, because another call
     failed their tree, goes on and is committed: see `settled` and `close`.
     """
 
@@ -111,30 +118,30 @@ class Ledger:
         budget: Budget | None = None,
         stopping: Callable[[str], object] = lambda reason: None,
     ) -> None:
-        """`concurrency` counts model calls in flight, at least 1; `budget` None: no limit; `stopping` is told once why
-        no call is begun any more.
+        """`concurrency` counts model calls in flight, at least 1; `budget` None: no limit; `stopping` is called
+        once, with the reason, when no further call is begun.
         """
         self._store = store
         self._budget = budget
-        self._tell_stopping = stopping
+        self._on_stopping = stopping
         self.stopping: str | None = None
-        """Why no call is begun any more; None while calls are begun."""
+        """Why no further call is begun; None while calls are begun."""
         self._finished = asyncio.Event()
-        """The run stops, and no call is in flight any more or the time they get is over."""
+        """The run stops, and no call is in flight or the grace period is over."""
         self._slots = asyncio.Semaphore(concurrency)
         self._uncommitted = asyncio.Semaphore(concurrency)
-        self._on_their_way: dict[bytes, _OnItsWay] = {}
+        self._pending: dict[bytes, _PendingCall] = {}
         self._failed: dict[str, list[tuple[CallRow, Exception]]] = {}
-        """Calls without a reply and what they raised, by tree, until somebody asks."""
+        """Calls without a reply and what they raised, by tree, until `failed_call` takes them."""
         self._parameters: dict[int, tuple[Parameters, str | bytes]] = {}
         """By the id of the object, which is kept, so that its id stays its own."""
-        self._seen: OrderedDict[str, set[bytes] | None] = OrderedDict()
+        self._asked_keys: OrderedDict[str, set[bytes] | None] = OrderedDict()
         """Tree -> the keys asked for since it had no call on record; None if it had some."""
-        self._most_seen = 1024 + 4 * concurrency  # more than are ever growing at once, and no more than memory bears
+        self._most_trees = 1024 + 4 * concurrency  # more than ever grow at once, and few enough for memory
         self.in_flight = 0
         """Calls being answered right now."""
         self.fresh = 0
-        """Calls really made by this ledger."""
+        """Calls made by this ledger, not replayed."""
         self.replayed = 0
         """Calls answered from the file."""
         store.wait_for_more(lambda: self.in_flight > 0)
@@ -147,11 +154,11 @@ class Ledger:
         Raises what the model raises. A BadContentError is committed too and raised again on replay; StopError when
         the reply cannot be written.
         """
-        settings = self._written_out(parameters)
+        settings = self._serialized(parameters)
         key = call_key(place, (model.name, version_of(model), settings, seed), messages)
         blank = CallRow(key, place, model.name, settings, messages, Reply(text="", model=model.name), None)
 
-        def ask(call: _OnItsWay) -> Awaitable[Reply]:
+        def ask(call: _PendingCall) -> Awaitable[Reply]:
             CALL.set(call)
             if self._budget is None:
                 return model(messages, parameters, seed)
@@ -167,17 +174,17 @@ class Ledger:
         asked = [Message(role="user", content=decode_text(encode_json(request)))]
         blank = CallRow(call_key(place, (name,), asked), place, name, "", asked, Reply(text="", model=name), None)
 
-        async def ask(call: _OnItsWay) -> Reply:
-            CALL.set(None)  # a plug-in may send several requests at once: in flight until it answers
+        async def ask(call: _PendingCall) -> Reply:
+            CALL.set(None)  # a plug-in may send several requests at once: it counts as in flight until it answers
             return Reply(text=await answer(), model=name)
 
         return await self._once(blank, ask)
 
-    def _written_out(self, parameters: Parameters) -> str | bytes:
-        """The parameters as JSON. A seat hands in the same object with every call."""
+    def _serialized(self, parameters: Parameters) -> str | bytes:
+        """The parameters as JSON, cached by object identity: a seat always passes the same object."""
         known = self._parameters.get(id(parameters))
         if known is None:
-            if len(self._parameters) == _SEATS:
+            if len(self._parameters) == _CACHED_PARAMETERS:
                 self._parameters.clear()
             text = encode_json(parameters.model_dump(mode="json", exclude_defaults=True))
             known = self._parameters[id(parameters)] = (parameters, text)
@@ -186,34 +193,36 @@ class Ledger:
     # Stopping -------------------------------------------------------------------------------------
 
     def stop(self, reason: str) -> None:
-        """Begin no call any more: each one raises StopError with this reason.
+        """Begin no further call: each one raises StopError with this reason.
 
-        What only waits (for a slot, the budget, its turn at a server, to be sent again) ends at once. Requests that
-        were sent get 10 s. StopError is raised after that, so that a tree whose last replies come home is finished.
+        Calls that wait (for a slot, the budget, a server's governor, a retry) end at once. Requests that were sent get
+        10 s. StopError is raised after that, so that a tree whose last replies still arrive is finished.
         """
         if self.stopping is not None:
             return
         self.stopping = reason
-        self._tell_stopping(reason)
-        for call in self._on_their_way.values():
+        self._on_stopping(reason)
+        for call in self._pending.values():
             if not call.replied:
                 call.end_unless_sent()
         if not self.in_flight or not self._store.can_write:
-            self._give_up()
+            self._abandon_pending()
         else:
-            asyncio.get_running_loop().call_later(_FINISHING, self._give_up)
+            asyncio.get_running_loop().call_later(_GRACE, self._abandon_pending)
 
-    def _give_up(self) -> None:
-        """Wait for no reply any more. Those that are here are committed all the same."""
+    def _abandon_pending(self) -> None:
+        """Stop waiting for replies. Those that have come are committed all the same."""
         self._finished.set()
-        for call in self._on_their_way.values():
+        for call in self._pending.values():
             if not call.replied:
-                call.given_up = True
+                call.abandoned = True
                 call.task.cancel()
-                call.fail(StopError(self.stopping))  # not when the task ends: a plug-in may refuse to be cancelled
+                call.fail(
+                    StopError(self.stopping)
+                )  # now, not when the task ends: a plug-in may ignore the cancellation
 
     async def unless_stopped(self, work: Awaitable[object]) -> None:
-        """Wait for this work, which is no call; StopError as soon as the ledger is stopped, which leaves it behind."""
+        """Wait for this work, which is no call; StopError, without waiting for it, once the ledger has stopped."""
         doing, stopped = asyncio.ensure_future(work), asyncio.ensure_future(self._finished.wait())
         try:
             await asyncio.wait((doing, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -229,26 +238,26 @@ class Ledger:
         raise StopError(self.stopping)
 
     async def settled(self, tree: str) -> None:
-        """Wait until the calls of this tree that are on their way have ended and are committed."""
-        while tasks := [call.task for call in self._expected() if call.tree == tree]:
+        """Wait until the pending calls of this tree have ended and are committed."""
+        while tasks := [call.task for call in self._awaited() if call.tree == tree]:
             await asyncio.wait(tasks)
 
     async def close(self) -> None:
-        """Stop if calls are on their way; at the end each of them is committed or given up."""
-        if self._on_their_way:
+        """Stop if calls are pending; at the end each of them is committed or abandoned."""
+        if self._pending:
             self.stop("the run was ended")
             await self._finished.wait()
-            while tasks := [call.task for call in self._expected()]:
+            while tasks := [call.task for call in self._awaited()]:
                 await asyncio.wait(tasks)
 
-    def _expected(self) -> Iterator[_OnItsWay]:
-        """The calls on their way, but for those given up."""
-        return (call for call in self._on_their_way.values() if not call.given_up)
+    def _awaited(self) -> Iterator[_PendingCall]:
+        """The pending calls, except those abandoned."""
+        return (call for call in self._pending.values() if not call.abandoned)
 
     def failed_call(self, tree: str, error: Exception | None) -> CallRow | None:
         """The call that raised this error and so ended the tree, without a reply; None if it was no call.
 
-        What is remembered of the tree's failed calls is forgotten.
+        The tree's failed calls are forgotten.
         """
         return next((row for row, raised in self._failed.pop(tree, ()) if raised is error), None)
 
@@ -257,7 +266,7 @@ class Ledger:
     async def _within_budget(
         self,
         budget: Budget,
-        call: _OnItsWay,
+        call: _PendingCall,
         model: ChatModel,
         messages: Sequence[Message],
         parameters: Parameters,
@@ -279,8 +288,8 @@ class Ledger:
             budget.settle(reserved, tokens, text)
 
     async def _once(self, blank: CallRow, ask: Ask) -> Call:
-        """Replay, or ask; of those who want the same at the same time one asks and the others wait for its commit."""
-        while (other := self._on_their_way.get(blank.key)) is not None:
+        """Replay, or ask; single-flight: of equal concurrent calls one is made, and the others await its commit."""
+        while (other := self._pending.get(blank.key)) is not None:
             await asyncio.wait([other.task])
         if self.stopping is not None:
             await self._stop()
@@ -298,47 +307,47 @@ class Ledger:
             call.end_unless_sent()
             raise
 
-    def _begin(self, blank: CallRow, ask: Ask) -> _OnItsWay:
+    def _begin(self, blank: CallRow, ask: Ask) -> _PendingCall:
         """Make this call in a task of its own."""
         loop = asyncio.get_running_loop()
-        call = self._on_their_way[blank.key] = _OnItsWay(blank.place.tree, loop.create_future())
+        call = self._pending[blank.key] = _PendingCall(blank.place.tree, loop.create_future())
         call.task = loop.create_task(self._ask(blank, ask, call))
         call.task.add_done_callback(lambda task: self._end(blank, call))
         return call
 
-    def _end(self, blank: CallRow, call: _OnItsWay) -> None:
-        """The task is over. Who waits has the reply already; else say why there is none."""
-        del self._on_their_way[blank.key]
+    def _end(self, blank: CallRow, call: _PendingCall) -> None:
+        """The task has ended. If the caller has no reply yet, raise there why there is none."""
+        del self._pending[blank.key]
         error = None if call.task.cancelled() else call.task.exception()
         if isinstance(error, FailedTreeError):
             row = call.row(blank, blank.reply, str(error))
             self._failed.setdefault(blank.place.tree, []).append((row, error))
         if call.answer.done():
             return
-        if error is None and self.stopping is None:  # somebody cancelled it
+        if error is None and self.stopping is None:  # it was cancelled from outside
             call.answer.cancel()
         else:
             call.fail(error or StopError(self.stopping))
 
     def _on_record(self, blank: CallRow) -> tuple[Reply, str | None] | None:
         """The committed reply. Of a tree without calls when first asked about, only keys seen since are looked
-        up: every commit makes SQLite read its index anew, so that a look-up costs more than the rest of a call.
+        up: after every commit SQLite reads its index again, so that a look-up costs more than the rest of a call.
         """
         tree = blank.place.tree
-        if tree not in self._seen:
-            self._seen[tree] = None if self._store.has_calls(tree) else set()
-            if len(self._seen) > self._most_seen:
-                self._seen.popitem(last=False)
-        seen = self._seen[tree]
+        if tree not in self._asked_keys:
+            self._asked_keys[tree] = None if self._store.has_calls(tree) else set()
+            if len(self._asked_keys) > self._most_trees:
+                self._asked_keys.popitem(last=False)
+        seen = self._asked_keys[tree]
         if seen is None or blank.key in seen:
             return self._store.find_call(blank.key)
         seen.add(blank.key)
         return None
 
-    async def _ask(self, blank: CallRow, ask: Ask, call: _OnItsWay) -> None:
-        """Make the call in a slot, then commit the reply. The slot is free while the commit is under way."""
+    async def _ask(self, blank: CallRow, ask: Ask, call: _PendingCall) -> None:
+        """Make the call in a slot, then commit the reply. The slot is released before the commit."""
         async with self._slots:
-            self._store.refuse_if_stopped()  # before paying for a reply that could not be kept
+            self._store.refuse_if_stopped()  # before paying for a reply that could not be stored
             row = await self._make(blank, ask, call)
             call.replied = True
             self.fresh += 1
@@ -346,7 +355,9 @@ class Ledger:
                 await self._uncommitted.acquire()
             except asyncio.CancelledError:
                 with suppress(StopError):
-                    self._store.submit_call(row).cancel()  # the loop is closed, but the reply is paid for: it is kept
+                    self._store.submit_call(
+                        row
+                    ).cancel()  # the event loop is closing, but the reply is paid for: store it
                 raise
         try:
             committed = self._store.submit_call(row, self._uncommitted.release)
@@ -357,8 +368,8 @@ class Ledger:
         if not call.answer.done():
             call.answer.set_result(row)
 
-    async def _make(self, blank: CallRow, ask: Ask, call: _OnItsWay) -> CallRow:
-        """The row with its reply. What stops this call stops them all."""
+    async def _make(self, blank: CallRow, ask: Ask, call: _PendingCall) -> CallRow:
+        """The row with its reply. A StopError stops the whole ledger."""
         self.in_flight += 1
         call.begin()
         try:
@@ -367,13 +378,13 @@ class Ledger:
             self.stop(str(error))
             raise
         finally:
-            CALL.set(None)  # else call, task and context would hold each other, for the garbage collector to find
+            CALL.set(None)  # breaks the reference cycle of call, task and context
             self.in_flight -= 1
             if self.stopping is not None and not self.in_flight:
                 self._finished.set()
 
 
-async def _answered(blank: CallRow, ask: Ask, call: _OnItsWay) -> CallRow:
+async def _answered(blank: CallRow, ask: Ask, call: _PendingCall) -> CallRow:
     try:
         return call.row(blank, await ask(call))
     except BadContentError as error:

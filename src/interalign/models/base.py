@@ -1,4 +1,4 @@
-"""What a model is to the rest of the house: messages in, one reply out."""
+"""The protocol of a chat model: messages in, one reply out."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable

@@ -1,6 +1,6 @@
-"""What one call is doing right now, told by the model while the call lasts, read by the ledger that made it.
+"""The state of one call (a context variable), set by the model during the call and read by the ledger.
 
-A run that stops gives a request that was sent time to be answered; a call that only waits for its turn ends at once.
+A run that stops gives a request that was sent time to be answered; a call that is still queued ends at once.
 """
 
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from contextvars import ContextVar
 
 
 class CallState:
-    """One call on its way to an answer."""
+    """The state of one call."""
 
     def __init__(self) -> None:
         self.waiting = False
-        """Nothing of it is at a server: it waits for its turn, or to be sent again."""
+        """No request is in flight: it is queued, or waits before a retry."""
         self.is_queued: Callable[[], bool] | None = None
         """Says the same for a model that has a queue of its own; None: there is no such queue."""
         self.sends = 0
@@ -22,11 +22,11 @@ class CallState:
 
     @property
     def only_waits(self) -> bool:
-        """Whether it can be ended without losing anything that is on its way."""
+        """Whether it can be ended without losing a request in flight."""
         return self.waiting or (self.is_queued is not None and self.is_queued())
 
     def begin_to_wait(self) -> None:
-        """Note that it waits from now on. Who makes calls may end it here instead, by raising CancelledError."""
+        """Note that it waits from now on. A subclass may end the call here by raising CancelledError."""
         self.waiting = True
 
 
@@ -35,7 +35,7 @@ CALL: ContextVar[CallState | None] = ContextVar("call", default=None)
 
 
 class _Waiting:
-    """`with waiting:` around an `await` in which nothing of the call is at a server."""
+    """`with waiting:` around an `await` during which no request of the call is in flight."""
 
     def __enter__(self) -> None:
         state = CALL.get()
@@ -60,7 +60,7 @@ def sent_to(server: object) -> None:
 
 
 def queued_while(is_queued: Callable[[], bool]) -> None:
-    """Note that the call waits in a queue of the model's own as long as this says so."""
+    """Note that the call is in a queue of the model as long as this returns True."""
     state = CALL.get()
     if state is not None:
         state.is_queued = is_queued

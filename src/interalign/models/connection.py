@@ -1,4 +1,4 @@
-"""The connections to one OpenAI-compatible server: one request and what came of it. Shared by all models there."""
+"""The connection pool of one OpenAI-compatible server, shared by all models there; one attempt and its outcome."""
 
 import asyncio
 import io
@@ -13,7 +13,7 @@ from yarl import URL
 from interalign.config import Runtime
 from interalign.errors import ConfigError, FailedTreeError, StopError
 from interalign.models.access import Access, warned_of
-from interalign.models.faults import Asked, Transient, fault_of_status, read_reply
+from interalign.models.faults import AttemptContext, Transient, fault_of_status, read_reply
 from interalign.models.governor import Governor
 from interalign.models.request import Request, Shape
 from interalign.records import Reply
@@ -56,7 +56,7 @@ class Connection:
             proxy=access.proxy,
         )
 
-    async def ask(self, asked: Asked, request: Request, shape: Shape) -> Reply:
+    async def ask(self, asked: AttemptContext, request: Request, shape: Shape) -> Reply:
         """One attempt; Transient if another one makes sense, ReshapeError if one in another shape does, and
         BadContentError, FailedTreeError or StopError if not.
         """
@@ -104,7 +104,7 @@ class Connection:
         return " ".join(self.access.masked(text.encode("utf-8", "replace")).decode().split())[:200]
 
     async def release(self) -> None:
-        """One user fewer; the last one closes the connections."""
+        """Drop one reference; the last one closes the connections (reference counting)."""
         self.users -= 1
         if self.users == 0:
             pool = _POOLS[asyncio.get_running_loop()]
@@ -116,7 +116,7 @@ class Connection:
 _POOLS: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, Access, Runtime], Connection]]" = (
     WeakKeyDictionary()
 )
-"""Connections in use, by event loop: they belong to one, and models do not know of each other."""
+"""Connections in use, by event loop: they belong to one loop, and models share them without knowing each other."""
 
 
 def connection_to(url: str, access: Access, runtime: Runtime) -> Connection:
@@ -132,7 +132,7 @@ def connection_to(url: str, access: Access, runtime: Runtime) -> Connection:
 
 
 def refuse_unreadable_certificates() -> None:
-    """ConfigError if the environment names authorities that are not there: every server would look like a false one."""
+    """ConfigError if SSL_CERT_FILE cannot be read: no certificate could be verified."""
     told = os.environ.get("SSL_CERT_FILE")
     if told and not os.access(told, os.R_OK):
         raise ConfigError(f"SSL_CERT_FILE names {told!a}, which cannot be read; mend it, or take it out")
@@ -154,7 +154,7 @@ def _payload(body: bytes) -> bytes | io.BytesIO:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
-    """The whole body, None if it is too large. Read in pieces: a server decides how much it sends, not we."""
+    """The whole body, None if it is too large. Read in pieces, since the server decides how much it sends."""
     pieces, size = [], 0
     async for piece in response.content.iter_any():
         size += len(piece)

@@ -18,7 +18,7 @@ from interalign.models.error_body import ErrorBody, error_in, is_page, quoted, r
 from interalign.models.waits import wait_of
 from interalign.records import Reply
 
-__all__ = ["Asked", "Fault", "Transient", "fault_of_status", "read_reply", "wait_of"]
+__all__ = ["AttemptContext", "Fault", "Transient", "fault_of_status", "read_reply", "wait_of"]
 
 _TRIED_AGAIN = frozenset({408, 409, 421, 423, 424, 425, 429, 430, 498, 499})
 _NOT_TRIED_AGAIN = frozenset({501, 505, 511})
@@ -59,7 +59,7 @@ class Transient(Exception):
 Fault = Transient | StopError | FailedTreeError | BadContentError
 
 
-class Asked(NamedTuple):
+class AttemptContext(NamedTuple):
     """Who was asked for what, as messages name it."""
 
     server: str
@@ -74,7 +74,7 @@ class Asked(NamedTuple):
 
 
 def fault_of_status(
-    asked: Asked, status: int, headers: Mapping[str, str], body: str, sent: Collection[str] = ()
+    asked: AttemptContext, status: int, headers: Mapping[str, str], body: str, sent: Collection[str] = ()
 ) -> Fault:
     """What an answer with an HTTP status other than 200 means. `headers` are looked up in lower case.
 
@@ -84,14 +84,14 @@ def fault_of_status(
 
 
 def _fault(
-    asked: Asked, status: int, headers: Mapping[str, str], error: ErrorBody, sent: Collection[str] = ()
+    asked: AttemptContext, status: int, headers: Mapping[str, str], error: ErrorBody, sent: Collection[str] = ()
 ) -> Fault:
     """Codes and words say more than the status, so they are looked at first."""
     return _by_words(asked, status, headers, error, sent) or _by_status(asked, status, headers, error)
 
 
 def _by_words(
-    asked: Asked, status: int, headers: Mapping[str, str], error: ErrorBody, sent: Collection[str] = ()
+    asked: AttemptContext, status: int, headers: Mapping[str, str], error: ErrorBody, sent: Collection[str] = ()
 ) -> Fault | None:
     """What the codes and the words of an error mean; None if they tell nothing."""
     if refusals.is_quota(status, error):
@@ -109,7 +109,7 @@ def _by_words(
     return None
 
 
-def _no_quota(asked: Asked, status: int, error: ErrorBody) -> StopError:
+def _no_quota(asked: AttemptContext, status: int, error: ErrorBody) -> StopError:
     said = _told(status, error)
     if refusals.is_policy(error):
         return StopError(
@@ -122,7 +122,7 @@ def _no_quota(asked: Asked, status: int, error: ErrorBody) -> StopError:
     )
 
 
-def _refusal(asked: Asked, status: int, error: ErrorBody, sent: Collection[str]) -> Fault | None:
+def _refusal(asked: AttemptContext, status: int, error: ErrorBody, sent: Collection[str]) -> Fault | None:
     """A request that the server understood and will not answer, as its words tell; None if they do not."""
     if refusals.is_filtered(error):
         return BadContentError(f"{asked.server} let a content filter stop {asked.model} ({_told(status, error)})")
@@ -142,7 +142,7 @@ def _refusal(asked: Asked, status: int, error: ErrorBody, sent: Collection[str])
     return None
 
 
-def _by_status(asked: Asked, status: int, headers: Mapping[str, str], error: ErrorBody) -> Fault:
+def _by_status(asked: AttemptContext, status: int, headers: Mapping[str, str], error: ErrorBody) -> Fault:
     said = _told(status, error)
     if status in _TRIED_AGAIN or (status >= 500 and status not in _NOT_TRIED_AGAIN):
         return Transient(f"{status}: {error.quoted}", wait=wait_of(headers, throttled=False) or error.delay)
@@ -168,12 +168,12 @@ def _told(status: int, error: ErrorBody) -> str:
     return ": ".join(filter(None, [str(status), error.quoted]))
 
 
-def _refused(asked: Asked, status: int, error: ErrorBody, said: str) -> FailedTreeError:
+def _refused(asked: AttemptContext, status: int, error: ErrorBody, said: str) -> FailedTreeError:
     message = f"{asked.server} refused a request to {asked.model} ({status}): {said}"
     return FailedTreeError(message, asked.server, asked.model, str(status), without_numbers(error.quoted))
 
 
-def _key_refused(asked: Asked, status: int, error: ErrorBody) -> StopError:
+def _key_refused(asked: AttemptContext, status: int, error: ErrorBody) -> StopError:
     said = _told(status, error)
     if asked.key_from == "":
         own = f"set {_key_of(asked.model)}, or " if asked.is_given else ""
@@ -190,7 +190,7 @@ def _key_of(model: str) -> str:
     return f"{model.partition(':')[0].upper().replace('-', '_')}_API_KEY"
 
 
-def _not_found(asked: Asked, status: int, error: ErrorBody) -> StopError:
+def _not_found(asked: AttemptContext, status: int, error: ErrorBody) -> StopError:
     said = f" ({error.quoted})" if error.quoted else ""
     return StopError(
         f"{asked.server} has no model {asked.model!r} ({status}); name one it serves, or mend --base-url{said}"
@@ -204,7 +204,7 @@ def _how_to_drop(name: str) -> str:
     return f"set `parameters: {{ROLE: {{{setting or name}: null}}}}` for its role in the --config file"
 
 
-def read_reply(asked: Asked, body: bytes) -> Reply:
+def read_reply(asked: AttemptContext, body: bytes) -> Reply:
     """The reply in a 200 answer.
 
     Raises Transient for what is no chat completion, BadContentError for one without a usable text: no choices, an
@@ -244,7 +244,7 @@ def _what_came(body: bytes, error: ValueError) -> str:
     return f"a body that is no JSON ({type(error).__name__}): {quoted(text)}"
 
 
-def _choice(asked: Asked, answer: Any) -> Mapping[str, Any]:
+def _choice(asked: AttemptContext, answer: Any) -> Mapping[str, Any]:
     """The choice to be read: the first that has a text, else the first; what is raised if there is none."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
     found = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
@@ -261,7 +261,7 @@ def _own_error(answer: Any, choices: list[dict[str, Any]]) -> object:
     return choices[0].get("error") or None if choices else None
 
 
-def _no_choice(asked: Asked, answer: Any, error: object) -> Fault:
+def _no_choice(asked: AttemptContext, answer: Any, error: object) -> Fault:
     """What an answer without a choice means: the error that it tells of, or no answer at all."""
     told = error_in({"error": error} if error is not None else answer)
     choices = answer.get("choices") if isinstance(answer, dict) else None
@@ -296,7 +296,7 @@ def _legacy(choice: Mapping[str, Any]) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _text_of(asked: Asked, choice: Mapping[str, Any], ending: Ending, tokens: tuple[int, int]) -> str:
+def _text_of(asked: AttemptContext, choice: Mapping[str, Any], ending: Ending, tokens: tuple[int, int]) -> str:
     """The text of a choice; BadContentError, with what text there is, if it cannot be used."""
     message = _message(choice)
     text = _joined(message.get("content")) or _legacy(choice)

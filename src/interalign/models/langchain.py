@@ -8,10 +8,10 @@ from interalign.config import Runtime
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, InteralignError
 from interalign.models.base import Parameters, provider_seed
 from interalign.models.endings import Ending, ending_of
-from interalign.models.faults import Asked, Transient, fault_of_status
+from interalign.models.faults import AttemptContext, Transient, fault_of_status
 from interalign.models.governor import Governor
 from interalign.models.resolve import importable, needed_package, unknown_name
-from interalign.models.retry import DeadlineError, RetryUselessError, answered
+from interalign.models.retry import DeadlineError, RetryUselessError, ask_until_answered
 from interalign.records import Reply
 from interalign.tree import Message
 
@@ -43,7 +43,9 @@ class LangChainModel:
         given = parameters.model_dump(exclude={"seed", "extra_body"}, exclude_none=True)
         number = provider_seed(parameters, seed)
         settings = {**given, **({} if number is None else {"seed": number}), **parameters.extra_body}
-        asked = Asked(self.name.partition(":")[0], self.name, sum(message.role == "user" for message in messages))
+        asked = AttemptContext(
+            self.name.partition(":")[0], self.name, sum(message.role == "user" for message in messages)
+        )
         sends = 0
 
         async def once(_: LangChainModel) -> Reply:
@@ -57,7 +59,9 @@ class LangChainModel:
                 raise _translated(asked, error) from None  # its text may hold a key
 
         try:
-            return await answered([self], once, self._deadline, kind=id(parameters))  # the same object for a seat
+            return await ask_until_answered(
+                [self], once, self._deadline, latency_class=id(parameters)
+            )  # a seat hands in the same object
         except DeadlineError as error:
             late = f"{self.name} did not answer within the deadline; raise --deadline ({error})"
             raise FailedTreeError(late) from None
@@ -96,7 +100,7 @@ def _address_of(chat: object) -> str:
     return f"{scheme}{mark}{rest.rpartition('@')[2]}".partition("?")[0]
 
 
-def _translated(asked: Asked, error: Exception) -> InteralignError | Transient:
+def _translated(asked: AttemptContext, error: Exception) -> InteralignError | Transient:
     """What a foreign error means: by its HTTP status if it has one, else a lost connection, else a failed tree."""
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)

@@ -15,14 +15,14 @@ from interalign.config import Parameters, Runtime, TokenLimit, split_address
 from interalign.errors import FailedTreeError, StopError
 from interalign.models.access import access_to, addresses_in, addresses_of, settings_of
 from interalign.models.connection import Connection, ReshapeError, connection_to, refuse_unreadable_certificates
-from interalign.models.faults import Asked
+from interalign.models.faults import AttemptContext
 from interalign.models.request import Request, Shape, difference
-from interalign.models.retry import DeadlineError, RetryUselessError, answered
+from interalign.models.retry import DeadlineError, RetryUselessError, ask_until_answered
 from interalign.records import Reply
 from interalign.tree import Message
 
 _LOG = logging.getLogger("interalign")
-_OPENAIS_HOSTS = (".openai.com", ".openai.azure.com")
+_OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
 
 
 class OpenAIModel:
@@ -47,22 +47,22 @@ class OpenAIModel:
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """One reply, asked for again as long as the deadline allows; what each fault means is in docs/faults.md.
 
-        After a StopError no request is sent any more: every further call raises it too.
+        After a StopError no further request is sent: every further call raises it too.
         """
         if self._stopped:
             raise StopError(self._stopped)
         try:
-            return self._named(await self._patiently(messages, parameters, seed))
+            return self._named(await self._with_retries(messages, parameters, seed))
         except StopError as error:
             self._stopped = str(error)
             raise
 
-    async def _patiently(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
+    async def _with_retries(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         if not self._servers:
             self._servers = [connection_to(url, access, self._runtime) for url, access in self._accesses.items()]
-        call = _Call(self, Request(self._model, messages, parameters, seed), messages)
+        call = _Attempts(self, Request(self._model, messages, parameters, seed), messages)
         try:
-            return await answered(
+            return await ask_until_answered(
                 self._servers,
                 call.ask,
                 self._runtime.deadline,
@@ -86,7 +86,7 @@ class OpenAIModel:
         return self._shapes[server.url]
 
     def learn(self, server: Connection, refused: Shape, better: Shape) -> None:
-        """Write requests to this server otherwise from now on, unless another call has found that out already."""
+        """Use the better shape for this server from now on, unless another call has changed it already."""
         if self._shapes[server.url] == refused:
             self._shapes[server.url] = better
             _LOG.warning("%s at %s %s", self.name, server.url, difference(refused, better))
@@ -103,8 +103,8 @@ class OpenAIModel:
         return " and ".join(server.url for server in self._servers)
 
     def _too_late(self, error: DeadlineError) -> StopError | FailedTreeError:
-        """What it means that the deadline is over: nobody there for half of it or more stops the run, anything else
-        ends one tree.
+        """What it means that the deadline is over: a server that was unreachable for half of it or more stops the
+        run, anything else fails one tree.
         """
         where, now = self._where(), monotonic()
         since = now - self._runtime.deadline / 2
@@ -117,16 +117,16 @@ class OpenAIModel:
         return FailedTreeError(f"{where} did not answer within the deadline; raise --deadline ({error})")
 
     def _named(self, reply: Reply) -> Reply:
-        """The same reply; the first one that comes under another name is said aloud."""
-        # `gpt-4o-2024-08-06` for `gpt-4o`, or `name@main`, is the same model said more precisely.
+        """The same reply; the first one under another model name is logged."""
+        # `gpt-4o-2024-08-06` for `gpt-4o`, or `name@main`, is the same model, named more precisely.
         if not self._is_renamed and not reply.model.startswith((self._model, self.name)):
             self._is_renamed = True
             _LOG.warning("%s answers under another name: %s (kept on record)", self.name, ascii(reply.model)[:200])
         return reply
 
 
-class _Call:
-    """One call on its way: how many requests it took, and who asks."""
+class _Attempts:
+    """The attempts of one call: what is sent, and how many requests it took so far."""
 
     def __init__(self, model: OpenAIModel, request: Request, messages: Sequence[Message]) -> None:
         self._model = model
@@ -135,12 +135,14 @@ class _Call:
         self._sends = 0
 
     async def ask(self, server: Connection) -> Reply:
-        """One attempt: a request, and another one right away if the server wants it written otherwise."""
+        """One attempt: a request, and another one at once if the server needs another shape."""
         while True:
             shape = self._model.shape_at(server)
             self._sends += 1
             access = server.access
-            asked = Asked(server.url, self._model.name, self._turn, access.key_from, access.is_given, self._sends)
+            asked = AttemptContext(
+                server.url, self._model.name, self._turn, access.key_from, access.is_given, self._sends
+            )
             try:
                 return await server.ask(asked, self._request, shape)
             except ReshapeError as error:
@@ -148,9 +150,9 @@ class _Call:
 
 
 def _first_shape(url: str, runtime: Runtime) -> Shape:
-    """What the server is asked for until it says otherwise."""
+    """The shape of requests until the server refuses it."""
     # OpenAI's newer models refuse the old name of the limit; many other servers do not know the new one.
-    at_openai = (URL(url).host or "").endswith(_OPENAIS_HOSTS)
+    at_openai = (URL(url).host or "").endswith(_OPENAI_HOSTS)
     usual: TokenLimit = "max_completion_tokens" if at_openai else "max_tokens"
     return Shape(settings_of(url, runtime).token_limit or usual)
 

@@ -1,4 +1,9 @@
-"""The one retry layer: a total deadline a call, full-jitter backoff, and the server's governor obeyed."""
+"""The one retry layer: a total deadline a call, exponential backoff with full jitter, failover between servers.
+
+Calls go to the least loaded healthy server, but those with a common beginning (the same affinity key) stay with one
+server, whose prefix cache holds it, while that one has hardly more to do. Each attempt goes through the server's
+governor.
+"""
 
 import asyncio
 import random
@@ -15,8 +20,8 @@ from interalign.models.governor import Governor
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.25, 8.0
 """Seconds: the first wait is drawn from 0 to the first, doubled each time up to the second."""
-_ALIKE = 3
-"""Answers that are none, all the same, after which a call is not sent again."""
+_SAME_ANSWERS = 3
+"""Identical answers that are no chat completion after which a call is not sent again."""
 
 
 class Governed(Protocol):
@@ -52,8 +57,8 @@ class RetryUselessError(Exception):
         """What it means for the run."""
         if self.last.no_answer:
             return StopError(
-                f"{server} gave the same answer {_ALIKE} times, and it is no chat completion ({self}); mend the server "
-                "or --base-url, and run the same command again"
+                f"{server} gave the same answer {_SAME_ANSWERS} times, and it is no chat completion ({self}); mend "
+                "the server or --base-url, and run the same command again"
             )
         return StopError(
             f"{server} asks to wait {self.last.wait:g} s, longer than --deadline ({self}); run the same command again "
@@ -61,47 +66,48 @@ class RetryUselessError(Exception):
         )
 
 
-async def answered(
+async def ask_until_answered(
     servers: Sequence[S],
     ask: Callable[[S], Awaitable[T]],
     deadline: float,
     retrying: Callable[[], None] = lambda: None,
-    kind: Hashable = None,
-    talk: int = 0,
+    latency_class: Hashable = None,
+    affinity_key: int = 0,
 ) -> T:
-    """What `ask` returns, asked of one server after the other until it raises no Transient any more.
+    """What `ask` returns, tried on one server after the other until it raises no Transient.
 
-    `deadline` is the total in seconds, waiting for a turn included. One attempt gets half of what is left of it, but
-    never less than an eighth of the total; where the server has shown how long it takes, a first attempt gets no more
-    than its patience, the next one after a hang twice as much. No backoff takes more than a quarter of what is left: a
-    server that hangs twice in a row leaves time for a third attempt. A wait that the server asks for replaces the
-    backoff only as far as it goes: one that always says `Retry-After: 0` is not to be asked without end.
+    `deadline` is the total in seconds, waiting in the governor's queue included. One attempt gets half of what is left
+    of it, but never less than an eighth of the total; once the server's latency is known, a first attempt gets no more
+    than the governor's `attempt_timeout`, the next one after a hang twice as much. No backoff takes more than a quarter
+    of what is left, so that a server that hangs twice in a row leaves time for a third attempt. A wait that the server
+    asks for is subtracted from the backoff, no more: a server that always says `Retry-After: 0` still gets a backoff.
 
-    `kind` tells calls of one server apart that take different times (a judge's, a user's): each has a patience of its
-    own, since a request that is given up too early is paid for twice. `talk` is a number that calls with a common
-    beginning share: they go to the same server, see `best_placed`.
+    `latency_class` separates calls of one server that take different times (a judge's, a user's): each class has its
+    own attempt timeout, since a request that is given up too early is paid for twice. `affinity_key` is a number that
+    calls with a common beginning share: they go to the same server, see `pick_server`.
 
-    Raises DeadlineError when the time is over, RetryUselessError when every server wants to be left alone for longer
-    than a call may take, or one has sent the same three times that is no answer, and whatever else `ask` raises.
-    `retrying` is told of every repetition.
+    Raises DeadlineError when the time is over, RetryUselessError when every server asks to wait longer than a call may
+    take, or has sent three times the same thing that is no chat completion, and whatever else `ask` raises. `retrying`
+    is called before every repetition.
     """
     attempts, hangs, last, end = 0, 0, None, monotonic() + deadline
-    strange = Counter[str]()
+    non_answers = Counter[str]()
     try:
         async with asyncio.timeout(deadline):
             while True:
-                server = best_placed(servers, talk)
+                server = pick_server(servers, affinity_key)
                 attempts += 1
                 try:
                     share = max((end - monotonic()) / 2, deadline / 8)
-                    return await _attempt(server, ask, min(share, 2**hangs * server.governor.patience(kind)), kind)
+                    usual = 2**hangs * server.governor.attempt_timeout(latency_class)
+                    return await _attempt(server, ask, min(share, usual), latency_class)
                 except Transient as fault:
                     last, hangs = fault, hangs + fault.silent
-                    kept = without_numbers(str(fault))
-                    strange[kept] += fault.no_answer
-                    if _is_useless(fault, strange[kept], servers, deadline):
+                    text = without_numbers(str(fault))
+                    non_answers[text] += fault.no_answer
+                    if _is_useless(fault, non_answers[text], servers, deadline):
                         raise RetryUselessError(fault) from None
-                # The last quarters are not to become ever shorter: a server in trouble would be asked ever faster.
+                # With a lower bound: quarters of what is left would shrink, and a failing server be asked ever faster.
                 longest = max((end - monotonic()) / 4, deadline / 32)
                 with waiting:
                     await asyncio.sleep(min(backoff(attempts), longest) - (last.wait or 0.0))
@@ -110,54 +116,55 @@ async def answered(
         raise DeadlineError(attempts, last) from None
 
 
-def _is_useless(fault: Transient, alike: int, servers: Sequence[Governed], deadline: float) -> bool:
-    """Whether to try again is no use: no server can be asked in time, or none is left that answers as it should."""
+def _is_useless(fault: Transient, same_answers: int, servers: Sequence[Governed], deadline: float) -> bool:
+    """Whether another attempt cannot succeed: no server can be asked in time, or no healthy one is left."""
     if fault.no_answer:
-        return alike >= _ALIKE and all(server.governor.rests_until > 0 for server in servers)
+        return same_answers >= _SAME_ANSWERS and all(server.governor.cooling_until > 0 for server in servers)
     if (fault.wait or 0.0) <= deadline:
         return False
     return all(server.governor.asked_to_wait_until > monotonic() for server in servers)
 
 
-async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float, kind: Hashable) -> T:
+async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float, latency_class: Hashable) -> T:
     governor = server.governor
     with waiting:
         sent = await governor.enter()
     sent_to(server)
     try:
         async with asyncio.timeout(seconds):
-            found = await ask(server)
+            answer = await ask(server)
     except TimeoutError:
-        governor.rest()
+        governor.cool_down()
         raise Transient(f"no answer within {seconds:g} s", silent=True) from None
     except Transient as fault:
-        governor.heed(fault, sent)
+        governor.record_fault(fault, sent)
         raise
     except InteralignError:
-        governor.answered(sent, kind)
+        governor.record_answer(sent, latency_class)  # a refusal is an answer, too
         raise
     finally:
         governor.leave(sent)
-    governor.answered(sent, kind)
-    return found
+    governor.record_answer(sent, latency_class)
+    return answer
 
 
-def best_placed(servers: Sequence[S], talk: int) -> S:
-    """The least loaded server, or the one at the place `talk` (modulo their number) if it has hardly more to do: it
-    has read the beginning of this conversation already, and its prefix cache spares reading it again.
+def pick_server(servers: Sequence[S], affinity_key: int) -> S:
+    """The server number `affinity_key` (modulo their number) if it is healthy and has hardly more to do than the least
+    loaded one, which is the answer otherwise. Its prefix cache holds the beginning that the calls of this key share.
     """
     least = least_loaded(servers)
-    known = servers[talk % len(servers)].governor
-    if known.rests_until == 0 and known.load <= least.governor.load + known.slack:
-        return servers[talk % len(servers)]
+    preferred = servers[affinity_key % len(servers)]
+    governor = preferred.governor
+    if governor.cooling_until == 0 and governor.load <= least.governor.load + governor.affinity_slack:
+        return preferred
     return least
 
 
 def least_loaded(servers: Sequence[S]) -> S:
-    """The server with the fewest calls, of those that are well if there are any; else the one that rested longest."""
+    """The healthy server with the fewest calls; if none is healthy, the one whose cool-down ends first."""
     if len(servers) == 1:
         return servers[0]
-    return min(servers, key=lambda server: (server.governor.rests_until, server.governor.load))
+    return min(servers, key=lambda server: (server.governor.cooling_until, server.governor.load))
 
 
 def backoff(attempt: int) -> float:

@@ -1,4 +1,4 @@
-"""How long a server asks everybody to wait, read from its headers and from its words."""
+"""How long a server asks its clients to wait: Retry-After, rate limit headers, and the text of its error."""
 
 import re
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ _SHORT = {"millisecond": "ms", "second": "s", "sec": "s", "minute": "m", "min": 
 
 
 def wait_of(headers: Mapping[str, str], *, throttled: bool) -> float | None:
-    """Seconds the server asks everybody to wait: Retry-After, else, when throttled, the rate limit that is used up.
+    """Seconds the server asks to wait: Retry-After, else, when throttled, the rate limit that is used up.
 
-    None for no time at all: who is told to wait 0 seconds is told nothing, and slows down as without it.
+    None for 0 seconds, which counts as no answer: the caller backs off as it would without it.
     """
     return _wait_told(headers, throttled=throttled) or None
 

@@ -1,4 +1,4 @@
-"""What a run will take, before anything is asked: one tree is grown by the real graphs with nobody in the seats."""
+"""Estimate what a run will take: one tree is grown by the real graphs over a ledger that only counts calls."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ _BYTES_A_CALL, _BYTES_A_REPLY_BYTE = 520, 0.5
 """Disk space of a call, beside that of its reply's own words: bench/speed.py finds 38 kB for 60 calls."""
 
 
-class Line(Frozen):
+class EstimateLine(Frozen):
     """What one model is expected to be asked for in one role."""
 
     role: str
@@ -48,7 +48,7 @@ class Estimate(Frozen):
 
     trees: int
     """Trees or conversations that are not done yet."""
-    lines: tuple[Line, ...]
+    lines: tuple[EstimateLine, ...]
     seconds: float
     bytes_on_disk: int
     basis: str
@@ -57,7 +57,7 @@ class Estimate(Frozen):
     def __str__(self) -> str:
         """A table, and a line each for time, disk and what all that rests on."""
         shown = [("role", "model", "calls", "tokens in", "tokens out", "USD")]
-        every = [*self.lines, Line(role="total", model="", used=self.total)]
+        every = [*self.lines, EstimateLine(role="total", model="", used=self.total)]
         shown += [(line.role, line.model, *_figures(line.used)) for line in every]
         widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
         rows = (
@@ -89,11 +89,11 @@ async def estimate_simulation(
     Raises ConfigError where that would refuse to go on. With `forks` a copy goes on, which grows every tree anew.
     """
     record = _Record(run, "simulation", settings, forks=forks)
-    rehearsal = _Rehearsal(record.reply_tokens)
-    seats = simulation_seats(settings, rehearsal, _Unasked)
-    await _rehearse(rehearsal, seats, settings, personas[0], branching_policy(settings.policy))
+    counting = _CountingLedger(record.reply_tokens)
+    seats = simulation_seats(settings, counting, _Unasked)
+    await _count_calls(counting, seats, settings, personas[0], branching_policy(settings.policy))
     refuse_fewer(run, settings.trees, record.planned)
-    return _estimate(rehearsal.made, record, settings.trees - record.done, runtime)
+    return _estimate(counting.made, record, settings.trees - record.done, runtime)
 
 
 async def estimate_evaluation(
@@ -101,13 +101,13 @@ async def estimate_evaluation(
 ) -> Estimate:
     """What `run_evaluation` with the same arguments is expected to take; as `estimate_simulation`."""
     record = _Record(run, "evaluation", settings, forks=forks)
-    rehearsal = _Rehearsal(record.reply_tokens)
-    every = all_evaluation_seats(settings, rehearsal, _Unasked)
+    counting = _CountingLedger(record.reply_tokens)
+    every = all_evaluation_seats(settings, counting, _Unasked)
     for seats in every.values():
-        await _rehearse(rehearsal, seats, settings, cases[0], caterpillar)
+        await _count_calls(counting, seats, settings, cases[0], caterpillar)
     asked = len(cases[: settings.limit]) * len(every)
     refuse_fewer(run, asked, record.planned)
-    return _estimate(rehearsal.made, record, asked - record.done, runtime, grown=len(every))
+    return _estimate(counting.made, record, asked - record.done, runtime, grown=len(every))
 
 
 def _figures(used: Usage) -> tuple[str, str, str, str]:
@@ -151,7 +151,7 @@ class _Unasked:
 
 
 class _Made(NamedTuple):
-    """One call of the rehearsal."""
+    """One counted call."""
 
     place: Place
     model: str
@@ -163,8 +163,8 @@ class _Made(NamedTuple):
         return 0.0 if self.model.startswith("world:") else _SECONDS_A_CALL + _SECONDS_A_TOKEN * self.completion_tokens
 
 
-class _Rehearsal:
-    """Takes the ledger's place: counts the calls, and answers them with filler of the usual length."""
+class _CountingLedger:
+    """Stands in for the ledger: counts the calls, and answers them with filler of the usual length."""
 
     def __init__(self, reply_tokens: Mapping[str, int]) -> None:
         """`reply_tokens`: the usual length by role, where it is known."""
@@ -206,8 +206,8 @@ def _tokens(messages: Iterable[Message]) -> int:
     return sum(len(message.content.encode("utf-8", "replace")) for message in messages) // _BYTES_A_TOKEN
 
 
-async def _rehearse(
-    rehearsal: _Rehearsal, seats: Seats, settings: RunSettings, persona: Persona, policy: Policy
+async def _count_calls(
+    counting: _CountingLedger, seats: Seats, settings: RunSettings, persona: Persona, policy: Policy
 ) -> None:
     async def save(tree: str, turn: Turn | Farewell) -> None:
         pass
@@ -229,17 +229,19 @@ def _estimate(made: Sequence[_Made], record: _Record, left: int, runtime: Runtim
             bad=0,
         )
         cost = prices.usd(model, used.prompt_tokens, used.completion_tokens)
-        lines.append(Line(role=role, model=model, used=used.model_copy(update={"usd": cost})))
+        lines.append(EstimateLine(role=role, model=model, used=used.model_copy(update={"usd": cost})))
     return Estimate(
         trees=left,
         lines=tuple(lines),
-        seconds=max(_in_a_row(made) if left else 0.0, sum(call.seconds for call in made) * times / runtime.concurrency),
+        seconds=max(
+            _sequential_seconds(made) if left else 0.0, sum(call.seconds for call in made) * times / runtime.concurrency
+        ),
         bytes_on_disk=round(sum(map(_bytes_on_disk, made)) * times),
         basis=_basis(record),
     )
 
 
-def _in_a_row(made: Sequence[_Made]) -> float:
+def _sequential_seconds(made: Sequence[_Made]) -> float:
     """Seconds of one tree's calls that must wait for each other: of each turn and role one."""
     steps: dict[tuple[int, str], float] = {}
     for call in made:

@@ -1,4 +1,4 @@
-"""Carrying out a run: plan its trees, grow the unfinished ones, say what came of it."""
+"""Execute a run: plan its trees, grow the unfinished ones, summarize the outcome."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -77,7 +77,7 @@ def _simulation_plan(settings: SimulationSettings, personas: Sequence[Persona]) 
 
 
 def _evaluation_plan(settings: EvaluationSettings, cases: Sequence[Persona]) -> Iterator[TreeRecord]:
-    # Case by case, so that a longer list of cases only appends, and an early look compares like with like.
+    # Case by case, so that a longer list of cases only appends, and a partial run has the same cases of all candidates.
     index = 0
     for case in cases:
         for candidate in settings.candidate:
@@ -90,7 +90,7 @@ def _evaluation_plan(settings: EvaluationSettings, cases: Sequence[Persona]) -> 
 
 async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progress | None) -> RunSummary:
     """Judge every finished tree of which this judge has no readable answer yet, in the way the run was judged."""
-    Store.open(path).close()  # a file that is not there must not be made here
+    Store.open(path).close()  # a missing file must not be created here
     refuse_unknown_prices([judge], runtime)
     async with open_session(path, runtime, progress) as session:
         run = session.store.run
@@ -163,7 +163,7 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
 
 
 def _watched(session: Session, judge: Judge | None, name: str) -> WatchedJudge:
-    """The judge, which stops the run if it cannot be read. All seats of a run share one."""
+    """The judge, which stops the run if its answers cannot be read. All seats of a run share one."""
     assert judge is not None, "every run has a judge"
     return WatchedJudge(judge, name, session.stop, trusted=session.store.has_readable(name))
 
@@ -173,10 +173,10 @@ async def _carry_out(
 ) -> None:
     """Do the work on all trees. A role that turns out to be broken stops the run; `ask_anew` is called before.
 
-    Raises StopError then: what a broken judge was asked is not missing for good, but asked anew when the run goes on.
+    Raises StopError then: what a broken judge was asked is asked again when the run is resumed.
     """
     try:
-        # Twice as many trees as calls in flight: while one tree waits for its commit, another one asks.
+        # Twice as many trees as calls in flight: while one tree waits for a commit, another one calls a model.
         await each_tree(jobs, finish, at_once=2 * session.runtime.concurrency)
     except StopError:
         if session.broken is None:
@@ -194,6 +194,6 @@ def _conversation(record: TreeRecord, persona: Persona, settings: RunSettings) -
         persona=persona,
         turns=settings.turns,
         end_mark=settings.end_mark,
-        # A tree that failed keeps the replies it paid for, and gets fresh samples after those that were of no use.
+        # A tree that failed keeps its recorded replies, and gets new sample numbers after those of unusable ones.
         samples=3 * (1 + record.attempts),
     )

@@ -1,4 +1,4 @@
-"""An open run: its file, ledger and models, what became of its trees, and who is told."""
+"""A session: an open run file with its ledger and models, the state of its trees, and progress reports."""
 
 import asyncio
 import inspect
@@ -24,10 +24,10 @@ from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
 from interalign.store import Store
 from interalign.version import __version__
 
-_TOLD_EVERY = 0.5
-"""Seconds between two looks at a run in progress."""
+_REPORT_INTERVAL = 0.5
+"""Seconds between two progress reports."""
 _SAME_FAULT = 3
-"""Trees that fail alike, with none done before them, until all others are expected to fail like them."""
+"""First trees that fail with the same fault after which the run stops: all others would fail, too."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Session:
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     broken: str | None = None
-    """Why the run stops although no call says so: all of its first trees failed alike."""
+    """Why the run stops although no call raised StopError: its first trees all failed with the same fault."""
     _first_faults: list[object] = field(default_factory=list)
 
     def resolve(self, spec: str) -> ChatModel:
@@ -62,7 +62,7 @@ class Session:
         personas: Iterable[Persona],
         plan: Iterable[TreeRecord],
     ) -> None:
-        """Put the run on record, or make sure that it is the same one; then what is planned.
+        """Record the run, or check that the recorded one is the same; then plan the trees.
 
         `source` says in the run's identity where the personas come from.
         """
@@ -92,15 +92,15 @@ class Session:
         return {"weights": weights} if weights else {}
 
     def count(self) -> None:
-        """Take stock of the trees in the file."""
+        """Count the trees in the file by status."""
         count = self.store.count_trees()
         self.trees, self.done = sum(count.values()), count.get("done", 0)
         self.failed = {tree.id: tree.reason or "" for tree in self.store.walk_trees("failed")}
 
     async def ended(self, tree: str, failed: Exception | None) -> None:
-        """Put on record that a tree ended. A fault that fails the first trees all alike stops the run.
+        """Record that a tree ended. If the first trees all fail with the same fault, the run stops.
 
-        The calls that a failed tree still has in flight are waited for: they are paid for, and the next try needs them.
+        Waits for the calls that a failed tree has in flight: they are paid for, and the next attempt replays them.
         """
         if failed is None:
             await self.store.finish_tree(tree)
@@ -132,12 +132,12 @@ class Session:
             self.stop(f"the first {_SAME_FAULT} trees failed alike: {failed}; mend it and run the same command again")
 
     def stop(self, reason: str) -> None:
-        """Stop the run, whose models answer, but not so that it could be used."""
+        """Stop the run: its models answer, but their answers cannot be used."""
         self.broken = reason
         self.ledger.stop(reason)
 
     def outcome(self, judge: str) -> RunSummary:
-        """What came of the run, with what fell short in the eyes of this judge."""
+        """The summary of the run, with its shortfalls by this judge's verdicts."""
         return self.summary().model_copy(update={"shortfalls": self.store.shortfalls(judge)})
 
     def summary(self) -> RunSummary:
@@ -163,11 +163,11 @@ class Session:
 async def open_session(
     path: Path, runtime: Runtime, progress: Progress | None, fork_of: Path | None = None
 ) -> AsyncIterator[Session]:
-    """The run file, open, with its ledger. A file that is made here goes again if no run was begun in it, or refused.
+    """The run file, open, with its ledger. A file that is created here is removed if no run could be begun in it.
 
-    SIGINT and SIGTERM make the run stop cleanly; `progress` is told twice a second how it stands, and at the end.
+    SIGINT and SIGTERM make the run stop cleanly; `progress` gets a summary twice a second, and at the end.
     """
-    is_new = not path.exists()  # noqa: ASYNC240  (a look at the disk before anything runs)
+    is_new = not path.exists()  # noqa: ASYNC240  (before anything runs)
     if fork_of is not None:
         Store.fork(fork_of, path)
     with Store.create_or_open(path) as store:
@@ -184,7 +184,7 @@ async def open_session(
             session = Session(path, store, ledger, runtime, is_new=is_new)
             try:
                 with stopping_on_signals(ledger.stop):
-                    async with _telling(session, progress), _ended(ledger):
+                    async with _reporting(session, progress), _ended(ledger):
                         yield session
             finally:
                 await _close(session.models.values())
@@ -221,7 +221,7 @@ def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:
 def _budget(runtime: Runtime, store: Store) -> Budget | None:
     if runtime.max_usd is None and runtime.max_tokens is None:
         return None
-    if runtime.max_usd is not None:  # a judge asked earlier, say, that has no seat now
+    if runtime.max_usd is not None:  # for example a judge asked earlier that has no seat now
         refuse_unknown_prices((model for _, model in store.usage_by_model()), runtime)
     return Budget(runtime, _used(store))
 
@@ -242,8 +242,8 @@ def _used(store: Store) -> Iterator[tuple[str, Usage]]:
 
 
 @asynccontextmanager
-async def _telling(session: Session, progress: Progress | None) -> AsyncIterator[None]:
-    """Tell `progress` from time to time, and at the end whatever that is."""
+async def _reporting(session: Session, progress: Progress | None) -> AsyncIterator[None]:
+    """Report to `progress` at intervals, and at the end in any case."""
     if progress is None:
         yield
         return
@@ -251,7 +251,7 @@ async def _telling(session: Session, progress: Progress | None) -> AsyncIterator
     async def tell() -> None:
         while True:
             progress(session.summary())
-            await asyncio.sleep(_TOLD_EVERY)
+            await asyncio.sleep(_REPORT_INTERVAL)
 
     telling = asyncio.create_task(tell())
     try:
@@ -263,7 +263,7 @@ async def _telling(session: Session, progress: Progress | None) -> AsyncIterator
 
 @asynccontextmanager
 async def _ended(ledger: Ledger) -> AsyncIterator[None]:
-    """Whatever ends the run, calls in flight come home first."""
+    """Whatever ends the run, calls in flight are finished or abandoned first."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Calls on record: what was asked, at which place, and what came back."""
+"""Recorded calls: what was asked, at which place, and what came back, found by a hash of the request."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 from interalign.records import CallRecord, Place, Reply, ReplyCounts, Usage
-from interalign.store.pending_inserts import Rows
+from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import (
     TextWriter,
     TreeTexts,
@@ -42,7 +42,7 @@ _CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
 
 
 def reply_counts(connection: sqlite3.Connection) -> dict[str, ReplyCounts]:
-    """Counts by role. All calls are looked through: for the end of a run, not for its progress."""
+    """Counts by role. Reads all calls: for the end of a run, not for its progress."""
     cut = f"lower(finish_reason) IN ({', '.join('?' * len(_CUT))})"
     rows = connection.execute(
         f"SELECT role, sum(sample = 1), coalesce(sum({cut}), 0) FROM calls GROUP BY role ORDER BY role", _CUT
@@ -63,11 +63,11 @@ class CallRow(NamedTuple):
     began: float | None = None
     """Seconds since 1970."""
     seconds: float | None = None
-    """Until the reply was here."""
+    """Until the reply had come."""
 
 
 def call_key(place: Place, request: Sequence[str | bytes | int], messages: Sequence[Message]) -> bytes:
-    """16 bytes for this request at this place. Calls of one tree share the first 5, so that they lie side by side."""
+    """16 bytes for this request at this place. Calls of one tree share the first 5, which keeps them adjacent."""
     # ASCII literals: equal values, equal text, and a quarter of the time that JSON takes.
     head = ascii((*place, *request, *[message.role for message in messages]))
     digest = hashlib.sha256(head.encode())
@@ -76,16 +76,16 @@ def call_key(place: Place, request: Sequence[str | bytes | int], messages: Seque
 
 
 class CallWriter:
-    """Inserts calls. Used within the writer's transactions only."""
+    """Inserts calls. Used inside write transactions only."""
 
-    def __init__(self, connection: sqlite3.Connection, rows: Rows, texts: TextWriter) -> None:
+    def __init__(self, connection: sqlite3.Connection, rows: PendingInserts, texts: TextWriter) -> None:
         self._connection = connection
         self._rows = rows
         self._texts = texts
         self.forget()
 
     def forget(self) -> None:
-        """Drop what is remembered (after a rollback the ids may be wrong)."""
+        """Drop the caches (after a rollback the ids may be wrong)."""
         self._seats: dict[tuple[str | bytes, ...], int] = {}
         self._servers: dict[str, int] = {}
         self._first_new: int | None = None
@@ -125,7 +125,7 @@ class CallWriter:
     def count(self) -> None:
         """Add the calls of this transaction to `usage`, once its rows are inserted.
 
-        They are counted as they lie in the file: a call that was there already has no row with a new id.
+        They are counted from the table: a call that was there already has no row with a new id.
         """
         if self._first_new is not None:
             self._connection.execute(_COUNT, (self._first_new,))
@@ -171,7 +171,10 @@ def _prompt(row: CallRow, texts: TreeTexts) -> str:
     if not row.messages:
         return ""
     *history, last = row.messages
-    known, id_of = texts.known, texts.id_of  # most of a long history is known, and asking costs as much as all the rest
+    known, id_of = (
+        texts.known,
+        texts.id_of,
+    )  # most of a long history is known, and a call of id_of costs as much as all the rest
     parts = [f"{_LETTERS[said.role]}{known.get(said.content) or id_of(said.content)}" for said in history]
     return "".join(parts) + f"{_LETTERS[last.role]}{id_of(last.content, row.place.role)}"
 

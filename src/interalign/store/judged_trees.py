@@ -1,4 +1,4 @@
-"""Judged trees as they lie in the file: nodes, verdicts, scores, annotations, with every text once."""
+"""Judged trees in the run file: nodes, verdicts, scores, annotations, with every text stored once."""
 
 import re
 import sqlite3
@@ -10,18 +10,18 @@ from typing import Any
 from pydantic import JsonValue
 
 from interalign.records import JudgeCounts
-from interalign.store.pending_inserts import Rows
+from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, TreeTexts, decode_json, decode_text, encode_json, encode_text, read_text
 from interalign.tree import Annotation, JudgedTree, Node, Presentation, Score, Tree, Verdict
 
 _TREES = 1024
-"""Trees whose numbers are remembered at most."""
+"""Trees whose numbers are cached at most."""
 
 
 class JudgedWriter:
-    """Inserts what was said in trees and about them. Used within the writer's transactions only."""
+    """Inserts what was said in trees and about them. Used inside write transactions only."""
 
-    def __init__(self, db: sqlite3.Connection, rows: Rows, texts: TextWriter) -> None:
+    def __init__(self, db: sqlite3.Connection, rows: PendingInserts, texts: TextWriter) -> None:
         self._db = db
         self._rows = rows
         self._texts = texts
@@ -39,7 +39,7 @@ class JudgedWriter:
         return int(row[0])
 
     def forget(self) -> None:
-        """Drop what is remembered (after a rollback the ids may be wrong)."""
+        """Drop the caches (after a rollback the ids may be wrong)."""
         self._judges.clear()
         self._number.cache_clear()
 
@@ -65,7 +65,7 @@ def count_answers(db: sqlite3.Connection, judge: str) -> JudgeCounts:
 
 
 def any_readable(db: sqlite3.Connection, judge: str) -> bool:
-    """Whether this judge gave any readable answer. The first one that is met is enough."""
+    """Whether this judge gave any readable answer. Stops at the first one found."""
     found = (
         f"SELECT EXISTS (SELECT 1 FROM verdicts WHERE {_NAMED} AND {_UNREAD} < 2) "
         f"OR EXISTS (SELECT 1 FROM scores WHERE {_NAMED} AND value IS NOT NULL)"
@@ -76,7 +76,7 @@ def any_readable(db: sqlite3.Connection, judge: str) -> bool:
 class TreeWriter:
     """Inserts what belongs to one planned tree."""
 
-    def __init__(self, rows: Rows, texts: TreeTexts, number: int, judge: Callable[[str], int]) -> None:
+    def __init__(self, rows: PendingInserts, texts: TreeTexts, number: int, judge: Callable[[str], int]) -> None:
         """`number` of the tree; `judge` gives the id of a judge's name."""
         self._rows = rows
         self._texts = texts
@@ -100,7 +100,7 @@ class TreeWriter:
             self._rows.add("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", score)
 
     def annotations(self, annotations: Sequence[Annotation]) -> None:
-        """Add these; an older one by the same hand, of the same name, on the same node is replaced."""
+        """Add these; an older one by the same author, of the same name, on the same node is replaced."""
         for a in annotations:
             row = (self._number, a.node, encode_text(a.name), encode_text(a.by), self._value(a.value))
             self._rows.add(
@@ -124,8 +124,8 @@ class TreeWriter:
 
 
 def read_judged(db: sqlite3.Connection, number: int, run: str) -> JudgedTree | None:
-    """The tree with this number and all that was said about it, as of one moment; None while it has no node."""
-    with _one_moment(db):
+    """The tree with this number and all that was said about it, as one snapshot; None while it has no node."""
+    with _snapshot(db):
         nodes = _read_nodes(db, number)
         if not nodes:
             return None
@@ -140,8 +140,8 @@ def read_judged(db: sqlite3.Connection, number: int, run: str) -> JudgedTree | N
 
 
 @contextmanager
-def _one_moment(db: sqlite3.Connection) -> Iterator[None]:
-    """All that is read within is of one moment: a turn that is committed meanwhile is there whole or not at all."""
+def _snapshot(db: sqlite3.Connection) -> Iterator[None]:
+    """Everything inside is read from one snapshot: a turn that is committed meanwhile is seen whole or not at all."""
     db.execute("BEGIN")
     try:
         yield

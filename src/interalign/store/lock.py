@@ -1,4 +1,4 @@
-"""One process writes a run file: the lock beside it."""
+"""Single writer: an advisory file lock (flock) beside the run file, which the kernel releases when a process dies."""
 
 import fcntl
 import os
@@ -9,10 +9,10 @@ from interalign.errors import ConfigError, LockedError
 
 
 class Lock:
-    """The right to write a run file: `RUN.db.lock`, held with flock, so that the kernel frees it at any death."""
+    """The exclusive right to write a run file: flock on `RUN.db.lock`."""
 
     def __init__(self, path: Path) -> None:
-        """Take the lock; LockedError names the process that has it, ConfigError if no lock can be made there."""
+        """Take the lock; LockedError names the process that holds it, ConfigError if no lock file can be made there."""
         self._path = path.with_name(path.name + ".lock")
         try:
             while not self._take(path):
@@ -37,7 +37,7 @@ class Lock:
         return False
 
     def _sign(self) -> None:
-        with suppress(OSError):  # on a full disk the lock holds without a name in it
+        with suppress(OSError):  # on a full disk the lock works without the process id in it
             os.ftruncate(self._handle, 0)
             os.write(self._handle, f"{os.getpid()}\n".encode())
 
@@ -50,7 +50,7 @@ class Lock:
         return f"{path} is being written by process {owner}; wait until it ends, or stop it (kill -INT {owner})"
 
     def release(self) -> None:
-        """Give the lock back and remove its file; a second time does nothing."""
+        """Release the lock and remove its file; a second call does nothing."""
         if self._handle >= 0:
             self._path.unlink(missing_ok=True)
             os.close(self._handle)

@@ -1,4 +1,4 @@
-"""Rows on their way into the file: collected while a transaction goes on, inserted together at its end."""
+"""Batched inserts: rows are collected during a transaction and inserted table by table before its commit."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Any
 Row = Sequence[Any]
 
 
-class Rows:
-    """What the transaction under way will insert: rows of one table in one go. Used within transactions only."""
+class PendingInserts:
+    """The rows that the open transaction will insert, one `executemany` a statement. Used inside transactions only."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -16,7 +16,7 @@ class Rows:
         self._largest: dict[str, int] = {}
 
     def add(self, statement: str, row: Row) -> None:
-        """Let `statement` insert this row, too, before the commit."""
+        """Have `statement` insert this row before the commit."""
         self._waiting.setdefault(statement, []).append(row)
 
     def new_id(self, table: str) -> int:
@@ -28,12 +28,12 @@ class Rows:
         return self._largest[table]
 
     def insert(self) -> None:
-        """Insert what waits, table by table, each in the order in which it came."""
+        """Insert the pending rows, statement by statement, each in the order in which they came."""
         for statement, rows in self._waiting.items():
             self._connection.executemany(statement, rows)
         self._waiting.clear()
 
     def forget(self) -> None:
-        """Drop what waits and the ids given out: the transaction was rolled back."""
+        """Drop the pending rows and the ids given out: the transaction was rolled back."""
         self._waiting.clear()
         self._largest.clear()

@@ -1,4 +1,4 @@
-"""The file of a run on the disk: is it one of ours, may we write it, is it whole?"""
+"""Opening a run file: whether it is a run file, undamaged, not newer than this program, and writable."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""One SQLite file per run: who talks, what was said, what the judges said about it."""
+"""One SQLite file (write-ahead log, one writer, many readers) per run: personas, trees, verdicts, calls."""
 
 import asyncio
 import json
@@ -31,10 +31,10 @@ from interalign.records import (
 from interalign.store import calls
 from interalign.store import run_file as runfile
 from interalign.store.calls import CallRow, CallWriter
-from interalign.store.group_commit import Work, Writer
+from interalign.store.group_commit import GroupCommitWriter, Work
 from interalign.store.judged_trees import JudgedWriter, any_readable, count_answers, read_judged
 from interalign.store.lock import Lock
-from interalign.store.pending_inserts import Rows
+from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
 from interalign.tree import Annotation, JudgedTree, Message, Node, Score, Verdict
 
@@ -45,7 +45,7 @@ _SHOWN_CHARACTERS = 40
 
 
 _PAGE = 256
-"""Rows that are held at once of what may be millions."""
+"""Rows in memory at once, of what may be millions."""
 
 
 class Store:
@@ -55,7 +55,7 @@ class Store:
         """Use `create_or_open` or `open`."""
         self.path = path
         self._reader = reader
-        self._one_at_a_time = threading.Lock()
+        self._reader_lock = threading.Lock()
         self._writing = writing
 
     @classmethod
@@ -86,13 +86,13 @@ class Store:
         runfile.copy(source.absolute().resolve(), target.absolute().resolve(), _FORGET_THE_RUN)
 
     def close(self) -> None:
-        """Commit what is queued, fold the log into the file, give the lock back; a second time does nothing."""
+        """Commit what is queued, checkpoint the write-ahead log, release the lock; a second call does nothing."""
         self._reader.close()
         if self._writing is not None:
             self._writing.close()
 
     def discard(self) -> None:
-        """Close, and remove the file while nobody else can have it."""
+        """Close, and remove the file while it is still locked."""
         self._reader.close()
         self._writes.close(lambda: self.path.unlink(missing_ok=True))
 
@@ -156,7 +156,7 @@ class Store:
             return calls.usage(db)
 
     def size_bytes(self) -> int:
-        """Bytes on disk, the log included."""
+        """Bytes on disk, the write-ahead log included."""
         files = (self.path, self.path.with_name(self.path.name + "-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
 
@@ -281,30 +281,30 @@ class Store:
         await writes.writer.submit(work)
 
     async def allow_more_samples(self, trees: Iterable[str]) -> None:
-        """Let the questions about these trees that had no usable answer be asked anew, whatever became of the trees."""
+        """Have the questions about these trees that had no usable answer asked again, whatever their status."""
         rows = [(tree,) for tree in trees]
         again = "UPDATE trees SET attempts = attempts + 1 WHERE id = ?"
         await self._writes.writer.submit(lambda db: db.executemany(again, rows))
 
     def submit_call(self, row: CallRow, settled: Callable[[], object] | None = None) -> "asyncio.Future[None]":
-        """Queue one call; the future is done once it is committed. For the ledger, as is `settled`: see Writer."""
+        """Queue one call; the future is done once it is committed. `settled` as in GroupCommitWriter."""
         writes = self._writes
         return writes.writer.submit(lambda db: writes.calls.insert(row), settled)
 
     def refuse_if_stopped(self) -> None:
-        """StopError once writing has failed: nothing more can be kept."""
+        """StopError once writing has failed."""
         self._writes.writer.refuse_if_stopped()
 
     @property
     def can_write(self) -> bool:
-        """Whether anything can still be kept; False once writing has failed or the file is closed."""
+        """Whether anything can still be written; False once writing has failed or the file is closed."""
         return self._writes.writer.can_write
 
-    def wait_for_more(self, more_to_come: Callable[[], bool]) -> None:
-        """Commit a few milliseconds later, and so more at once, while this says that replies are on their way."""
-        self._writes.writer.more_to_come = more_to_come
+    def wait_for_more(self, expects_more: Callable[[], bool]) -> None:
+        """Delay commits by some milliseconds, and so commit more at once, while this says that replies are expected."""
+        self._writes.writer.expects_more = expects_more
 
-    # Looking --------------------------------------------------------------------------------------
+    # Reading --------------------------------------------------------------------------------------
 
     def judges(self) -> list[str]:
         """Names of all judges asked in this run, the newest last."""
@@ -420,7 +420,7 @@ class Store:
         with self._reading() as db:
             return calls.find_reply(db, key)
 
-    # Within ---------------------------------------------------------------------------------------
+    # Internals -------------------------------------------------------------------------------------
 
     def _judged(self, number: int) -> JudgedTree | None:
         run = self.run
@@ -437,8 +437,8 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """The reader, for one thread at a time: one must not look through the moment that another has frozen."""
-        with self._one_at_a_time, runfile.sqlite_errors(self.path):
+        """The reading connection, one thread at a time: threads that share it would share its read transaction."""
+        with self._reader_lock, runfile.sqlite_errors(self.path):
             yield self._reader
 
     @property
@@ -460,18 +460,18 @@ class Store:
 
 
 class _Writing:
-    """What only a store opened for writing has: the lock, the writer and what it remembers."""
+    """What only a store opened for writing has: the lock, the writer and its caches."""
 
     def __init__(self, lock: Lock, connection: sqlite3.Connection, path: Path) -> None:
         self._lock = lock
-        self._rows = Rows(connection)
+        self._rows = PendingInserts(connection)
         self.texts = TextWriter(connection, self._rows, calls.texts_of_tree)
         self.calls = CallWriter(connection, self._rows, self.texts)
         self.judged = JudgedWriter(connection, self._rows, self.texts)
-        self.writer = Writer(connection, path, self._complete, self._forget)
+        self.writer = GroupCommitWriter(connection, path, self._complete, self._forget)
 
     def close(self, at_last: Callable[[], object] = lambda: None) -> None:
-        """`at_last` is done when the file is closed and still locked."""
+        """`at_last` is called when the file is closed and still locked."""
         self.writer.close()
         at_last()
         self._lock.release()

@@ -1,4 +1,8 @@
-"""Texts, stored once each: a prompt repeats the conversation, a reply becomes a node, a verdict quotes a reply."""
+"""Texts, deduplicated within a tree and delta-encoded: a prompt repeats the conversation, a verdict quotes a reply.
+
+A long text of a stream (the prompts of one role) is stored as its delta to the one before: raw deflate with the base as
+preset dictionary. Every 25th is stored whole, which bounds the chain that a reader decodes.
+"""
 
 import hashlib
 import json
@@ -9,34 +13,34 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from interalign.store.pending_inserts import Rows
+from interalign.store.pending_inserts import PendingInserts
 
-_TREES = 1024
-"""Trees whose texts the writer remembers at most; a tree that is over is forgotten at once."""
-_REMEMBERED = 20_000
-"""Characters up to which a text is remembered as it is, longer ones by their digest."""
-_LONG = 400
-"""Bytes from which a text is stored as its difference to the one before it in its series."""
-_STEPS = 24
-"""Differences that may follow each other before a text is stored whole again: what a reader must undo at most."""
+_CACHED_TREES = 1024
+"""Trees whose texts are cached at most; a finished tree is dropped at once."""
+_CACHED_AS_TEXT = 20_000
+"""Characters up to which a text is cached as it is, longer ones by their digest."""
+_LEAST_DELTA = 400
+"""Bytes from which a text is stored as a delta to the one before it in its stream."""
+_LONGEST_CHAIN = 24
+"""Deltas in a row after which a text is stored whole again: the most that a reader must decode."""
 _WINDOW = 32_768
 """Bytes back that deflate can refer to."""
 _LEAST_WINDOW_BITS = 12
-"""Deflate fills tables as large as its window before it begins: for a prompt of 2 kB a window of 4 kB takes a sixth of
-the time that one of 32 kB takes."""
+"""Deflate clears tables as large as its window before it begins: for a prompt of 2 kB, a window of 4 kB takes a sixth
+of the time of one of 32 kB."""
 
 # One encoder for all: building one costs as much as encoding a prompt.
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
-class _Latest(NamedTuple):
-    """The last long text of a series."""
+class _Base(NamedTuple):
+    """The last long text of a stream: the base of the next delta."""
 
     id: int
     data: bytes
-    """Its end, as much as a difference can refer to."""
-    steps: int
-    """Differences between it and a text stored whole."""
+    """Its last bytes, as many as a delta can refer to."""
+    chain: int
+    """Deltas between it and a text stored whole."""
 
 
 def encode_text(text: str) -> str | bytes:
@@ -64,12 +68,12 @@ def decode_json(stored: str | bytes) -> Any:
 
 
 def text_digest(text: str) -> bytes:
-    """32 bytes that stand for this text. Prompts repeat their history, so digests are kept for a while."""
+    """SHA-256 of this text. Prompts repeat their history, so digests are cached."""
     return _cached_digest(text) if len(text) <= 4096 else _digest(text)
 
 
 def text_digests(texts: Iterable[str]) -> bytes:
-    """The digests of these texts, one behind the other."""
+    """The digests of these texts, concatenated."""
     return b"".join([_cached_digest(text) if len(text) <= 4096 else _digest(text) for text in texts])
 
 
@@ -81,54 +85,54 @@ _cached_digest = lru_cache(maxsize=4096)(_digest)
 
 
 def tree_prefix(tree: str) -> bytes:
-    """First 5 bytes of all keys of this tree, so that what is written together lies together in the index."""
+    """First 5 bytes of all keys of this tree: what is written together is adjacent in the index."""
     return text_digest(tree)[:5]
 
 
 class TreeTexts:
-    """The texts of one tree: ids of known ones, new ones inserted. Used within the writer's transactions only."""
+    """The texts of one tree: ids of known ones, new ones inserted. Used inside write transactions only."""
 
-    def __init__(self, connection: sqlite3.Connection, rows: Rows, stored: Iterable[int]) -> None:
+    def __init__(self, connection: sqlite3.Connection, rows: PendingInserts, stored: Iterable[int]) -> None:
         """`stored`: ids of this tree's texts that the file has already."""
         self._rows = rows
         self.known: dict[str, int] = {}
-        """Ids of the texts seen so far, but for the very long ones."""
+        """Ids of the texts seen so far, except the very long ones."""
         self._long: dict[bytes, int] = {}
-        self._latest: dict[str, _Latest] = {}
+        self._bases: dict[str, _Base] = {}
         for text_id in stored:
             base, body = _row(connection, text_id)
-            if base is None:  # a difference is a role's own prompt, which hardly comes again
+            if base is None:  # a delta is a role's own prompt, which is unlikely to come again
                 self._remember(decode_text(body), text_id)
 
-    def id_of(self, text: str, series: str | None = None) -> int:
-        """The text's id in this tree. Long texts of one `series` are expected to be alike: stored as differences."""
-        known = self.known.get(text) if len(text) <= _REMEMBERED else self._long.get(_digest(text))
+    def id_of(self, text: str, stream: str | None = None) -> int:
+        """The text's id in this tree. Long texts of one `stream` are expected to be similar: stored as deltas."""
+        known = self.known.get(text) if len(text) <= _CACHED_AS_TEXT else self._long.get(_digest(text))
         if known is None:
-            known = self._add(text, series)
+            known = self._add(text, stream)
             self._remember(text, known)
         return known
 
     def _remember(self, text: str, text_id: int) -> None:
-        if len(text) <= _REMEMBERED:
+        if len(text) <= _CACHED_AS_TEXT:
             self.known[text] = text_id
         else:
             self._long[_digest(text)] = text_id
 
-    def _add(self, text: str, series: str | None) -> int:
-        if series is None or len(text) < _LONG:
+    def _add(self, text: str, stream: str | None) -> int:
+        if stream is None or len(text) < _LEAST_DELTA:
             return self._insert(None, encode_text(text))
-        return self._insert_in_series(text, series)
+        return self._insert_delta(text, stream)
 
-    def _insert_in_series(self, text: str, series: str) -> int:
+    def _insert_delta(self, text: str, stream: str) -> int:
         data = text.encode("utf-8", "surrogatepass")
-        base = self._latest.get(series)
-        if base is None or base.steps == _STEPS:
-            latest = _Latest(self._insert(None, encode_text(text)), data[-_WINDOW:], 0)
+        base = self._bases.get(stream)
+        if base is None or base.chain == _LONGEST_CHAIN:
+            newest = _Base(self._insert(None, encode_text(text)), data[-_WINDOW:], 0)
         else:
-            text_id = self._insert(base.id, _shrink(data, base.data))
-            latest = _Latest(text_id, data[-_WINDOW:], base.steps + 1)
-        self._latest[series] = latest
-        return latest.id
+            text_id = self._insert(base.id, _encode_delta(data, base.data))
+            newest = _Base(text_id, data[-_WINDOW:], base.chain + 1)
+        self._bases[stream] = newest
+        return newest.id
 
     def _insert(self, base: int | None, body: str | bytes) -> int:
         text_id = self._rows.new_id("texts")
@@ -137,10 +141,13 @@ class TreeTexts:
 
 
 class TextWriter:
-    """The texts of the trees being written. Used within the writer's transactions only."""
+    """The texts of the trees being written. Used inside write transactions only."""
 
     def __init__(
-        self, connection: sqlite3.Connection, rows: Rows, stored: Callable[[sqlite3.Connection, str], Iterable[int]]
+        self,
+        connection: sqlite3.Connection,
+        rows: PendingInserts,
+        stored: Callable[[sqlite3.Connection, str], Iterable[int]],
     ) -> None:
         """`stored` looks up the ids of the texts that the file has of a tree."""
         self._connection = connection
@@ -152,15 +159,15 @@ class TextWriter:
         """The texts of this tree."""
         found = self._trees.get(tree)
         if found is None:
-            self._rows.insert()  # nothing of this tree may still be waiting when the file is asked
+            self._rows.insert()  # nothing of this tree may still be pending when the file is read
             stored = self._stored(self._connection, tree)
             found = self._trees[tree] = TreeTexts(self._connection, self._rows, stored)
-            if len(self._trees) > _TREES:
+            if len(self._trees) > _CACHED_TREES:
                 self._trees.popitem(last=False)
         return found
 
     def forget(self, tree: str | None = None) -> None:
-        """Drop what is remembered of one tree (it is over) or of all (after a rollback the ids may be wrong)."""
+        """Drop what is cached of one tree (it is finished) or of all (after a rollback the ids may be wrong)."""
         if tree is None:
             self._trees.clear()
         else:
@@ -177,7 +184,7 @@ def _read_bytes(connection: sqlite3.Connection, text_id: int) -> bytes:
     base, body = _row(connection, text_id)
     if base is None:
         return body.encode() if isinstance(body, str) else body
-    return _unshrink(body, _read_bytes(connection, base))
+    return _decode_delta(body, _read_bytes(connection, base))
 
 
 def _row(connection: sqlite3.Connection, text_id: int) -> tuple[int | None, Any]:
@@ -185,12 +192,12 @@ def _row(connection: sqlite3.Connection, text_id: int) -> tuple[int | None, Any]
     return row
 
 
-def _shrink(data: bytes, base: bytes) -> bytes:
+def _encode_delta(data: bytes, base: bytes) -> bytes:
     bits = min(max((len(base) + len(data)).bit_length(), _LEAST_WINDOW_BITS), zlib.MAX_WBITS)
     packer = zlib.compressobj(level=1, wbits=-bits, memLevel=bits - 7, zdict=base)
     return packer.compress(data) + packer.flush()
 
 
-def _unshrink(body: bytes, base: bytes) -> bytes:
+def _decode_delta(body: bytes, base: bytes) -> bytes:
     unpacker = zlib.decompressobj(wbits=-15, zdict=base)
     return unpacker.decompress(body) + unpacker.flush()

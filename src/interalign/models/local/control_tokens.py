@@ -50,7 +50,7 @@ class ControlTokens:
         # Templates and tokenizers may change case.
         self._in_any_case = re.compile(spellings, re.IGNORECASE)
         lower = [spelling.lower() for spelling in self.ids]
-        self._beginnings = {spelling[:length] for spelling in lower for length in range(1, len(spelling))}
+        self._roots = {spelling[:length] for spelling in lower for length in range(1, len(spelling))}
         self._endings = {spelling[-length:] for spelling in lower for length in range(1, len(spelling))}
         self._longest = max(map(len, lower), default=0)
         self._marked = re.compile(f"{_START}({spellings}){_END}|({spellings})|{_START}|{_END}")
@@ -71,7 +71,7 @@ class ControlTokens:
         lengths = range(1, min(len(edges) + 1, self._longest))
         return (
             any(edges[:length] in self._endings for length in lengths),
-            any(edges[-length:] in self._beginnings for length in lengths),
+            any(edges[-length:] in self._roots for length in lengths),
         )
 
     def locate(self, text: str, marked: str) -> Rendered:

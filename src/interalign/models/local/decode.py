@@ -1,30 +1,30 @@
-"""Writing the replies of a batch, token by token, and keeping them for the turn that will follow."""
+"""Decoding the replies of a batch together (static batching), and caching them as prefixes of the next turn."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from interalign.models.local.kv_cache import batch_cache, generate_from
-from interalign.models.local.prefill import left_padded, read_new, read_once
-from interalign.models.local.prefix_cache import PrefixStore, Span, Tokens, lift
-from interalign.models.local.request import Job
+from interalign.models.local.prefill import left_padded, prefill_missing, prefill_unique
+from interalign.models.local.prefix_cache import PrefixCache, Span, Tokens, extract_row
+from interalign.models.local.request import GenerationJob
 from interalign.models.local.sampler import Sampler, Watch
 from interalign.models.local.weights import Weights
 
 
 def generate(
-    weights: Weights, prefixes: PrefixStore, jobs: Sequence[Job], closed: Callable[[], bool] = lambda: False
+    weights: Weights, prefixes: PrefixCache, jobs: Sequence[GenerationJob], closed: Callable[[], bool] = lambda: False
 ) -> list[list[int]]:
     """The new token ids of each job, `max_new_tokens` long at most, padded after the end of the reply.
 
-    Raises ClosedError between two tokens once `closed` says that nobody waits for them.
+    Raises ClosedError between two tokens once `closed` is true: the caller does not wait for them any more.
     """
     import torch
 
-    kept = weights.in_parts and prefixes.max_bytes > 0
+    kept = weights.chunked and prefixes.max_bytes > 0
     with torch.inference_mode():
         ids, mask = left_padded(weights.model, [job.prompt for job in jobs])
-        spans = read_new(weights.model, prefixes, [job.prompt[:-1] for job in jobs]) if kept else {}
-        past = batch_cache([spans[job.prompt[:-1]] for job in jobs]) if kept else read_once(weights.model, jobs)
+        spans = prefill_missing(weights.model, prefixes, [job.prompt[:-1] for job in jobs]) if kept else {}
+        past = batch_cache([spans[job.prompt[:-1]] for job in jobs]) if kept else prefill_unique(weights.model, jobs)
         processors = [Watch(closed), Sampler(jobs)]
         out = generate_from(
             weights.model, ids, mask, past, max_new_tokens=jobs[0].max_new_tokens, logits_processor=processors
@@ -43,16 +43,16 @@ def until_stop(row: list[int], stops: Sequence[int]) -> list[int]:
 
 
 def _keep_replies(
-    prefixes: PrefixStore,
+    prefixes: PrefixCache,
     spans: dict[Tokens, list[Span]],
-    jobs: Sequence[Job],
+    jobs: Sequence[GenerationJob],
     replies: Sequence[list[int]],
     layers: Sequence[Any],
 ) -> None:
-    """Keep every reply behind its prompt, for the turn that will follow it."""
+    """Add every reply, after its prompt, to the prefix cache: the next turn's prompt begins with both."""
     start = max(len(job.prompt) for job in jobs) - 1
     for row, (job, reply) in enumerate(zip(jobs, replies, strict=True)):
-        said = (job.prompt[-1], *reply)
+        decoded = (job.prompt[-1], *reply)
         before = job.prompt[:-1]
-        # Its last token may have no column yet: the model reads a token only to write the one after it.
-        prefixes.add(before + said, [*spans[before], lift(layers, row, start, start + len(said))])
+        # The last token may have no column yet: its keys are computed only when the token after it is decoded.
+        prefixes.add(before + decoded, [*spans[before], extract_row(layers, row, start, start + len(decoded))])

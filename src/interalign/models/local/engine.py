@@ -14,8 +14,8 @@ from interalign.models.local.control_tokens import ConversationRefusedError
 from interalign.models.local.decode import generate, until_stop
 from interalign.models.local.options import LocalOptions
 from interalign.models.local.out_of_memory import give_back, is_out_of_memory
-from interalign.models.local.prefix_cache import PrefixStore, Tokens
-from interalign.models.local.request import Job, fail
+from interalign.models.local.prefix_cache import PrefixCache, Tokens
+from interalign.models.local.request import GenerationJob, fail
 from interalign.models.local.sampler import ClosedError
 from interalign.models.local.weights import Weights, first_line, load_weights
 from interalign.records import Reply
@@ -35,7 +35,7 @@ class Engine:
         self.name = name
         self.path = path
         self.options = options
-        self.prefixes = self._empty_store()
+        self.prefixes = self._empty_cache()
         self._gpu = gpu
         self._warned = False
         self._chats: dict[str, ChatTemplate] = {}
@@ -56,23 +56,25 @@ class Engine:
             raise StopError(f"{self.name} cannot be loaded ({what}); if memory ran out, use fewer ?workers=") from error
 
     def close(self) -> None:
-        """Forget what was read; a batch that is being answered ends with its next token."""
+        """Drop the prefix cache; a batch that is being decoded ends with its next token."""
         self._closed = True
-        self.prefixes = PrefixStore(0)
+        self.prefixes = PrefixCache(0)
 
     @cached_property
     def weights(self) -> Weights:
         """The loaded model."""
         return load_weights(self.path, self.options.dtype, self._gpu, self.options.chat_template)
 
-    def answer(self, jobs: Sequence[Job], begin: Callable[[Sequence[Job]], None] = lambda jobs: None) -> None:
+    def answer(
+        self, jobs: Sequence[GenerationJob], begin: Callable[[Sequence[GenerationJob]], None] = lambda jobs: None
+    ) -> None:
         """Answer these calls, once `load` is done: at the end every one has its reply or its error.
 
-        `begin` is told of calls when their replies begin to be written.
+        `begin` is called with the jobs of a batch when its prefill begins.
         """
         try:
             ready = sorted((job for job in jobs if self._prepare(job)), key=lambda job: job.max_new_tokens)
-            # One limit a batch: a row past its own would run into positions the model does not have.
+            # One limit a batch: a row beyond its own limit would reach positions that the model does not have.
             for _, group in groupby(ready, key=lambda job: job.max_new_tokens):
                 batch = list(group)
                 begin(batch)
@@ -82,7 +84,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - not swallowed: every caller of this batch gets it
             fail(jobs, error if isinstance(error, InteralignError) else _as_stop(self.name, len(jobs), error))
 
-    def _prepare(self, job: Job) -> bool:
+    def _prepare(self, job: GenerationJob) -> bool:
         """Fill in the job's prompt; False (and the job is answered) if the model cannot take it."""
         try:
             job.prompt = self._encode(job.messages, job.parameters.extra_body.get(KWARGS, {}))
@@ -107,7 +109,7 @@ class Engine:
         return tuple(ids)
 
     def _chat(self, kwargs: Mapping[str, Any]) -> ChatTemplate:
-        """The chat template with these arguments beside those of the model; what it does not read is said once."""
+        """The chat template with these arguments beside those of the model; unread arguments are logged once."""
         key = kwargs_key(kwargs)
         if key not in self._chats:
             chat = self._chats[key] = ChatTemplate(self.weights.tokenizer, kwargs, self._said)
@@ -115,13 +117,13 @@ class Engine:
                 _LOG.warning("the chat template of %s does not read %s", self.name, ", ".join(unread))
         return self._chats[key]
 
-    def _within_memory(self, jobs: list[Job]) -> None:
-        """Answer a batch. If memory runs out, forget what was kept and try in halves; alone, a call then fails."""
+    def _within_memory(self, jobs: list[GenerationJob]) -> None:
+        """Answer a batch. If memory runs out, drop the prefix cache and retry in halves; a single call fails."""
         was_empty = self.prefixes.nbytes == 0
         lacking = self._answer(jobs)
         if lacking is None:
             return
-        self.prefixes = self._empty_store()
+        self.prefixes = self._empty_cache()
         give_back()
         if len(jobs) == 1 and was_empty:
             fail(jobs, self._too_large(jobs[0], lacking))
@@ -131,8 +133,8 @@ class Engine:
         for half in filter(None, (jobs[:middle], jobs[middle:])):
             self._within_memory(half)
 
-    def _answer(self, jobs: list[Job]) -> str | None:
-        """Answer a batch; or what the allocator said: the caller deals with it when nothing here is held any more."""
+    def _answer(self, jobs: list[GenerationJob]) -> str | None:
+        """Answer a batch; or return the allocator's message, to be handled once the tensors of this frame are freed."""
         try:
             with _few_threads(self.weights.model):
                 rows = generate(self.weights, self.prefixes, jobs, lambda: self._closed)
@@ -147,10 +149,10 @@ class Engine:
                 job.future.set_exception(error)
         return None
 
-    def _reply(self, job: Job, row: list[int]) -> Reply:
+    def _reply(self, job: GenerationJob, row: list[int]) -> Reply:
         tokens = until_stop(row, self.weights.stops)
         ended = tokens[-1] in self.weights.stops
-        # What ends a reply is not part of it, also where the tokenizer does not count it among its special tokens.
+        # A stop token is not part of the reply, even where the tokenizer does not count it among its special tokens.
         said = tokens[:-1] if ended else tokens
         text = self.weights.tokenizer.decode(said, skip_special_tokens=True).strip()
         if not text:
@@ -163,10 +165,10 @@ class Engine:
             completion_tokens=len(tokens),
         )
 
-    def _empty_store(self) -> PrefixStore:
-        return PrefixStore(self.options.cache_mb << 20)
+    def _empty_cache(self) -> PrefixCache:
+        return PrefixCache(self.options.cache_mb << 20)
 
-    def _too_large(self, job: Job, lacking: str) -> FailedTreeError:
+    def _too_large(self, job: GenerationJob, lacking: str) -> FailedTreeError:
         return FailedTreeError(
             f"{self.name} ran out of memory on one call alone, a prompt of {len(job.prompt)} tokens and a reply of up "
             f"to {job.max_new_tokens} ({lacking}); use fewer turns, a smaller max_tokens or a smaller ?dtype="

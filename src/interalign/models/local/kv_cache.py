@@ -1,14 +1,14 @@
-"""The key-value cache of a batch, made of what is known of its rows; it grows in place."""
+"""The key-value cache of a batch, filled from the prefix cache, with spare capacity so that it grows in place."""
 
 import dataclasses
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from interalign.models.local.prefix_cache import Span, covered, lay_out, with_room
+from interalign.models.local.prefix_cache import Span, covered_tokens, left_padded_batch, with_capacity
 
-_ROOM = 64
-"""Tokens by which a batch's keys and values grow at a time: growing copies all of them."""
+_SPARE = 64
+"""Tokens of capacity that are added at a time: every growth copies all keys and values."""
 
 
 class Generated(NamedTuple):
@@ -33,23 +33,25 @@ def _cache_name() -> str:
     return "cache" if "cache" in known else "past_key_values"
 
 
-def batch_cache(rows: Sequence[Sequence[Span]], room: int = _ROOM) -> Any:
-    """The key-value cache of a batch, padded on the left, `room` tokens to come; None where no row has anything."""
+def batch_cache(rows: Sequence[Sequence[Span]], spare: int = _SPARE) -> Any:
+    """The left-padded key-value cache of a batch, with capacity for `spare` more tokens; None if no row has a span."""
     from transformers import DynamicCache
 
     if not any(rows):
         return None
-    past, used = DynamicCache(), max(map(covered, rows))
-    past.layers = [_roomy_layer()(keys, values, used) for keys, values in zip(*lay_out(rows, room), strict=True)]
+    past, used = DynamicCache(), max(map(covered_tokens, rows))
+    past.layers = [
+        _preallocated_layer()(keys, values, used) for keys, values in zip(*left_padded_batch(rows, spare), strict=True)
+    ]
     return past
 
 
 @cache
-def _roomy_layer() -> Any:
-    """The class of a cache layer that grows in place: the plain one copies everything for every new token."""
+def _preallocated_layer() -> Any:
+    """The class of a cache layer with preallocated capacity: the plain one copies everything for every new token."""
     from transformers.cache_utils import DynamicLayer
 
-    class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
         def __init__(self, keys: Any, values: Any, used: int) -> None:
             super().__init__()
             self.lazy_initialization(keys, values)
@@ -58,7 +60,7 @@ def _roomy_layer() -> Any:
         def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
             used = self.keys.shape[2]
             end = used + key_states.shape[2]
-            parts = [with_room(part, used, end, _ROOM) for part in self._parts]
+            parts = [with_capacity(part, used, end, _SPARE) for part in self._parts]
             for part, new in zip(parts, (key_states, value_states), strict=True):
                 part[:, :, used:end] = new
             self._show(parts, end)
@@ -68,4 +70,4 @@ def _roomy_layer() -> Any:
             self._parts = parts
             self.keys, self.values = (part[:, :, :used] for part in parts)
 
-    return RoomyLayer
+    return PreallocatedLayer

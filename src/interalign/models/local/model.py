@@ -8,12 +8,12 @@ from interalign.config import split_engine
 from interalign.errors import ConfigError, StopError
 from interalign.models.base import Parameters
 from interalign.models.call_state import queued_while
-from interalign.models.local.batch_queue import Lane, choose
+from interalign.models.local.batch_queue import BatchQueue, assign
 from interalign.models.local.chat_template import KWARGS, check_kwargs
 from interalign.models.local.engine import Engine
 from interalign.models.local.fingerprint import version_with
 from interalign.models.local.options import LocalOptions, path_and_options, template_text
-from interalign.models.local.request import Job
+from interalign.models.local.request import GenerationJob
 from interalign.models.local.workers.handle import WorkerProcess
 from interalign.records import Reply
 from interalign.tree import Message
@@ -40,9 +40,9 @@ class LocalModel:
         self.options = options
         self._warned: set[str] = set()
         if options.workers is None:
-            self._lanes = [self._lane(Engine(name, path, options))]
+            self._queues = [self._queue(Engine(name, path, options))]
         else:
-            self._lanes = [self._worker_lane(number) for number in range(options.workers)]
+            self._queues = [self._worker_queue(number) for number in range(options.workers)]
         self._begun = False
 
     def load(self) -> None:
@@ -51,9 +51,9 @@ class LocalModel:
         Raises ConfigError if the training extra is not installed, there is no such model, it has no chat template or
         no safetensors; StopError if it was closed, or if worker processes end again and again.
         """
-        self._begin(self._lanes[0])
-        for lane in self._lanes:
-            lane.load()
+        self._begin(self._queues[0])
+        for queue in self._queues:
+            queue.load()
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """One reply: greedy at temperature 0, sampled by `seed` otherwise (no temperature given: 1.0).
@@ -69,15 +69,15 @@ class LocalModel:
         if strange := ", ".join(name for name in parameters.extra_body if name != KWARGS):
             raise ConfigError(f"{self.name} takes temperature, top_p, max_tokens and {KWARGS}, not {strange}")
         check_kwargs(parameters.extra_body.get(KWARGS, {}), self.name)
-        job = Job(messages, parameters, seed)
+        job = GenerationJob(messages, parameters, seed)
         self._put(job)
         queued_while(lambda: not (job.future.running() or job.future.done()))
         return await asyncio.wrap_future(job.future)
 
     def close(self) -> None:
         """End: after the batch that is running in this process, at once in workers; waiting calls are cancelled."""
-        for lane in self._lanes:
-            lane.close()
+        for queue in self._queues:
+            queue.close()
 
     @cached_property
     def version(self) -> str:
@@ -85,30 +85,30 @@ class LocalModel:
         replaced = self.options.chat_template
         return version_with(self.path, None if replaced is None else template_text(replaced))
 
-    def _lane(self, engine: Engine | WorkerProcess) -> Lane:
-        return Lane(self.name, engine, self.options.max_batch, self._put_again)
+    def _queue(self, engine: Engine | WorkerProcess) -> BatchQueue:
+        return BatchQueue(self.name, engine, self.options.max_batch, self._put_again)
 
-    def _worker_lane(self, number: int) -> Lane:
+    def _worker_queue(self, number: int) -> BatchQueue:
         worker = WorkerProcess(self.name, self.path, self.options, number)
-        lane = self._lane(worker)
-        worker.when_gone = lane.renew
+        queue = self._queue(worker)
+        worker.on_idle_exit = queue.renew
         worker.warned = self._warned
-        return lane
+        return queue
 
-    def _begin(self, first: Lane) -> None:
+    def _begin(self, first: BatchQueue) -> None:
         """All workers load at the same time; `first` does so for its first call."""
         if not self._begun:
             self._begun = True
-            for lane in self._lanes:
-                if lane is not first:
-                    lane.renew()
+            for queue in self._queues:
+                if queue is not first:
+                    queue.renew()
 
-    def _put(self, job: Job) -> None:
-        lane = choose(self._lanes, job.messages)
-        lane.put(job)
-        self._begin(lane)
+    def _put(self, job: GenerationJob) -> None:
+        queue = assign(self._queues, job.messages)
+        queue.put(job)
+        self._begin(queue)
 
-    def _put_again(self, job: Job) -> None:
+    def _put_again(self, job: GenerationJob) -> None:
         try:
             self._put(job)
         except StopError as error:

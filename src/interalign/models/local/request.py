@@ -1,4 +1,4 @@
-"""A call to an `hf:` model while it is under way."""
+"""A call to an `hf:` model, from the event loop to the engine and back."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -11,8 +11,8 @@ from interalign.tree import Message
 
 
 @dataclass(eq=False)
-class Job:
-    """One call, from the event loop to the model and back."""
+class GenerationJob:
+    """One call and the future of its reply."""
 
     messages: Sequence[Message]
     parameters: Parameters
@@ -22,8 +22,8 @@ class Job:
     max_new_tokens: int = 0
 
 
-def fail(jobs: Sequence[Job], error: Exception) -> None:
-    """Give the error to every caller that has no answer yet."""
+def fail(jobs: Sequence[GenerationJob], error: Exception) -> None:
+    """Set this error on every job that has no result yet."""
     for job in jobs:
         if not job.future.done():
             job.future.set_exception(error)

@@ -1,10 +1,10 @@
-"""Choosing the next token of every row by that row's own random numbers."""
+"""Sampling (temperature, top-p by inverse transform) with a random generator a row, so that replies ignore batching."""
 
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from interalign.models.local.request import Job
+from interalign.models.local.request import GenerationJob
 
 
 class ClosedError(Exception):
@@ -32,7 +32,7 @@ class Sampler:
     cumulative distribution, so neighbours in the batch, their number and their order change nothing.
     """
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[GenerationJob]) -> None:
         self._numbers = [random.Random(job.seed) for job in jobs]
         asked = [job.parameters for job in jobs]
         self._temperatures = [1.0 if p.temperature is None else p.temperature for p in asked]

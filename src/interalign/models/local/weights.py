@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
 from interalign.models.local.chat_template import install
-from interalign.models.local.chunked_prefill import reads_in_parts
+from interalign.models.local.chunked_prefill import allows_chunked_prefill
 from interalign.models.local.options import template_text
 
 _DEFAULT_NEW_TOKENS = 512
@@ -23,7 +23,7 @@ class Weights(NamedTuple):
     stops: tuple[int, ...]
     """Ids of the tokens that end a reply."""
     max_new_tokens: int
-    in_parts: bool
+    chunked: bool
     """Whether it may read a prompt in parts, and so go on from keys and values that were kept."""
 
 
@@ -111,4 +111,4 @@ def _weights(model: Any, tokenizer: Any) -> Weights:
     # Sampling settings come from the run alone: those in the folder would change replies without being on record.
     model.generation_config = GenerationConfig(do_sample=False, pad_token_id=padding, eos_token_id=stops or None)
     longest = own.max_new_tokens or _DEFAULT_NEW_TOKENS
-    return Weights(tokenizer, model, int(limit), tuple(stops), longest, reads_in_parts(model, int(limit)))
+    return Weights(tokenizer, model, int(limit), tuple(stops), longest, allows_chunked_prefill(model, int(limit)))

@@ -15,7 +15,7 @@ _AGAIN: Final = "\n\n[asked again]\nYour last answer to this could not be used"
 _QUOTE: Final = "|"
 
 
-class Prompt(NamedTuple):
+class ReceivedPrompt(NamedTuple):
     """A message with the part that was added to it."""
 
     message: str
@@ -37,15 +37,15 @@ def without_note(messages: Sequence[Message]) -> Sequence[Message]:
     return [*talk, last.model_copy(update={"content": before})] if note and "\n\n" not in after else messages
 
 
-def read_prompt(text: str, marker: str | None) -> Prompt:
+def read_prompt(text: str, marker: str | None) -> ReceivedPrompt:
     """Split a text at its last unquoted `marker` line; None reads the whole text as instructions."""
     lines = text.split("\n")
     if marker is None:
-        return Prompt("", *_sections(lines))
+        return ReceivedPrompt("", *_sections(lines))
     if marker not in lines:
-        return Prompt(text, (), "")
+        return ReceivedPrompt(text, (), "")
     at = len(lines) - 1 - lines[::-1].index(marker)
-    return Prompt("\n".join(lines[:at]).removesuffix("\n"), *_sections(lines[at + 1 :]))
+    return ReceivedPrompt("\n".join(lines[:at]).removesuffix("\n"), *_sections(lines[at + 1 :]))
 
 
 def _sections(lines: Sequence[str]) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], str]:

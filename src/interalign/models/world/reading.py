@@ -40,7 +40,7 @@ class Meaning(NamedTuple):
     topic: int | None = None
 
 
-class Heard(NamedTuple):
+class UserContent(NamedTuple):
     """What one message of a user says."""
 
     meanings: tuple[Meaning, ...]
@@ -49,7 +49,7 @@ class Heard(NamedTuple):
     grams: frozenset[tuple[str, ...]]
 
 
-class Said(NamedTuple):
+class ReplyContent(NamedTuple):
     """What one reply says."""
 
     words: tuple[str, ...]
@@ -109,7 +109,7 @@ _KNOWN: Final = _known_sentences()
 
 
 @lru_cache(maxsize=2048)
-def read_user(text: str) -> Heard:
+def read_user(text: str) -> UserContent:
     """What a user's message says."""
     found: list[Meaning] = []
     text = _plain_lines(text)
@@ -117,7 +117,7 @@ def read_user(text: str) -> Heard:
         sentence = match[1].strip()
         meaning = _KNOWN.get(sentence)
         found.extend([meaning] if meaning else _read_foreign(sentence))
-    return Heard(tuple(found), bool(_EMOJI.search(text)), "!" in text, grams_of(words_of(text)))
+    return UserContent(tuple(found), bool(_EMOJI.search(text)), "!" in text, grams_of(words_of(text)))
 
 
 def _read_foreign(sentence: str) -> list[Meaning]:
@@ -131,7 +131,7 @@ def _read_foreign(sentence: str) -> list[Meaning]:
 
 
 @lru_cache(maxsize=2048)
-def read_reply(text: str) -> Said:
+def read_reply(text: str) -> ReplyContent:
     """What a reply says."""
     claims: list[Fact] = []
     asks: list[int | None] = []
@@ -144,7 +144,7 @@ def read_reply(text: str) -> Said:
         claims.extend(FACT_OF[word] for word in words if word in FACT_OF and FACT_OF[word].slot not in slots)
     words = words_of(text)
     topics = frozenset(TOPIC_OF[word] for word in words if word in TOPIC_OF)
-    return Said(words, tuple(claims), tuple(asks), topics, bool(_EMOJI.search(text)), "!" in text)
+    return ReplyContent(words, tuple(claims), tuple(asks), topics, bool(_EMOJI.search(text)), "!" in text)
 
 
 def _asked_slots(words: Sequence[str]) -> list[int | None]:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from interalign.errors import ConfigError
 from interalign.models.world.english import is_english
 from interalign.models.world.people import Person, person_of
-from interalign.models.world.reading import Said, Talk, grams_of, read_reply, read_talk, read_user
+from interalign.models.world.reading import ReplyContent, Talk, grams_of, read_reply, read_talk, read_user
 from interalign.models.world.values import SLOTS, TOPICS
 from interalign.personas import Persona
 from interalign.tree import Message
@@ -90,7 +90,7 @@ def assess(person: Person, user_texts: Sequence[str], reply: str) -> Assessment:
     return Assessment(right, asks, wrong, content, style_fit(person, said), gate)
 
 
-def _content(person: Person, talk: Talk, relevant: frozenset[int], said: Said) -> tuple[bool, bool, int, float]:
+def _content(person: Person, talk: Talk, relevant: frozenset[int], said: ReplyContent) -> tuple[bool, bool, int, float]:
     named = set(said.claims)
     wrong = sum(person.facts[fact.slot] != fact for fact in named)
     true = {fact.slot for fact in named if person.facts[fact.slot] == fact}
@@ -107,7 +107,7 @@ def _content(person: Person, talk: Talk, relevant: frozenset[int], said: Said) -
     return right, asks, wrong, max(CONTENT_FLOOR, content)
 
 
-def style_fit(person: Person, said: Said) -> float:
+def style_fit(person: Person, said: ReplyContent) -> float:
     """Share of the three style features that agree with what the person likes; length is graded."""
     long = min(1.0, max(0.0, (len(said.words) - SHORT_WORDS) / (LONG_WORDS - SHORT_WORDS)))
     style = person.style

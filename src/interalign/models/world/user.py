@@ -5,7 +5,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from interalign.models.world.people import Person
-from interalign.models.world.reading import Said, Talk, read_reply, read_talk, read_user
+from interalign.models.world.reading import ReplyContent, Talk, read_reply, read_talk, read_user
 from interalign.models.world.sentences import (
     COMPLAINTS,
     CORRECTION,
@@ -107,7 +107,7 @@ def next_topic(own: Sequence[str], coins: Coins) -> int:
 
 
 def _fact_to_tell(
-    person: Person, talk: Talk, said: Said | None, coins: Coins, answers: float, tells: float
+    person: Person, talk: Talk, said: ReplyContent | None, coins: Coins, answers: float, tells: float
 ) -> Fact | None:
     """The fact asked for, if one is and it is untold; else, now and then, the next in the order of telling."""
     asked = next((slot for slot in said.asks if slot is not None and slot not in talk.told), None) if said else None
@@ -118,7 +118,7 @@ def _fact_to_tell(
     return next((person.facts[slot] for slot in coins.slots if slot not in talk.told and slot != asked), None)
 
 
-def _reaction(person: Person, own: Sequence[str], said: Said, coins: Coins) -> str:
+def _reaction(person: Person, own: Sequence[str], said: ReplyContent, coins: Coins) -> str:
     """A wrong claim first, else one mismatch of style, else praise for a fact that mattered, else nothing."""
     for fact in said.claims:
         if person.facts[fact.slot] != fact:
@@ -134,14 +134,14 @@ def _reaction(person: Person, own: Sequence[str], said: Said, coins: Coins) -> s
     return ""
 
 
-def _complaints(person: Person, said: Said) -> list[str]:
+def _complaints(person: Person, said: ReplyContent) -> list[str]:
     """One for each feature that is clearly not as the person likes it."""
     shown = {"long": is_long(said), "emoji": said.emoji, "lively": said.lively}
     wanted = person.style._asdict()
     return [COMPLAINTS[name, wanted[name]] for name, value in shown.items() if value != wanted[name]]
 
 
-def is_long(said: Said) -> bool:
+def is_long(said: ReplyContent) -> bool:
     """Whether a reply is rather long than short."""
     return len(said.words) >= (SHORT_WORDS + LONG_WORDS) / 2
 

@@ -1,4 +1,7 @@
-"""A worker process of an `hf:` model, seen from the run: started, asked in batches, replaced when it dies, ended."""
+"""The run's side of a worker process: it is started, sent batches, and replaced when it dies (a supervisor).
+
+After three deaths in a row without a reply it is not started again.
+"""
 
 import json
 import logging
@@ -14,14 +17,14 @@ from typing import Any, TextIO
 
 from interalign.errors import FailedTreeError, InteralignError, StopError
 from interalign.models.local.options import LocalOptions
-from interalign.models.local.request import Job, fail
+from interalign.models.local.request import GenerationJob, fail
 from interalign.models.local.workers.protocol import answer_in, error_in, job_out, line_of
 
 _LOG = logging.getLogger(__name__)
-_MOST_ENDS = 3
-"""Processes that end one after the other without a single answer until their place is given up."""
-_LAST_WORDS_S = 1.0
-"""How long a dead process's standard error is waited for: a child of its own may hold it open."""
+_MOST_EXITS = 3
+"""Processes that end one after the other without a reply after which no further one is started."""
+_LAST_OUTPUT_S = 1.0
+"""Seconds to wait for the output of a dead process: a child of its own may hold the pipe open."""
 _WORDS = 200
 _START = """\
 import json, sys
@@ -33,7 +36,7 @@ _REMEDY = "if memory ran out, lower ?max_batch=, ?cache_mb= or ?workers="
 
 
 class WorkerEndedError(Exception):
-    """The process ended; calls it had not begun have no answer yet."""
+    """The process ended; calls that it had not begun can be assigned to another one."""
 
 
 @dataclass
@@ -42,14 +45,14 @@ class _Child:
 
     process: subprocess.Popen[bytes]
     answers: TextIO
-    noise: threading.Thread | None = None
-    last_words: str = ""
-    dismissed: bool = False
-    """It is known that it is of no more use."""
+    output_reader: threading.Thread | None = None
+    last_line: str = ""
+    discarded: bool = False
+    """It is not used any more; its end is no news."""
 
 
 class WorkerProcess:
-    """One place for a worker, and the process that fills it. All but `close` is called from one thread."""
+    """A worker's process, and those that replace it. All methods but `close` are called from one thread."""
 
     def __init__(self, name: str, path: str, options: LocalOptions, worker: int) -> None:
         """`worker`: its number, from 0, among `options.workers`."""
@@ -62,40 +65,40 @@ class WorkerProcess:
             "of": options.workers or 1,
         }
         self._child: _Child | None = None
-        self._ends = 0
-        self._how_last = ""
+        self._exits = 0
+        self._last_exit = ""
         self._closed = False
         self._changing = threading.Lock()
         self._in_use = threading.RLock()
-        """Held while the process is waited for; `close` takes it once the process is dead."""
-        self.when_gone: Callable[[], None] = lambda: None
-        """Called, in some thread, when a process has ended that was not being asked anything."""
+        """Held while a call waits for the process; `close` takes it after it has killed the process."""
+        self.on_idle_exit: Callable[[], None] = lambda: None
+        """Called, in some thread, when a process has ended while no batch was at it."""
         self.warned: set[str] = set()
         """Warnings that were logged; workers of one model share them, so that each is logged once."""
 
     def load(self) -> None:
-        """Have a process with the model loaded.
+        """Make sure that a process with the model loaded is there.
 
         Raises what loading raises in process, StopError if one process after the other ends, or after `close`.
         """
         with self._in_use:
             if self._child is not None and self._child.process.poll() is not None:
-                self._bury(self._child)
+                self._discard_dead(self._child)
             while self._child is None:
-                if self._ends >= _MOST_ENDS:
+                if self._exits >= _MOST_EXITS:
                     raise StopError(
-                        f"{self.name}: {_MOST_ENDS} worker processes ended one after the other without a reply, "
-                        f"the last one {self._how_last}; {_REMEDY}"
+                        f"{self.name}: {_MOST_EXITS} worker processes ended one after the other without a reply, "
+                        f"the last one {self._last_exit}; {_REMEDY}"
                     )
                 self._start()
 
-    def answer(self, jobs: Sequence[Job]) -> None:
+    def answer(self, jobs: Sequence[GenerationJob]) -> None:
         """Have these calls answered: at the end every one has its reply or its error.
 
         If the process ends, those it was answering fail as FailedTreeError and WorkerEndedError is raised: the others
         can be asked again. Raises what `load` raises.
         """
-        begun: list[Job] = []
+        begun: list[GenerationJob] = []
         with self._in_use:
             self.load()
             child = self._child
@@ -103,7 +106,7 @@ class WorkerProcess:
             try:
                 self._ask(child, jobs, begun)
             except (EOFError, OSError):
-                how = self._bury(child)
+                how = self._discard_dead(child)
                 fail(begun, self._died(how))
                 raise WorkerEndedError(how) from None
 
@@ -116,7 +119,7 @@ class WorkerProcess:
             child.process.kill()
         with self._in_use:
             if self._child is not None:
-                self._dismiss(self._child)
+                self._discard(self._child)
 
     def _start(self) -> None:
         """Start a process and wait for its model; if it ends meanwhile there is none afterwards."""
@@ -124,16 +127,18 @@ class WorkerProcess:
             if self._closed:
                 raise self._was_closed()
             self._child = child = self._spawned()
-        child.noise = threading.Thread(target=self._attend, args=(child,), name="hf worker's output", daemon=True)
-        child.noise.start()
+        child.output_reader = threading.Thread(
+            target=self._read_output, args=(child,), name="hf worker's output", daemon=True
+        )
+        child.output_reader.start()
         try:
-            _tell(child, self._setup)
-            said = _hear(child)
+            _send(child, self._setup)
+            said = _receive(child)
         except (EOFError, OSError):
-            self._bury(child)
+            self._discard_dead(child)
             return
         if "error" in said:
-            self._dismiss(child)
+            self._discard(child)
             raise error_in(said)
         _LOG.debug("%s: worker %d is process %d", self.name, self._setup["worker"], child.process.pid)
 
@@ -143,9 +148,9 @@ class WorkerProcess:
         except OSError as error:
             raise StopError(f"{self.name}: no worker process can be started ({error})") from None
 
-    def _ask(self, child: _Child, jobs: Sequence[Job], begun: list[Job]) -> None:
-        _tell(child, [job_out(job) for job in jobs])
-        while "done" not in (said := _hear(child)):
+    def _ask(self, child: _Child, jobs: Sequence[GenerationJob], begun: list[GenerationJob]) -> None:
+        _send(child, [job_out(job) for job in jobs])
+        while "done" not in (said := _receive(child)):
             if "begun" in said:
                 begun += [jobs[place] for place in said["begun"]]
                 _LOG.debug("%s: process %d answers %d calls", self.name, child.process.pid, len(said["begun"]))
@@ -153,29 +158,29 @@ class WorkerProcess:
                 self._warn(said["warning"])
             else:
                 answer_in(jobs[said["call"]], said)
-                self._ends = 0
+                self._exits = 0
 
     def _warn(self, warning: str) -> None:
         if warning not in self.warned:
             self.warned.add(warning)
             _LOG.warning("%s", warning)
 
-    def _bury(self, child: _Child) -> str:
-        """Clear away a process that ended or does not answer any more; returns how it ended."""
-        self._dismiss(child)
-        self._ends += 1
-        self._how_last = _how(child)
+    def _discard_dead(self, child: _Child) -> str:
+        """Discard a process that ended or does not answer; returns how it ended."""
+        self._discard(child)
+        self._exits += 1
+        self._last_exit = _describe_exit(child)
         if not self._closed:
-            then = "is replaced" if self._ends < _MOST_ENDS else "its place is given up"
-            _LOG.warning("%s: a worker process %s and %s", self.name, self._how_last, then)
-        return self._how_last
+            then = "is replaced" if self._exits < _MOST_EXITS else "its place is given up"
+            _LOG.warning("%s: a worker process %s and %s", self.name, self._last_exit, then)
+        return self._last_exit
 
-    def _dismiss(self, child: _Child) -> None:
-        child.dismissed = True
+    def _discard(self, child: _Child) -> None:
+        child.discarded = True
         child.process.kill()
         child.process.wait()
-        if child.noise is not None:
-            child.noise.join(_LAST_WORDS_S)
+        if child.output_reader is not None:
+            child.output_reader.join(_LAST_OUTPUT_S)
         child.answers.close()
         if child.process.stdin is not None:
             child.process.stdin.close()
@@ -190,24 +195,24 @@ class WorkerProcess:
     def _was_closed(self) -> StopError:
         return StopError(f"{self.name} was closed")
 
-    def _attend(self, child: _Child) -> None:
-        """Log what the process says on standard output and error, and notice its end when nobody asks it anything."""
+    def _read_output(self, child: _Child) -> None:
+        """Log the standard output and error of the process, and report its end while no batch is at it."""
         assert child.process.stdout is not None
-        with child.process.stdout as noise:
-            for line in noise:
+        with child.process.stdout as output:
+            for line in output:
                 text = line.decode(errors="replace").strip()
-                child.last_words = text or child.last_words
+                child.last_line = text or child.last_line
                 _LOG.debug("process %d: %s", child.process.pid, text)
         child.process.wait()
-        if not child.dismissed:
-            self.when_gone()
+        if not child.discarded:
+            self.on_idle_exit()
 
 
 def _spawn() -> _Child:
     answers, theirs = os.pipe()
     try:
         process = subprocess.Popen(
-            # -P: a file in the current folder must not stand in for a module; what this process finds, it finds too.
+            # -P: a file in the current folder must not shadow a module. The search path is that of this process.
             [sys.executable, "-P", "-c", _START, json.dumps(_folders()), str(theirs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -224,20 +229,20 @@ def _spawn() -> _Child:
 
 
 def _folders() -> list[str]:
-    """Where this process finds modules, for what the worker would not find by itself; not the current folder."""
+    """The module search path of this process without the current folder, for the worker."""
     package = str(Path(__file__).resolve().parents[3])
     return [*(str(Path(folder).absolute()) for folder in sys.path if folder), package]
 
 
-def _tell(child: _Child, value: Any) -> None:
+def _send(child: _Child, value: Any) -> None:
     assert child.process.stdin is not None
     rest = memoryview(line_of(value))
-    while rest:  # past the buffer: what lies there could not be dropped when the process is gone
+    while rest:  # unbuffered: buffered bytes could not be dropped once the process is gone
         rest = rest[os.write(child.process.stdin.fileno(), rest) :]
 
 
-def _hear(child: _Child) -> dict[str, Any]:
-    """What the process says next; EOFError if it ended, in the middle of a line too."""
+def _receive(child: _Child) -> dict[str, Any]:
+    """The next message of the process; EOFError if it ended, also in the middle of a line."""
     line = child.answers.readline()
     if not line.endswith("\n"):
         raise EOFError
@@ -245,10 +250,10 @@ def _hear(child: _Child) -> dict[str, Any]:
     return said
 
 
-def _how(child: _Child) -> str:
-    """How a process ended, and the last thing it said."""
+def _describe_exit(child: _Child) -> str:
+    """How a process ended, and the last line of its output."""
     code = child.process.returncode
     names = {number.value: number.name for number in signal.Signals}
     how = f"was killed by {names.get(-code, f'signal {-code}')}" if code < 0 else f"ended with exit code {code}"
-    words = "".join(letter if letter.isprintable() else " " for letter in child.last_words[:_WORDS])
+    words = "".join(letter if letter.isprintable() else " " for letter in child.last_line[:_WORDS])
     return f"{how}, after saying {words!r}" if words else how

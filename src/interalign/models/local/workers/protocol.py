@@ -1,9 +1,9 @@
-"""What is said between a run and the worker processes of an `hf:` model: JSON, one value a line, all ASCII.
+"""The protocol between a run and the worker processes of an `hf:` model: JSON lines, all ASCII.
 
 To a worker goes one line that says which model to load, then one line a batch, a list of calls. From it comes
 `{"loaded": true}` or `{"error": ...}`, and then, for each batch, any of
 
-    {"begun": [0, 2]}                the replies to these calls, by their place in the batch, begin to be written
+    {"begun": [0, 2]}                prefill of these calls, by their place in the batch, has begun
     {"call": 0, "reply": {...}}      a reply
     {"call": 2, "error": {...}}      or an error, by the name of its class
     {"warning": "..."}               something for the user to know
@@ -15,7 +15,7 @@ from typing import Any
 
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, InteralignError, StopError
 from interalign.models.base import Parameters
-from interalign.models.local.request import Job
+from interalign.models.local.request import GenerationJob
 from interalign.records import Reply
 from interalign.tree import Message
 
@@ -27,7 +27,7 @@ def line_of(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def job_out(job: Job) -> dict[str, Any]:
+def job_out(job: GenerationJob) -> dict[str, Any]:
     """A call, for the worker."""
     return {
         "messages": [[message.role, message.content] for message in job.messages],
@@ -36,19 +36,19 @@ def job_out(job: Job) -> dict[str, Any]:
     }
 
 
-def job_in(said: dict[str, Any]) -> Job:
+def job_in(said: dict[str, Any]) -> GenerationJob:
     """A call, in the worker."""
     messages = [Message(role=role, content=content) for role, content in said["messages"]]
-    return Job(messages, Parameters.model_validate(said["parameters"]), said["seed"])
+    return GenerationJob(messages, Parameters.model_validate(said["parameters"]), said["seed"])
 
 
-def answer_out(job: Job) -> dict[str, Any]:
+def answer_out(job: GenerationJob) -> dict[str, Any]:
     """The reply to a call that is done, or its error."""
     error = job.future.exception()
     return {"reply": job.future.result().model_dump(mode="json")} if error is None else error_out(error)
 
 
-def answer_in(job: Job, said: dict[str, Any]) -> None:
+def answer_in(job: GenerationJob, said: dict[str, Any]) -> None:
     """Give the call its reply or its error."""
     if "error" in said:
         job.future.set_exception(error_in(said))
