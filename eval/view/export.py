@@ -4,18 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from interalign.errors import ConfigError
-from interalign.eval.view.calls import TreeCalls
-from interalign.eval.view.desk import newest_judge, rows
+from interalign.eval.view.desk import calls_of, can_be_looked_at, newest_judge, rows, why_failed
 from interalign.eval.view.links import AnchorLinks
 from interalign.eval.view.overview import run_facts
-from interalign.eval.view.pages import Link, Looking, TreePage, tree_page
+from interalign.eval.view.pages import Link, Looking, TreePage, page_without_turns, tree_page
 from interalign.eval.view.render import pieces
 from interalign.files import write_atomically
 from interalign.store import Store
 
 
 def export_html(path: Path, out: Path) -> int:
-    """Write the list and every tree that has a message to one HTML file, which loads nothing from elsewhere.
+    """Write the list and every tree that has anything on record to one HTML file, which loads nothing from elsewhere.
 
     The file appears whole or not at all; returns the number of trees in it. Each tree is shown with all its turns, as
     the newest of its judges sees it. ConfigError if `path` is no run file or `out` cannot be written.
@@ -27,7 +26,8 @@ def export_html(path: Path, out: Path) -> int:
         links = AnchorLinks({record.id: number for number, record in enumerate(records)})
         judge = store.newest_judge()
         judges = tuple(Link(name, links.runs(), name == judge) for name in store.judges())
-        facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges)
+        why = why_failed(store, links)
+        facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges, why)
         pages = _Counted(_tree_pages(store, links))
         write_atomically(out, pieces("export", facts=facts, rows=rows(store, records, judge, links), pages=pages))
         return pages.count
@@ -50,8 +50,13 @@ def _tree_pages(store: Store, links: AnchorLinks) -> Iterator[TreePage]:
     """The trees one at a time, so that a file of many fits in memory."""
     personas = store.personas()
     for record in store.trees():
-        judged = store.judged_tree(record.id)
-        if judged is not None and record.id in links.numbers:
-            calls = TreeCalls(store.calls_of(record.id))
-            look = Looking(links, newest_judge(store, judged), calls=calls, every_turn=True)
-            yield tree_page(judged, record, personas.get(record.persona), look)
+        if record.id not in links.numbers:
+            continue
+        judged, persona = store.judged_tree(record.id), personas.get(record.persona)
+        if judged is not None:
+            judge = newest_judge(store, judged)
+            yield tree_page(
+                judged, record, persona, Looking(links, judge, calls=calls_of(store, record), every_turn=True)
+            )
+        elif can_be_looked_at(store, record):
+            yield page_without_turns(record, persona, Looking(links, None, calls=calls_of(store, record)))
