@@ -92,6 +92,7 @@ class Desk:
         The calls that a failed tree still has in flight are waited for: they are paid for, and the next try needs them.
         """
         if failed is None:
+            self.ledger.failed_call(tree, None)
             await self.store.finish_tree(tree)
             self.failed.pop(tree, None)
             self.done += 1
