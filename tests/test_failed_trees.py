@@ -163,3 +163,33 @@ def test_the_same_refusal_of_a_new_judge_in_the_first_three_trees_stops_the_judg
     with pytest.raises(StopError, match="the first 3 trees failed alike: the server said"):
         api.judge(tmp_path / "run.db", judge="test_failed_trees:Refuses", runtime=ia.Runtime(concurrency=1))
     assert refusals.asked < 10
+
+
+# Told -----------------------------------------------------------------------------------------------
+
+
+async def fails(ask: ia.CandidateAsk) -> ia.Said:
+    """Every third tree is answered; of the others every second one fails for a reason of its own."""
+    number = int(ask.at.tree[1:])
+    if number % 3:
+        raise FailedTreeError("no idea" if number % 3 == 1 else f"tree {number} is too long")
+    return ia.Said(text="That sounds good.")
+
+
+def test_trees_that_failed_for_the_same_reason_are_told_in_one_line(cli: Any) -> None:
+    words = ("simulate", "run.db", "--trees", "14", "--turns", "1", "--candidate", "test_failed_trees:fails")
+    ended = cli(*words)
+    assert ended.code == 1
+    lines = ended.err.splitlines()
+    assert lines[0].startswith("5 of 14 trees done in run.db; ")
+    assert sorted(lines[1:-1]) == [
+        "failed: 5 trees: no idea (t00001, t00004, t00007, ...)",
+        *(f"failed: t{number:05}: tree {number} is too long" for number in (2, 5, 8, 11)),
+    ]
+    assert lines[1].startswith("failed: 5 trees: ")
+    assert lines[-1] == "9 trees failed; run the same command again to retry just these"
+
+
+def test_two_trees_with_one_reason_are_both_named(cli: Any) -> None:
+    ended = cli("simulate", "run.db", "--trees", "5", "--turns", "1", "--candidate", "test_failed_trees:fails")
+    assert "failed: 2 trees: no idea (t00001, t00004)\n" in ended.err

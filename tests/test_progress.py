@@ -19,6 +19,7 @@ from interalign.cli.live_display import one_line
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
 from interalign.cli.throughput import Pace, StepPace
 from interalign.records import RunSummary, Usage
+from interalign.signals import INTERRUPTED
 
 LOG = logging.getLogger("interalign")
 USED = Usage(calls=2, prompt_tokens=1_200_000, completion_tokens=34_567, bad=0)
@@ -317,6 +318,31 @@ def test_of_many_failed_trees_twenty_are_named_and_the_rest_counted(monkeypatch)
         told(stands(trees=100, failed={f"t{number}": "no" for number in range(23)}))
 
     assert seen.screen()[:-2] == [*(f"failed: t{number}: no" for number in range(20)), "failed: 3 more"]
+
+
+def test_a_stop_is_said_once_on_a_terminal_and_not_to_who_pressed_the_keys_and_was_told_so(monkeypatch) -> None:
+    for reason, said in (("no quota", ["stopping: calls in flight get 10 s to finish"]), (INTERRUPTED, [])):
+        with terminal(monkeypatch) as seen, shown("trees") as told:
+            seen.look()
+            told(stands())
+            told(stands(stopping=reason))
+            told(stands(stopping=reason))
+        assert seen.screen()[:-2] == said
+
+
+def test_a_stop_is_one_event_for_machines_and_nothing_in_a_log_file(capfd) -> None:
+    for log_json in (True, False):
+        with shown("trees", log_json=log_json) as told:
+            told(stands())
+            told(stands(stopping="no quota"))
+            told(stands(stopping="no quota"))
+    events = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    (stopping,) = [event for event in events if event["event"] != "progress"]
+    assert (list(stopping), stopping["event"], stopping["reason"]) == (
+        ["time", "event", "reason"],
+        "stopping",
+        "no quota",
+    )
 
 
 def test_what_a_server_says_never_steers_the_terminal(monkeypatch) -> None:

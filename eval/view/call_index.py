@@ -1,7 +1,7 @@
 """Which calls are behind a message, a note, a verdict or a score: they are found by their places."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import get_args
 
 from interalign.config import HookPoint
@@ -14,11 +14,19 @@ _HOOKS: tuple[HookPoint, ...] = get_args(HookPoint)
 class TreeCalls:
     """The calls of one tree, in the order they were asked. Nothing is found for what was made without a call."""
 
-    def __init__(self, records: Sequence[CallRecord] = ()) -> None:
+    def __init__(self, records: Sequence[CallRecord] = (), failed: CallRecord | None = None) -> None:
+        """`failed`: the call that the tree failed on, if it was one."""
+        self._records = records
+        self._failed = failed
         self._by_key = {record.key: record for record in records}
         self._at: dict[tuple[str, str], list[CallRecord]] = {}
         for record in records:
             self._at.setdefault((record.place.node, record.place.role), []).append(record)
+
+    def beyond(self, nodes: Container[str]) -> list[CallRecord]:
+        """Those of turns that were not finished: at no node of these, the one that the tree failed on at last."""
+        unfinished = [one for one in self._records if any(at not in nodes for at in one.place.node.split("|"))]
+        return unfinished + ([] if self._failed is None else [self._failed])
 
     def of_message(self, node: Node) -> list[CallRecord]:
         """Those that asked for this message: the one that was taken, after those that could not be used."""

@@ -3,18 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from interalign.eval.view.call_index import TreeCalls
 from interalign.eval.view.links import AnchorLinks
-from interalign.eval.view.queries import newest_judge, rows
+from interalign.eval.view.queries import calls_of, can_be_looked_at, newest_judge, rows, why_failed
 from interalign.eval.view.render import pieces
 from interalign.eval.view.run_page import run_facts
-from interalign.eval.view.tree_page import Link, TreePage, ViewOptions, tree_page
+from interalign.eval.view.tree_page import Link, TreePage, ViewOptions, page_without_turns, tree_page
 from interalign.files import refuse_outputs, write_atomically
 from interalign.store import Store
 
 
 def export_html(path: Path, out: Path) -> int:
-    """Write the list and every tree that has a message to one HTML file, which loads nothing from elsewhere.
+    """Write the list and every tree that has anything on record to one HTML file, which loads nothing from elsewhere.
 
     The file appears whole or not at all; returns the number of trees in it. Each tree is shown with all its turns, as
     the newest of its judges sees it. ConfigError if `path` is no run file or `out` cannot be written.
@@ -25,7 +24,8 @@ def export_html(path: Path, out: Path) -> int:
         links = AnchorLinks({record.id: number for number, record in enumerate(records)})
         judge = store.newest_judge()
         judges = tuple(Link(name, links.runs(), name == judge) for name in store.judges())
-        facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges)
+        why = why_failed(store, links)
+        facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges, why)
         pages = _Counted(_tree_pages(store, links))
         write_atomically(out, pieces("export", facts=facts, rows=rows(store, records, judge, links), pages=pages))
         return pages.count
@@ -48,8 +48,11 @@ def _tree_pages(store: Store, links: AnchorLinks) -> Iterator[TreePage]:
     """The trees one at a time, so that a file of many fits in memory."""
     personas, judges = store.personas(), store.readable_judges()
     for record in store.trees():
-        judged = store.judged_tree(record.id)
-        if judged is not None and record.id in links.numbers:
-            calls = TreeCalls(store.calls_of(record.id))
-            options = ViewOptions(links, newest_judge(judges, judged), calls=calls, every_turn=True)
-            yield tree_page(judged, record, personas.get(record.persona), options)
+        if record.id not in links.numbers:
+            continue
+        judged, persona = store.judged_tree(record.id), personas.get(record.persona)
+        if judged is not None:
+            judge, calls = newest_judge(judges, judged), calls_of(store, record)
+            yield tree_page(judged, record, persona, ViewOptions(links, judge, calls=calls, every_turn=True))
+        elif can_be_looked_at(store, record):
+            yield page_without_turns(record, persona, ViewOptions(links, None, calls=calls_of(store, record)))

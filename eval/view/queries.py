@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from interalign.errors import InteralignError
 from interalign.eval.view.call_index import TreeCalls
 from interalign.eval.view.links import Links, ServedLinks
-from interalign.eval.view.run_page import Row, RunPage, list_row, of_the_world, run_facts, status_links
-from interalign.eval.view.tree_page import Link, TreePage, ViewOptions, tree_page
+from interalign.eval.view.run_page import (
+    FailedTree,
+    Row,
+    RunPage,
+    WhyFailed,
+    list_row,
+    of_the_world,
+    run_facts,
+    status_links,
+)
+from interalign.eval.view.tree_page import Link, TreePage, ViewOptions, page_without_turns, times, tree_page
 from interalign.eval.view.tree_summary import summarize
 from interalign.personas import Persona
 from interalign.records import CallRecord, TreeRecord
@@ -16,6 +25,8 @@ from interalign.tree import JudgedTree
 
 PAGE = 100
 """Trees on one page of the list."""
+_NAMED = 5
+"""Trees that are named beside the reason for which they failed."""
 
 
 class NotThereError(InteralignError):
@@ -42,6 +53,8 @@ class CallView:
     """One call, word for word."""
 
     call: CallRecord
+    times: tuple[str, ...]
+    """When it was sent, how long it took and so on, as far as it is known."""
     back: str
     """The tree it belongs to."""
 
@@ -51,7 +64,8 @@ def find_run(store: Store, *, page: str | None = None, status: str | None = None
     links = ServedLinks(_known_judge(store, judge))
     seen_by = judge or store.newest_judge()
     judges = tuple(Link(name, links.runs(judge=name), name == seen_by) for name in store.judges())
-    facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges)
+    why = why_failed(store, links)
+    facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges, why)
     statuses = status_links(facts, links, status)
     if not any(link.current for link in statuses):
         raise NotThereError(f"No tree of this run has the status {status!r}.")
@@ -76,33 +90,68 @@ def rows(store: Store, records: Sequence[TreeRecord], judge: str | None, links: 
     for record in records:
         judged = store.judged_tree(record.id)
         summary = None if judged is None else summarize(judged.by_judge(judge or ""))
-        found.append(list_row(record, _persona(store, record.persona), summary, links))
+        shown = summary is not None or can_be_looked_at(store, record)
+        found.append(
+            list_row(record, _persona(store, record.persona), summary, links.tree(record.id) if shown else None)
+        )
     return found
 
 
 def find_tree(store: Store, tree: str, *, node: str | None = None, judge: str | None = None) -> TreeView:
-    """One tree. NotThereError for a tree, message or judge that does not exist, and for a tree without any message."""
+    """One tree. NotThereError for a tree, message or judge that does not exist, and if nothing is on record of it."""
     links = ServedLinks(_known_judge(store, judge))
     record = store.tree_record(tree)
     if record is None:
         raise NotThereError(f"There is no tree {tree!r} in this run.")
-    judged = store.judged_tree(tree)
-    if judged is None:
-        raise NotThereError(_nothing_said(record))
-    if node is not None and node not in {known.id for known in judged.tree.nodes}:
-        raise NotThereError(f"Tree {tree!r} has no message {node!r}.")
-    calls = TreeCalls(store.calls_of(tree))
-    seen_by = judge or newest_judge(store.readable_judges(), judged)
-    options = ViewOptions(links, seen_by, store.judges(), node=node, calls=calls)
+    page = _page(store, record, node, judge, links)
     before, after = store.beside(tree)
     return TreeView(
-        page=tree_page(judged, record, _persona(store, judged.tree.persona), options),
+        page=page,
         back=links.runs(),
         before=_link(before, links),
         after=_link(after, links),
         of_the_world=of_the_world(store.run, store.judges()),
         same_case=_same_case(store, record, links),
     )
+
+
+def _page(store: Store, record: TreeRecord, node: str | None, judge: str | None, links: Links) -> TreePage:
+    judged = store.judged_tree(record.id)
+    if judged is None and not can_be_looked_at(store, record):
+        raise NotThereError(_nothing_said(record))
+    if node is not None and (judged is None or node not in {known.id for known in judged.tree.nodes}):
+        raise NotThereError(f"Tree {record.id!r} has no message {node!r}.")
+    calls = calls_of(store, record)
+    if judged is None:
+        return page_without_turns(record, _persona(store, record.persona), ViewOptions(links, judge, calls=calls))
+    options = ViewOptions(
+        links, judge or newest_judge(store.readable_judges(), judged), store.judges(), node=node, calls=calls
+    )
+    return tree_page(judged, record, _persona(store, judged.tree.persona), options)
+
+
+def can_be_looked_at(store: Store, record: TreeRecord) -> bool:
+    """Whether anything is on record of a tree without a finished turn: a call that was answered, or that failed."""
+    return store.has_calls(record.id) or store.failed_call_of(record.id) is not None
+
+
+def calls_of(store: Store, record: TreeRecord) -> TreeCalls:
+    """The calls behind a tree, with the one that it failed on."""
+    return TreeCalls(store.calls_of(record.id), store.failed_call_of(record.id))
+
+
+def why_failed(store: Store, links: Links) -> tuple[WhyFailed, ...]:
+    """The most frequent reasons for which trees failed, each with its first trees."""
+    return tuple(
+        WhyFailed(reason, trees, tuple(_failed(store, tree, links) for tree in store.failed_for(reason, _NAMED)))
+        for reason, trees in store.reasons()
+    )
+
+
+def _failed(store: Store, tree: str, links: Links) -> FailedTree:
+    record = store.tree_record(tree)
+    shown = record is not None and (store.judged_tree(tree) is not None or can_be_looked_at(store, record))
+    return FailedTree(tree, links.tree(tree) if shown else None)
 
 
 def newest_judge(readable: Sequence[str], judged: JudgedTree) -> str | None:
@@ -116,7 +165,7 @@ def find_call(store: Store, tree: str, key: str, *, judge: str | None = None) ->
     call = next((found for found in store.calls_of(tree) if found.key == key), None)
     if call is None:
         raise NotThereError(f"No call {key!r} of tree {tree!r} is on record.")
-    return CallView(call, ServedLinks(_known_judge(store, judge)).tree(tree))
+    return CallView(call, times(call), ServedLinks(_known_judge(store, judge)).tree(tree))
 
 
 def _known_judge(store: Store, judge: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -35,6 +36,22 @@ class Row:
     """None while the tree has no node."""
 
 
+class FailedTree(NamedTuple):
+    """A tree that failed."""
+
+    id: str
+    href: str | None
+    """None if nothing is on record of it."""
+
+
+class WhyFailed(NamedTuple):
+    """Trees that failed for one reason."""
+
+    reason: str
+    trees: int
+    first: tuple[FailedTree, ...]
+
+
 @dataclass(frozen=True)
 class RunFacts:
     """What the file is a run of, and how far it is."""
@@ -52,6 +69,8 @@ class RunFacts:
     usage: tuple[tuple[str, Usage], ...]
     judges: tuple[Link, ...]
     """All judges of the run, the newest last."""
+    why_failed: tuple[WhyFailed, ...]
+    """The reasons for which trees failed, the most frequent first."""
 
     @property
     def of_the_world(self) -> bool:
@@ -87,6 +106,7 @@ def run_facts(
     counts: Mapping[TreeStatus, int],
     usage: Mapping[str, Usage],
     judges: tuple[Link, ...],
+    why_failed: tuple[WhyFailed, ...],
 ) -> RunFacts:
     """The facts of a run with so many trees of each status."""
     settings = {} if run is None else dict(_flat(run.identity))
@@ -101,6 +121,7 @@ def run_facts(
         failed=counts.get("failed", 0),
         usage=tuple(usage.items()),
         judges=judges,
+        why_failed=why_failed,
     )
 
 
@@ -119,11 +140,11 @@ def status_links(facts: RunFacts, links: Links, status: str | None) -> tuple[Lin
     return (Link(f"{facts.trees:,} in all", links.runs(), status is None), *known)
 
 
-def list_row(record: TreeRecord, persona: Persona | None, summary: Summary | None, links: Links) -> Row:
+def list_row(record: TreeRecord, persona: Persona | None, summary: Summary | None, href: str | None) -> Row:
     """One tree of the list."""
     return Row(
         record=record,
-        href=None if summary is None else links.tree(record.id),
+        href=href,
         persona=record.persona if persona is None else _beginning(" ".join(persona.profile)),
         summary=summary,
     )

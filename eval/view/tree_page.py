@@ -119,6 +119,21 @@ class ShownTurn:
     compared: tuple[Compared, ...]
 
 
+class Unfinished(NamedTuple):
+    """A call of a turn that was not finished."""
+
+    role: str
+    at: str
+    """The node that was to be made or judged."""
+    asked: str
+    text: str | None
+    """What came back; None if nothing did."""
+    error: str | None
+    """Why it could not be used, or why nothing came."""
+    facts: tuple[str, ...]
+    provenance: Provenance
+
+
 @dataclass(frozen=True)
 class TreePage:
     """Everything the page of a tree shows."""
@@ -126,14 +141,17 @@ class TreePage:
     record: TreeRecord
     anchor: str
     """The tree's own element id in a file of many."""
-    summary: Summary
+    summary: Summary | None
+    """None as long as no turn is finished, as is `picture`."""
     persona: Persona | None
     judges: tuple[Link, ...]
     """Who judged this tree, the newest last."""
     judge: str | None
     """Whose verdicts are shown."""
-    picture: Picture
+    picture: Picture | None
     turns: tuple[ShownTurn, ...]
+    unfinished: tuple[Unfinished, ...]
+    """Of a tree that is not done: the calls of turns that were begun."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +189,45 @@ def tree_page(judged: JudgedTree, record: TreeRecord, persona: Persona | None, o
         judge=options.judge,
         picture=draw(seen.tree, path, options.node, builder.marks, options.links),
         turns=tuple(builder.turns(asked)),
+        unfinished=_unfinished(seen.tree.nodes, record, options),
     )
+
+
+def page_without_turns(record: TreeRecord, persona: Persona | None, options: ViewOptions) -> TreePage:
+    """The view of a tree of which no turn was finished."""
+    return TreePage(
+        record=record,
+        anchor=options.links.anchor(record.id),
+        summary=None,
+        persona=persona,
+        judges=(),
+        judge=None,
+        picture=None,
+        turns=(),
+        unfinished=_unfinished((), record, options),
+    )
+
+
+def _unfinished(nodes: Sequence[Node], record: TreeRecord, options: ViewOptions) -> tuple[Unfinished, ...]:
+    if record.status == "done":
+        return ()
+    texts = [node.text for node in nodes]
+    return tuple(_begun(call, texts, options.links) for call in options.calls.beyond({node.id for node in nodes}))
+
+
+def _begun(call: CallRecord, texts: Sequence[str], links: Links) -> Unfinished:
+    href = links.call(call.place.tree, call.key) if call.key else None
+    provenance = Provenance(folded(call.messages, texts), () if href is None else (Link(_named(call), href),))
+    text = call.reply.text if call.key else None
+    return Unfinished(call.place.role, call.place.node, call.asked, text, call.error, times(call), provenance)
+
+
+def times(call: CallRecord) -> tuple[str, ...]:
+    """When a call was made, how long it took, with how many requests and by which server, as far as it is known."""
+    found = [] if call.began is None else [f"sent {call.began:%Y-%m-%d %H:%M:%S} UTC"]
+    found += [] if call.seconds is None else [f"took {call.seconds:,.3f} s"]
+    found += [f"{call.reply.sends} requests"] if call.reply.sends > 1 else []
+    return tuple(found + ([f"server {call.reply.server}"] if call.reply.server else []))
 
 
 def path_through(tree: Tree, node_id: str | None) -> tuple[Node, ...]:

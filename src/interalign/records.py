@@ -200,6 +200,14 @@ class RunSummary(Frozen):
     usd: float | None = None
     """What all calls in the file cost; None without a price table."""
 
+    @property
+    def reasons(self) -> dict[str, list[str]]:
+        """Why trees failed: reason -> their ids, the reason of most trees first."""
+        found: dict[str, list[str]] = {}
+        for tree, reason in sorted(self.failed.items()):
+            found.setdefault(reason, []).append(tree)
+        return dict(sorted(found.items(), key=lambda one: -len(one[1])))
+
 
 Progress = Callable[[RunSummary], None]
 """Told twice a second and at the end how the run stands."""

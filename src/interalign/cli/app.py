@@ -541,8 +541,8 @@ def _say_all(summary: "RunSummary") -> None:
         _say(f"${summary.usd:.4f} spent on all calls in the file ({costs})")
     _say_short(str(summary.shortfalls or ""))
     if summary.failed:
-        for tree, reason in [] if names_failed() else list(summary.failed.items())[:10]:
-            _say(one_line(f"failed: {tree}: {reason}"))
+        for line in list(_reasons(summary, named=names_failed()))[:10]:
+            _say(line)
         _say(f"{len(summary.failed)} trees failed; run the same command again to retry just these")
 
 
@@ -550,6 +550,16 @@ def _say_short(shortfalls: str) -> None:
     """What fell short, where anything did: a run whose every tree is done may still hold nothing that can be used."""
     if shortfalls:
         _say(one_line(shortfalls))
+
+
+def _reasons(summary: "RunSummary", *, named: bool) -> Iterator[str]:
+    """One line a reason, with the trees that failed for it; where each tree was `named`, only what several share."""
+    for reason, trees in summary.reasons.items():
+        if len(trees) > 1:
+            some = ", ".join([*trees[:3], *(["..."] if len(trees) > 3 else [])])
+            yield f"failed: {len(trees)} trees: {one_line(reason)} ({one_line(some)})"
+        elif not named:
+            yield one_line(f"failed: {trees[0]}: {reason}")
 
 
 @contextmanager

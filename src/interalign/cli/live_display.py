@@ -91,7 +91,7 @@ class Screen:
     def stop(self, reason: str) -> None:
         """Say above the display that the run stops. (Who interrupted it was told so by the signal.)"""
         if reason != INTERRUPTED:
-            self._say(f"stopping, calls in flight get 10 s to finish: {reason}", "yellow")
+            self._say("stopping: calls in flight get 10 s to finish", "yellow")
 
     def draw(self, *, last: bool) -> None:
         """Draw how things stand; the last time, leave it there."""

@@ -257,7 +257,7 @@ class Ledger:
     def failed_call(self, tree: str, error: Exception | None) -> CallRow | None:
         """The call that raised this error and so ended the tree, without a reply; None if it was no call.
 
-        The tree's failed calls are forgotten.
+        To be asked once, when the tree has ended: its failed calls are forgotten.
         """
         return next((row for row, raised in self._failed.pop(tree, ()) if raised is error), None)
 

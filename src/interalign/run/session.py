@@ -103,6 +103,7 @@ class Session:
         Waits for the calls that a failed tree has in flight: they are paid for, and the next attempt replays them.
         """
         if failed is None:
+            self.ledger.failed_call(tree, None)
             await self.store.finish_tree(tree)
             self.failed.pop(tree, None)
             self.done += 1
