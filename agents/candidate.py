@@ -23,13 +23,15 @@ class PromptedCandidate:
 
 
 def candidate_messages(prompts: PromptSet, ask: CandidateAsk) -> list[Message]:
-    """The conversation as it is: no system prompt, so what is generated is what is trained on.
+    """The conversation as it is, after the run's system message if there is one: as exported rows show it.
 
     A hint is added to the last message only, in this request only: it never accumulates over turns, and hinted and
     plain requests share everything before it.
     """
+    system = [] if ask.system is None else [Message(role="system", content=ask.system)]
     if ask.hint is None:
-        return list(ask.transcript)
-    return with_last(
+        return [*system, *ask.transcript]
+    hinted = with_last(
         ask.transcript, prompts.render("candidate_hint", message=ask.transcript[-1].content, hint=ask.hint)
     )
+    return [*system, *hinted]

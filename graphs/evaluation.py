@@ -14,6 +14,7 @@ def evaluation_seats(
     judge: Judge,
     judge_name: str,
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]],
+    system: str | None = None,
 ) -> Seats:
     """The seats of an evaluation. With one reply a turn every branching policy grows the same single path."""
     return Seats(
@@ -24,4 +25,5 @@ def evaluation_seats(
         judging="score",
         branch=1,
         hooks=hooks,
+        system=system,
     )

@@ -73,6 +73,7 @@ def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resol
         judging=settings.judging,
         branch=settings.branch,
         hooks=seating.hooks(),
+        system=prompts.system,
     )
 
 
@@ -85,6 +86,6 @@ def all_evaluation_seats(
     judge = cast(Judge, seating.role("judge", settings.judge))
     hooks = seating.hooks()
     return {
-        name: evaluation_seats(user, name, candidate, judge, settings.judge, hooks)
+        name: evaluation_seats(user, name, candidate, judge, settings.judge, hooks, prompts.system)
         for name, candidate in seating.candidates().items()
     }

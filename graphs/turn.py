@@ -52,6 +52,8 @@ class Seats:
     branch: int = 1
     """Replies per turn, the hinted one included."""
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]] = field(default_factory=dict)
+    system: str | None = None
+    """System message of the candidates' requests."""
 
 
 class Conversation(Frozen):
@@ -193,7 +195,10 @@ async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node
     node_id = str(number) if parent is None else f"{parent.id}/{number}"
     hint = state["hint"] if number == 1 else None
     ask = CandidateAsk(
-        at=state["conversation"].at(node_id, node_id, "candidate"), transcript=state["transcript"], hint=hint
+        at=state["conversation"].at(node_id, node_id, "candidate"),
+        transcript=state["transcript"],
+        hint=hint,
+        system=seats.system,
     )
     said = await seats.candidates[name](ask)
     by = name if hint is None else f"{name}+hint"

@@ -26,6 +26,8 @@ _ENGINE = ("max_batch", "cache_mb", "workers")
 """Options of `hf:` models that change no reply: the model is known without them."""
 _IN_NAMES = ("addresses", "engines")
 """What a Runtime is told within the names of models, not by a setting of its own."""
+WORDING = ("prompts", "rubric", "system")
+"""Settings that say where a text is read; a run records the text."""
 _NO_OPTIONS = ("parameters", "hooks")
 """Settings that only a file or a program can give."""
 _ADDRESS = re.compile(r"(openai:.+?)@(https?://.*)", re.DOTALL)
@@ -108,6 +110,12 @@ class RunSettings(Frozen):
     candidate: tuple[CandidateSpec, ...]
     judge: str = "world:judge"
     seed: int = 0
+    prompts: str | None = None
+    """Folder of the user's own prompts, each in place of the built-in one of its name; None: all built-in."""
+    rubric: str | None = None
+    """File with the criteria that the judge is given in place of the built-in ones."""
+    system: str | None = None
+    """System message of the candidate's requests, or `@FILE` that holds it (`@@` for a text that begins with `@`)."""
     end_mark: str | None = None
     """What the user agent writes to end the talk early, such as `[END]`; None: every talk has all its turns."""
     parameters: SeatParameters = SeatParameters()
@@ -122,6 +130,11 @@ class RunSettings(Frozen):
         if isinstance(value, list | tuple):
             return tuple(CandidateSpec.parse(item) if isinstance(item, str) else item for item in value)
         return value
+
+    @field_validator("prompts", "rubric", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
 
     @field_validator("end_mark")
     @classmethod
@@ -389,9 +402,10 @@ def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
 def identity_of(settings: RunSettings, **more: JsonValue) -> dict[str, JsonValue]:
     """Every setting that must not change once a run has begun, as plain JSON. More trees extend a run.
 
-    An end mark is named only where there is one: runs of versions that had none go on.
+    An end mark is named only where there is one: runs of versions that had none go on. Prompts, rubric and system
+    message count by what they say, not by where it was read: `PromptSet.identity`, handed in as `more`.
     """
-    left_out = {"trees", "limit"} if settings.end_mark is not None else {"trees", "limit", "end_mark"}
+    left_out = {"trees", "limit", *WORDING} | ({"end_mark"} if settings.end_mark is None else set())
     return {**settings.model_dump(mode="json", exclude=left_out), **more}
 
 

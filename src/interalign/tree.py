@@ -68,6 +68,8 @@ class Tree(Frozen):
     """Id of the persona the user agent played."""
     seed: int
     nodes: tuple[Node, ...]
+    system: str | None = Field(default=None, exclude_if=lambda text: text is None)
+    """What stood before the conversation in the candidate's requests: the run's system message; None: nothing did."""
 
     @model_validator(mode="after")
     def _is_one_tree(self) -> Self:

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from interalign.agents.own_prompts import refuse_world
 from interalign.agents.protocols import Judge
 from interalign.agents.watched_judge import WatchedJudge
-from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, models_of
+from interalign.config import WORDING, EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, models_of
 from interalign.errors import ConfigError, StopError
 from interalign.graphs.many_trees import Finish, Job, each_tree
 from interalign.graphs.policy import Policy, branching_policy, caterpillar
@@ -37,10 +38,11 @@ async def run_simulation(
     refuse_unknown_prices(models_of(settings), runtime)
     policy = branching_policy(settings.policy)
     async with open_session(path, runtime, progress, fork_of) as session:
-        seats = simulation_seats(settings, session.ledger, session.resolve, session.prompts)
+        prompts = session.prompts(settings)
+        seats = simulation_seats(settings, session.ledger, session.resolve, prompts)
         source = {"personas": _source(settings.personas, personas)}
         met = personas if len(personas) <= settings.trees else personas[: settings.trees]
-        session.begin(settings, "simulation", source, met, _simulation_plan(settings, met))
+        session.begin(settings, prompts, "simulation", source, met, _simulation_plan(settings, met))
         return await _grow(session, {None: seats}, policy, settings)
 
 
@@ -56,10 +58,11 @@ async def run_evaluation(
     """Let every candidate talk to every case, one scored path each; what is done already is not done again."""
     refuse_unknown_prices(models_of(settings), runtime)
     async with open_session(path, runtime, progress, fork_of) as session:
-        seats = all_evaluation_seats(settings, session.ledger, session.resolve, session.prompts)
+        prompts = session.prompts(settings)
+        seats = all_evaluation_seats(settings, session.ledger, session.resolve, prompts)
         met = cases[: settings.limit]
         source = {"cases": _source(settings.cases, cases)}
-        session.begin(settings, "evaluation", source, met, _evaluation_plan(settings, met))
+        session.begin(settings, prompts, "evaluation", source, met, _evaluation_plan(settings, met))
         return await _grow(session, seats, caterpillar, settings)
 
 
@@ -98,11 +101,10 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
             raise ConfigError(f"{path}: nothing was run in it yet")
         session.count()
         settings = settings_of(run)
-        role = _watched(
-            session,
-            cast(Judge, Seating(settings, session.ledger, session.resolve, session.prompts).role("judge", judge)),
-            judge,
-        )
+        prompts = session.recorded_prompts()
+        refuse_world(prompts, settings.model_copy(update={"judge": judge}))
+        seating = Seating(settings, session.ledger, session.resolve, prompts)
+        role = _watched(session, cast(Judge, seating.role("judge", judge)), judge)
         judging = settings.judging if isinstance(settings, SimulationSettings) else "score"
         session.trees, session.done = session.done, 0
 
@@ -125,7 +127,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
 
 def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
     """The settings a run was begun with."""
-    given = {name: value for name, value in run.identity.items() if name not in ("prompts", "weights")}
+    given = {name: value for name, value in run.identity.items() if name not in (*WORDING, "own_prompts", "weights")}
     if run.kind == "simulation":
         return build(SimulationSettings, given)
     return build(EvaluationSettings, given)

@@ -11,7 +11,8 @@ from typing import Literal, cast
 
 from pydantic import JsonValue
 
-from interalign.agents.templates import PromptSet, prompts_of
+from interalign.agents.own_prompts import read_prompts, recorded_prompts
+from interalign.agents.templates import PromptSet
 from interalign.config import RunSettings, Runtime, identity_of
 from interalign.errors import ConfigError, FailedTreeError
 from interalign.ledger import Ledger
@@ -54,14 +55,18 @@ class Session:
             self.models[spec] = resolve_model(spec, self.runtime)
         return self.models[spec]
 
-    @property
-    def prompts(self) -> PromptSet:
-        """Those the run was begun with, or the newest."""
-        return recorded_prompts(self.store.run)
+    def prompts(self, settings: RunSettings) -> PromptSet:
+        """The prompts that these settings name; of the built-in versions the one the run was begun with."""
+        return read_prompts(settings, recorded_hashes(self.store.run))
+
+    def recorded_prompts(self) -> PromptSet:
+        """The prompts the run was begun with."""
+        return recorded_prompts(None if self.store.run is None else self.store.run.identity)
 
     def begin(
         self,
         settings: RunSettings,
+        prompts: PromptSet,
         kind: Literal["simulation", "evaluation"],
         source: Mapping[str, str],
         personas: Iterable[Persona],
@@ -72,7 +77,7 @@ class Session:
         `source` says in the run's identity where the personas come from.
         """
         _refuse_strangers(personas, settings)
-        identity = {**identity_of(settings, prompts=dict(self.prompts.hashes)), **source, **self._weights()}
+        identity = {**identity_of(settings, **prompts.identity), **source, **self._weights()}
         self.store.begin_run(self.path.stem, kind, identity, __version__)
         planned = Counter[str]()
         self.store.add_personas(personas)
@@ -201,9 +206,9 @@ async def open_session(
                 store.discard()
 
 
-def recorded_prompts(run: RunRecord | None) -> PromptSet:
-    """The prompts a run was begun with; the newest for a new one."""
-    return prompts_of(None if run is None else cast(dict[str, str], run.identity.get("prompts", {})))
+def recorded_hashes(run: RunRecord | None) -> Mapping[str, str] | None:
+    """The hashes of the prompts a run was begun with, by name; None for a new run."""
+    return None if run is None else cast(dict[str, str], run.identity.get("prompts", {}))
 
 
 def refuse_fewer(path: Path, asked: int, planned: int) -> None:

@@ -1,6 +1,7 @@
 """One SQLite file per run: who talks, what was said, what the judges said about it."""
 
 import asyncio
+import hashlib
 import json
 import sqlite3
 import threading
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from pydantic import JsonValue
 
@@ -425,7 +426,8 @@ class Store:
     def _judged(self, number: int) -> JudgedTree | None:
         run = self.run
         with self._reading() as db:
-            return read_judged(db, number, "" if run is None else run.name)
+            system = None if run is None else run.identity.get("system")
+            return read_judged(db, number, "" if run is None else run.name, cast(str | None, system))
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         with self._reading() as db:
@@ -518,7 +520,11 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Settings within settings get dotted names, so that a message names what really changed."""
     for name, value in settings.items():
-        if name == "candidate" and isinstance(value, list):
+        if name == "own_prompts":
+            continue  # their hashes stand among those of all prompts
+        if name in ("rubric", "system") and isinstance(value, str):
+            yield prefix + name, hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        elif name == "candidate" and isinstance(value, list):
             yield prefix + name, ", ".join(f"{one['name']}={one['model']}" for one in value)
         elif isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
