@@ -2,7 +2,7 @@
 asked."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, cast
 
@@ -66,18 +66,15 @@ def recorded_prompts(identity: Mapping[str, JsonValue] | None) -> PromptSet:
 
 def refuse_world(prompts: PromptSet, settings: RunSettings) -> None:
     """ConfigError for a role of the embedded world whose prompts have other words: it reads the built-in ones only."""
-    seats = {"user": settings.user, "candidate": next(_world_candidates(settings), ""), "judge": settings.judge}
+    seats = [("user", settings.user), *(("judge", judge) for judge in settings.judges)]
+    seats += [("candidate", candidate.model) for candidate in settings.candidate]
     if isinstance(settings, SimulationSettings):
-        seats["inducer"] = settings.inducer
-    for seat, spec in seats.items():
+        seats.append(("inducer", settings.inducer))
+    for seat, spec in seats:
         mine = [name for name in prompts.own if name.partition("_")[0] == seat]
         if spec.startswith("world:") and (mine or (seat == "judge" and prompts.rubric)):
             option = f"--prompts with {mine[0]}.jinja" if mine else "--rubric"
             raise ConfigError(f"{option}: {spec} reads the built-in wording only; name another model for --{seat}")
-
-
-def _world_candidates(settings: RunSettings) -> Iterator[str]:
-    return (candidate.model for candidate in settings.candidate if candidate.model.startswith("world:"))
 
 
 def _read_folder(folder: Path) -> dict[str, str]:

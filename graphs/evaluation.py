@@ -11,8 +11,7 @@ def evaluation_seats(
     user: UserRole,
     name: str,
     candidate: Candidate,
-    judge: Judge,
-    judge_name: str,
+    judges: Mapping[str, Judge],
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]],
     system: str | None = None,
 ) -> Seats:
@@ -20,8 +19,7 @@ def evaluation_seats(
     return Seats(
         user=user,
         candidates={name: candidate},
-        judge=judge,
-        judge_name=judge_name,
+        judges=judges,
         judging="score",
         branch=1,
         hooks=hooks,

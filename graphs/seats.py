@@ -40,6 +40,10 @@ class Seating:
             for point, specs in self._settings.hooks.items()
         }
 
+    def judges(self) -> dict[str, Judge]:
+        """The judges by name, in order."""
+        return {spec: cast(Judge, self.role("judge", spec)) for spec in self._settings.judges}
+
     def candidates(self) -> dict[str, Candidate]:
         """The candidates by name, in order."""
         return {spec.name: cast(Candidate, self.role("candidate", spec.model)) for spec in self._settings.candidate}
@@ -68,8 +72,7 @@ def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resol
         user=cast(UserRole, seating.role("user", settings.user)),
         candidates=seating.candidates(),
         inducer=inducer,
-        judge=cast(Judge, seating.role("judge", settings.judge)),
-        judge_name=settings.judge,
+        judges=seating.judges(),
         judging=settings.judging,
         branch=settings.branch,
         hooks=seating.hooks(),
@@ -83,9 +86,9 @@ def all_evaluation_seats(
     """The seats of an evaluation for each candidate by name."""
     seating = Seating(settings, ledger, resolve, prompts)
     user = cast(UserRole, seating.role("user", settings.user))
-    judge = cast(Judge, seating.role("judge", settings.judge))
+    judges = seating.judges()
     hooks = seating.hooks()
     return {
-        name: evaluation_seats(user, name, candidate, judge, settings.judge, hooks, prompts.system)
+        name: evaluation_seats(user, name, candidate, judges, hooks, prompts.system)
         for name, candidate in seating.candidates().items()
     }

@@ -283,7 +283,7 @@ class _Writer:
         return Said(asked, answer or winner, *heard, self._behind(calls, user))
 
     def _scored(self, score: Score, user: Node, place: int) -> Said:
-        answer = "nothing that could be read" if score.value is None else f"score {score.value}"
+        answer = "nothing that could be read" if score.value is None else f"score {score.value:.3g}"
         calls = self._look.calls.of_judge(score.judge, score.node, score.replies)
         heard = _heard(score.replies, score.value is not None)
         return Said(f"Reply {place} on its own", answer, *heard, self._behind(calls, user))

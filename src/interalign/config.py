@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
@@ -108,7 +109,8 @@ class RunSettings(Frozen):
     turns: int = Field(default=10, ge=1, le=1000)
     user: str = "world:user"
     candidate: tuple[CandidateSpec, ...]
-    judge: str = "world:judge"
+    judge: str | tuple[str, ...] = "world:judge"
+    """Several judges are a panel."""
     seed: int = 0
     prompts: str | None = None
     """Folder of the user's own prompts, each in place of the built-in one of its name; None: all built-in."""
@@ -130,6 +132,21 @@ class RunSettings(Frozen):
         if isinstance(value, list | tuple):
             return tuple(CandidateSpec.parse(item) if isinstance(item, str) else item for item in value)
         return value
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        named = value if isinstance(value, list | tuple) else [value]
+        if not named or not all(isinstance(name, str) for name in named):
+            raise ValueError(f"expected the name of a model, or a list of them for a panel, got {value!r}")
+        if twice := [name for name, times in Counter(named).items() if times > 1]:
+            raise ValueError(f"{twice[0]} is named twice; a judge has one vote in a panel")
+        return named[0] if len(named) == 1 else tuple(named)
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The judges by name, in order; several are a panel."""
+        return (self.judge,) if isinstance(self.judge, str) else self.judge
 
     @field_validator("prompts", "rubric", mode="before")
     @classmethod
@@ -389,7 +406,10 @@ def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
             raise ConfigError(f"{name} is asked for at two addresses; serve it under two names, or at --base-url only")
         return name
 
-    seats = {"user": bare(settings.user), "judge": bare(settings.judge)}
+    judges = tuple(map(bare, settings.judges))
+    if len(set(judges)) < len(judges):
+        raise ConfigError(f"--judge: {Counter(judges).most_common(1)[0][0]} is named twice; a judge has one vote")
+    seats: dict[str, object] = {"user": bare(settings.user), "judge": judges[0] if len(judges) == 1 else judges}
     if isinstance(settings, SimulationSettings):
         seats["inducer"] = bare(settings.inducer)
     candidates = tuple(spec.model_copy(update={"model": bare(spec.model)}) for spec in settings.candidate)
@@ -437,7 +457,7 @@ def models_of(settings: RunSettings) -> tuple[str, ...]:
     """The names of all models and plug-ins in the seats of a run, each once."""
     inducer = [settings.inducer] if isinstance(settings, SimulationSettings) and settings.inducer != "none" else []
     candidates = [candidate.model for candidate in settings.candidate]
-    return tuple(dict.fromkeys([settings.user, *inducer, *candidates, settings.judge]))
+    return tuple(dict.fromkeys([settings.user, *inducer, *candidates, *settings.judges]))
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -193,8 +193,8 @@ class Score(Frozen):
     node: str
     replies: tuple[str, ...]
     """Raw replies of the judge in the order asked; all but the last could not be read."""
-    value: int | None = Field(ge=1, le=5)
-    """None if no reply could be read (missing, never guessed)."""
+    value: int | float | None = Field(ge=1, le=5)
+    """A judge's is a whole number, a panel's a mean; None if no reply could be read (missing, never guessed)."""
 
 
 class Annotation(Frozen):

@@ -71,7 +71,10 @@ Candidates = Annotated[
     list[str] | None, typer.Option(metavar="[NAME=]MODEL", help="Who answers. Repeat it for several.")
 ]
 User = Annotated[str | None, typer.Option(metavar="MODEL", help="Who plays the persona. [default: world:user]")]
-JudgeOption = Annotated[str | None, typer.Option(metavar="MODEL", help="Who judges. [default: world:judge]")]
+JudgeOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODEL", help="Who judges. Repeat it for a panel. [default: world:judge]"),
+]
 PromptsFolder = Annotated[
     str | None, typer.Option(metavar="DIR", help="Folder of your own prompts, each in place of the one of its name.")
 ]
@@ -287,7 +290,11 @@ def export(
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
     pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
     judge: Annotated[
-        str | None, typer.Option(help="Whose preferences. [default: the last with a readable answer]")
+        str | None,
+        typer.Option(
+            help="Whose preferences; `panel`: all judges together. [default: panel if the run has several, else the "
+            "last with a readable answer]"
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:

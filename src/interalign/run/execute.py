@@ -18,6 +18,7 @@ from interalign.graphs.rejudge import judge_tree
 from interalign.graphs.seats import Seating, all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth, grow_tree
 from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
+from interalign.panel import PANEL
 from interalign.personas import Persona, dump_personas
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
 from interalign.run.session import Session, open_session, refuse_unknown_prices
@@ -147,10 +148,11 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
     """Grow every tree that is not done; `seats` by the candidate measured, None in a simulation."""
     await session.load_models()
     session.failed.clear()  # they are tried again
-    judge = _watched(session, next(iter(seats.values())).judge, settings.judge)
+    seated = next(iter(seats.values())).judges
+    judges = {name: _watched(session, judge, name) for name, judge in seated.items()}
     growths = {
-        name: Growth(seats=replace(seated, judge=judge), policy=policy, save=_saver(session.store))
-        for name, seated in seats.items()
+        name: Growth(seats=replace(each, judges=judges), policy=policy, save=_saver(session.store))
+        for name, each in seats.items()
     }
 
     def jobs() -> Iterator[Job]:
@@ -159,16 +161,15 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
             yield record.id, partial(grow_tree, conversation, growths[record.candidate])
 
     async def ask_anew() -> None:
-        for tree in judge.unread_trees:
+        for tree in {tree: None for judge in judges.values() for tree in judge.unread_trees}:
             await session.store.finish_tree(tree, failed="the judge gave no readable answer")
 
     await _carry_out(session, jobs(), session.ended, ask_anew)
-    return session.outcome(settings.judge)
+    return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
-def _watched(session: Session, judge: Judge | None, name: str) -> WatchedJudge:
+def _watched(session: Session, judge: Judge, name: str) -> WatchedJudge:
     """The judge, which stops the run if it cannot be read. All seats of a run share one."""
-    assert judge is not None, "every run has a judge"
     return WatchedJudge(judge, name, session.stop, trusted=session.store.has_readable(name))
 
 

@@ -299,7 +299,7 @@ def _refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> Non
 
     if isinstance(personas, WorldPersonas):
         return
-    seats = [("user", settings.user), ("judge", settings.judge)]
+    seats = [("user", settings.user), *(("judge", judge) for judge in settings.judges)]
     for option, spec in seats:
         stranger = next((persona for persona in personas if not is_world_persona(persona)), None)
         if spec.startswith("world:") and stranger is not None:

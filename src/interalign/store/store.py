@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, cast
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
+from interalign.panel import PANEL, with_panel
 from interalign.personas import Persona
 from interalign.records import (
     CallRecord,
@@ -308,8 +309,14 @@ class Store:
     # Looking --------------------------------------------------------------------------------------
 
     def judges(self) -> list[str]:
-        """Names of all judges asked in this run, the newest last."""
-        return [decode_text(name) for (name,) in self._rows("SELECT name FROM judges ORDER BY id")]
+        """Names of all judges asked in this run, the newest last; behind them `panel`, if the run has one."""
+        asked = [decode_text(name) for (name,) in self._rows("SELECT name FROM judges ORDER BY id")]
+        return [*asked, PANEL] if asked and self.panel() else asked
+
+    def panel(self) -> tuple[str, ...]:
+        """The judges of a run that was begun with several; empty for any other."""
+        run = self.run
+        return () if run is None else _panel(run)
 
     def newest_judge(self) -> str | None:
         """The last in `readable_judges`: whose verdicts count where none is named; None if none was asked yet."""
@@ -325,13 +332,18 @@ class Store:
 
     def has_readable(self, judge: str) -> bool:
         """Whether this judge gave any answer in this run that could be read."""
+        asked = self.panel() if judge == PANEL else (judge,)
         with self._reading() as db:
-            return any_readable(db, judge)
+            return any(any_readable(db, name) for name in asked)
 
     def judge_counts(self, judge: str) -> JudgeCounts:
         """How many questions this judge was asked in this run and how many have no readable answer."""
+        asked = self.panel() if judge == PANEL else (judge,)
         with self._reading() as db:
-            return count_answers(db, judge)
+            counts = [count_answers(db, name) for name in asked]
+        return JudgeCounts(
+            judge=judge, asked=sum(each.asked for each in counts), missing=sum(each.missing for each in counts)
+        )
 
     def reply_counts(self) -> dict[str, ReplyCounts]:
         """By role, how many questions were asked again and how many replies cut, over all calls in the file."""
@@ -425,9 +437,13 @@ class Store:
 
     def _judged(self, number: int) -> JudgedTree | None:
         run = self.run
+        if run is None:
+            with self._reading() as db:
+                return read_judged(db, number, "")
         with self._reading() as db:
-            system = None if run is None else run.identity.get("system")
-            return read_judged(db, number, "" if run is None else run.name, cast(str | None, system))
+            judged = read_judged(db, number, run.name, cast(str | None, run.identity.get("system")))
+        members = _panel(run)
+        return with_panel(judged, members) if judged is not None and members else judged
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         with self._reading() as db:
@@ -530,6 +546,11 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
+
+
+def _panel(run: RunRecord) -> tuple[str, ...]:
+    judge = run.identity.get("judge")
+    return tuple(map(str, judge)) if isinstance(judge, list) else ()
 
 
 def _brief(value: Any) -> str:
