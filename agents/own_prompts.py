@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, cast
 
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import TemplateSyntaxError
 from pydantic import JsonValue
 
 from interalign.agents.templates import PromptSet, environment, prompts_of, variables_of
@@ -29,7 +29,8 @@ GIVEN: Final[Mapping[str, frozenset[str]]] = {
     "again_score": _AGAIN,
 }
 """Prompt name -> what it is given, all of which it should show; the judge's prompts are given `rubric` too."""
-_JUDGING: Final = ("judge_compare", "judge_score")
+_JUDGING: Final = {"judge_compare": "Verdict:", "judge_score": "Score:"}
+"""The judge's prompts, and how the line begins that an answer has to end with."""
 _SAMPLE: Final = {
     "persona": Persona(id="sample", profile=("I keep bees.",), personality="Dry and short."),
     **dict.fromkeys(("message", "hint", "first", "second", "reply", "end_mark"), "text"),
@@ -134,13 +135,15 @@ def _check(file: Path, name: str, prompts: PromptSet) -> None:
     _try(option, name, prompts)
     if left_out := sorted(GIVEN[name] - used):
         _LOG.warning("%s: does not show %s", option, ", ".join(left_out))
+    if (line := _JUDGING.get(name)) and line not in prompts.own[name]:
+        _LOG.warning("%s: does not ask for a last line `%s ...`, without which no answer can be read", option, line)
 
 
 def _try(option: str, name: str, prompts: PromptSet) -> None:
     """Fill the prompt in once: `persona.nmae`, an unknown filter or an included file that is not there end here."""
     try:
         filled = prompts.render(name, **{each: _SAMPLE[each] for each in GIVEN[name]})
-    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001  (a template may raise anything)
         raise ConfigError(f"{option}: cannot be filled in ({' '.join(str(error).split())})") from None
     if not filled.strip():
         raise ConfigError(f"{option}: nothing is left of it when it is filled in")

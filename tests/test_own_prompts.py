@@ -116,6 +116,7 @@ def test_a_changed_prompt_is_a_changed_setting_and_says_which(server: Server, wr
         ("user.jinja", "{{ persona.nmae }}", "cannot be filled in ("),
         ("user.jinja", "{{ persona.profile | qouted }}", "line 1: No filter named 'qouted'."),
         ("user.jinja", "{{ persona.profile[7] }}", "cannot be filled in ("),
+        ("user.jinja", "{% include 'user.jinja' %}{{ persona }}", "cannot be filled in ("),
         ("user.jinja", "{{ persona.profile / 0 }}", "cannot be filled in ("),
         ("user.jinja", "{% include 'more.jinja' %}{{ persona }}", "cannot be filled in (more.jinja)"),
         ("user.jinja", "a\nb\n{{ persona", "line 3: unexpected end of template"),
@@ -183,6 +184,19 @@ def test_a_prompt_that_leaves_out_what_it_should_show_is_told(write, tmp_path, c
     read(prompts=str(tmp_path / "mine"), inducer=MODEL)
     file = tmp_path / "mine" / f"{name}.jinja"
     assert caplog.messages == ([f"--prompts {file}: does not show {left_out}"] if left_out else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "line"),
+    [("judge_compare", "{{ first }} {{ second }}", "Verdict:"), ("judge_score", "{{ reply }}", "Score:")],
+)
+def test_a_judge_prompt_that_does_not_ask_for_its_last_line_is_told(
+    write, tmp_path, caplog, name: str, shown: str, line: str
+) -> None:
+    write(f"mine/{name}.jinja", "{{ persona }} {{ message }} " + shown)
+    read(prompts=tmp_path / "mine")
+    (told,) = caplog.messages
+    assert f"{name}.jinja: does not ask for a last line `{line} ...`, without which" in told
 
 
 def test_hidden_files_and_a_byte_order_mark_do_no_harm(write, tmp_path: Path) -> None:

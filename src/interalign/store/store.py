@@ -332,18 +332,22 @@ class Store:
 
     def has_readable(self, judge: str) -> bool:
         """Whether this judge gave any answer in this run that could be read."""
-        asked = self.panel() if judge == PANEL else (judge,)
+        asked = self._members(judge)
         with self._reading() as db:
             return any(any_readable(db, name) for name in asked)
 
     def judge_counts(self, judge: str) -> JudgeCounts:
         """How many questions this judge was asked in this run and how many have no readable answer."""
-        asked = self.panel() if judge == PANEL else (judge,)
+        asked = self._members(judge)
         with self._reading() as db:
             counts = [count_answers(db, name) for name in asked]
         return JudgeCounts(
             judge=judge, asked=sum(each.asked for each in counts), missing=sum(each.missing for each in counts)
         )
+
+    def _members(self, judge: str) -> Sequence[str]:
+        """The judge alone; of `panel` its members: all judges asked, in a run that was begun with one."""
+        return (self.panel() or self.judges()) if judge == PANEL else (judge,)
 
     def reply_counts(self) -> dict[str, ReplyCounts]:
         """By role, how many questions were asked again and how many replies cut, over all calls in the file."""
