@@ -2,39 +2,29 @@
 asked."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, cast
 
 from jinja2 import TemplateSyntaxError
 from pydantic import JsonValue
 
-from interalign.agents.templates import PromptSet, environment, prompts_of, variables_of
+from interalign.agents.templates import (
+    PromptSet,
+    builtin_prompts,
+    environment,
+    prompt_versions,
+    prompts_of,
+    variables_of,
+)
 from interalign.config import RunSettings, SimulationSettings
 from interalign.errors import ConfigError, did_you_mean
 from interalign.personas import Persona
 
 _LOG = logging.getLogger("interalign")
-_AGAIN: Final = frozenset({"message"})
-GIVEN: Final[Mapping[str, frozenset[str]]] = {
-    "user": frozenset({"persona"}),
-    "user_begin": frozenset(),
-    "user_end": frozenset({"end_mark"}),
-    "inducer": frozenset({"message"}),
-    "candidate_hint": frozenset({"message", "hint"}),
-    "judge_compare": frozenset({"message", "persona", "first", "second"}),
-    "judge_score": frozenset({"message", "persona", "reply"}),
-    "again_text": _AGAIN,
-    "again_compare": _AGAIN,
-    "again_score": _AGAIN,
-}
-"""Prompt name -> what it is given, all of which it should show; the judge's prompts are given `rubric` too."""
 _JUDGING: Final = {"judge_compare": "Verdict:", "judge_score": "Score:"}
 """The judge's prompts, and how the line begins that an answer has to end with."""
-_SAMPLE: Final = {
-    "persona": Persona(id="sample", profile=("I keep bees.",), personality="Dry and short."),
-    **dict.fromkeys(("message", "hint", "first", "second", "reply", "end_mark"), "text"),
-}
+_PERSONA: Final = Persona(id="sample", profile=("I keep bees.",), personality="Dry and short.")
 
 
 def read_prompts(settings: RunSettings, recorded: Mapping[str, str] | None) -> PromptSet:
@@ -82,10 +72,11 @@ def _read_folder(folder: Path) -> dict[str, str]:
     """Prompt name -> text of every file in the folder; hidden files are passed over."""
     if not folder.is_dir():
         raise ConfigError(f"--prompts {folder}: no such folder; give one with {_known_files()}")
+    names = builtin_prompts().sources
     files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     for file in files:
-        if file.suffix != ".jinja" or file.stem not in GIVEN:
-            near = did_you_mean(file.name, (f"{name}.jinja" for name in GIVEN))
+        if file.suffix != ".jinja" or file.stem not in names:
+            near = did_you_mean(file.name, (f"{name}.jinja" for name in names))
             raise ConfigError(f"--prompts {folder}: {file.name!r} is no prompt; there are {_known_files()}{near}")
     if not files:
         raise ConfigError(f"--prompts {folder}: nothing in it; there are {_known_files()}")
@@ -93,7 +84,7 @@ def _read_folder(folder: Path) -> dict[str, str]:
 
 
 def _known_files() -> str:
-    return ", ".join(f"{name}.jinja" for name in GIVEN)
+    return ", ".join(f"{name}.jinja" for name in builtin_prompts().sources)
 
 
 def _text(file: Path, option: str) -> str:
@@ -123,7 +114,8 @@ def _check(file: Path, name: str, prompts: PromptSet) -> None:
         used = variables_of(prompts.own[name])
     except TemplateSyntaxError as error:
         raise ConfigError(f"{option}: line {error.lineno}: {' '.join(str(error.message).split())}") from None
-    given = GIVEN[name] | ({"rubric"} if name in _JUDGING else set())
+    versions = shown_by_version(name)
+    given = set[str]().union(*versions, ["rubric"] if name in _JUDGING else [])
     # What jinja2 itself brings, `range` say, is in its environment.
     if unknown := sorted(used - given - environment().globals.keys()):
         there = ", ".join(sorted(given)) or "no variable at all"
@@ -132,17 +124,22 @@ def _check(file: Path, name: str, prompts: PromptSet) -> None:
         )
     if prompts.rubric is not None and name in _JUDGING and "rubric" not in used:
         raise ConfigError(f"{option}: has no place for the --rubric; write {{{{ rubric | quoted }}}} where it belongs")
-    _try(option, name, prompts)
-    if left_out := sorted(GIVEN[name] - used):
+    _try(option, name, prompts, given - {"rubric"})
+    if left_out := min((sorted(shown - used) for shown in versions), key=len):
         _LOG.warning("%s: does not show %s", option, ", ".join(left_out))
     if (line := _JUDGING.get(name)) and line not in prompts.own[name]:
         _LOG.warning("%s: does not ask for a last line `%s ...`, without which no answer can be read", option, line)
 
 
-def _try(option: str, name: str, prompts: PromptSet) -> None:
+def shown_by_version(name: str) -> list[set[str]]:
+    """The variables that each version of a built-in prompt shows, the newest first; `rubric` is left out."""
+    return [variables_of(builtin_prompts(each).sources[name]) - {"rubric"} for each in reversed(prompt_versions())]
+
+
+def _try(option: str, name: str, prompts: PromptSet, given: Collection[str]) -> None:
     """Fill the prompt in once: `persona.nmae`, an unknown filter or an included file that is not there end here."""
     try:
-        filled = prompts.render(name, **{each: _SAMPLE[each] for each in GIVEN[name]})
+        filled = prompts.render(name, **{each: _PERSONA if each == "persona" else "text" for each in given})
     except Exception as error:  # noqa: BLE001  (a template may raise anything)
         raise ConfigError(f"{option}: cannot be filled in ({' '.join(str(error).split())})") from None
     if not filled.strip():

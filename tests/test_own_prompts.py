@@ -11,8 +11,8 @@ from loopback import Server, completion, serving
 
 import interalign as ia
 from interalign import api
-from interalign.agents.own_prompts import GIVEN, read_prompts
-from interalign.agents.templates import builtin_prompts, content_hash, variables_of
+from interalign.agents.own_prompts import read_prompts, shown_by_version
+from interalign.agents.templates import builtin_prompts, content_hash
 from interalign.config import SimulationSettings
 
 MODEL = "openai:m"
@@ -56,8 +56,20 @@ def exported(fmt: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
 
 
-def test_each_built_in_prompt_uses_what_it_is_given_and_nothing_else() -> None:
-    assert {name: variables_of(text) - {"rubric"} for name, text in PROMPTS.sources.items()} == GIVEN
+def test_what_a_prompt_is_given_is_what_the_built_in_versions_show() -> None:
+    shown = {name: shown_by_version(name)[-1] for name in builtin_prompts("v1").sources}
+    assert shown == {
+        "again_compare": {"message"},
+        "again_score": {"message"},
+        "again_text": {"message"},
+        "candidate_hint": {"hint", "message"},
+        "inducer": {"message"},
+        "judge_compare": {"first", "message", "persona", "second"},
+        "judge_score": {"message", "persona", "reply"},
+        "user": {"persona"},
+        "user_begin": set(),
+        "user_end": {"end_mark"},
+    }
 
 
 def test_a_run_without_own_wording_records_the_hashes_of_its_prompts_and_nothing_more(tmp_path: Path) -> None:
@@ -108,7 +120,7 @@ def test_a_changed_prompt_is_a_changed_setting_and_says_which(server: Server, wr
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("judge.jinja", "x", "'judge.jinja' is no prompt; there are user.jinja, user_begin.jinja"),
+        ("judge.jinja", "x", "'judge.jinja' is no prompt; there are again_compare.jinja, again_score.jinja"),
         ("notes.txt", "x", "'notes.txt' is no prompt"),
         ("user.jinja", "{{ persnoa.profile }}", "there is no 'persnoa'; this prompt is given persona; did you mean"),
         ("user.jinja", "{{ persona }} {{ message }}", "there is no 'message'; this prompt is given persona"),
@@ -141,7 +153,7 @@ def test_a_prompt_that_cannot_be_used_is_refused_in_one_line_before_anything_is_
     ("options", "said"),
     [
         (["--prompts", "none"], "--prompts none: no such folder"),
-        (["--prompts", "empty"], "--prompts empty: nothing in it; there are user.jinja"),
+        (["--prompts", "empty"], "--prompts empty: nothing in it; there are again_compare.jinja"),
         (["--rubric", "none"], "--rubric none: cannot be read"),
         (["--rubric", "empty"], "--rubric empty: cannot be read"),
         (["--rubric", "blank.txt"], "--rubric blank.txt: is empty"),
