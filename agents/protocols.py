@@ -50,6 +50,9 @@ class CandidateAsk(Frozen):
     """The conversation so far, ending with the user's message."""
     hint: str | None = None
     """The inducer's notes, for the reply that is tailored with them."""
+    # Left out where there is none, so that a plug-in's calls on record from before there were any are found.
+    system: str | None = Field(default=None, exclude_if=lambda text: text is None)
+    """The run's system message; None: there is none."""
 
 
 class Comparison(Frozen):

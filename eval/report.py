@@ -17,6 +17,7 @@ from interalign.eval.chart import SERIES_COLOURS, Axis, ChartLine, curves_svg
 from interalign.eval.intervals import Interval
 from interalign.eval.results import CandidateComparison, CandidateResult, Report
 from interalign.eval.safe_text import visible
+from interalign.eval.tallies import JudgeFigures
 from interalign.records import ReplyCounts
 
 TURNS_A_ROW = 10
@@ -76,7 +77,7 @@ def summary(report: Report) -> str:
     """One sentence on what the figures are: how many cases, whose verdict, which intervals."""
     noun = "tree" if report.kind == "simulation" else "case"
     what = f"{_count(report.n_cases, noun)} of {_count(report.n_profiles, 'profile')}, {_count(report.turns, 'turn')}"
-    judge = f"judged by {report.judge.name}" if report.judge.name else "not judged"
+    judge = f"judged by {_judge_named(report.judge)}" if report.judge.name else "not judged"
     draws = f"bootstrap over profiles, {report.bootstrap.resamples:,} draws"
     return f"{report.kind.capitalize()}: {what}, {judge}. {100 * report.bootstrap.level:.0f} % intervals: {draws}."
 
@@ -177,10 +178,22 @@ def _comparisons_table(comparisons: Sequence[CandidateComparison]) -> Table:
 
 
 def _judge_lines(report: Report) -> Iterator[str]:
-    judge = report.judge
-    if judge.name is None:
+    if report.judge.name is None:
         yield "Judge: none was asked."
         return
+    for judge in (report.judge, *report.judge.members):
+        yield from _lines_of(judge)
+    for pair in report.judge.agreement:
+        yield f"{pair.a} and {pair.b}: {percent(pair.same)} of {pair.n} answers alike, kappa {number(pair.kappa)}"
+
+
+def _judge_named(judge: JudgeFigures) -> str:
+    """The judge, of a panel each member too."""
+    members = ", ".join(str(member.name) for member in judge.members)
+    return f"a panel of {members}" if members else str(judge.name)
+
+
+def _lines_of(judge: JudgeFigures) -> Iterator[str]:
     yield (
         f"Judge {judge.name}: {_count(judge.asked, 'question')}, {judge.missing} without a readable answer, "
         f"{judge.re_asked} asked again."

@@ -9,6 +9,7 @@ from pydantic import JsonValue, model_validator
 from interalign.errors import MetricError
 from interalign.eval import metrics
 from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
+from interalign.eval.panel_tally import PanelTally
 from interalign.eval.tallies import (
     JudgeFigures,
     JudgeTally,
@@ -17,6 +18,7 @@ from interalign.eval.tallies import (
     ended_after,
     newest_judge,
 )
+from interalign.panel import PANEL
 from interalign.personas import Persona
 from interalign.records import ReplyCounts, Usage
 from interalign.tree import Frozen, JudgedTree
@@ -243,7 +245,7 @@ def evaluation_report(
     if len({candidate.name for candidate in candidates}) < len(candidates):
         raise MetricError("two candidates have the same name; give each its own with --candidate NAME=MODEL")
     turns = max((candidate.turns for candidate in candidates), default=0)
-    of_judge, of_user = JudgeTally(judge or newest_judge(judged)), UserTally()
+    of_judge, of_user = _judge_tally(judge or newest_judge(judged), run), UserTally()
     for tree in judged:
         of_judge.add(tree, tree.tree.persona)  # no pair of an evaluation differs by its hint: the profile is not used
         of_user.add(tree)
@@ -272,7 +274,7 @@ def simulation_report(
     if judge is None:
         judged = list(judged)
         judge = newest_judge(judged)
-    of_judge, of_user, scores, profile_of = JudgeTally(judge), UserTally(), _Branching(judge), dict[str, str]()
+    of_judge, of_user, scores, profile_of = _judge_tally(judge, run), UserTally(), _Branching(judge), dict[str, str]()
     for tree in judged:
         if tree.tree.persona not in profiles:
             raise MetricError(f"tree {tree.tree.id!r} has persona {tree.tree.persona!r}, which was not passed")
@@ -283,6 +285,11 @@ def simulation_report(
     figures = of_judge.figures(turns=turns, resamples=resamples, seed=seed)
     candidates = scores.candidates(profile_of, turns)
     return _report("simulation", run, candidates, of_user, figures, usage, turns, resamples, seed, profile_of)
+
+
+def _judge_tally(judge: str | None, run: Mapping[str, JsonValue]) -> JudgeTally | PanelTally:
+    members = run.get("judge")
+    return PanelTally(list(map(str, members))) if judge == PANEL and isinstance(members, list) else JudgeTally(judge)
 
 
 def _report(
@@ -353,7 +360,7 @@ class _Branching:
     def __init__(self, judge: str | None) -> None:
         self._judge = judge
         self._ended: dict[str, int] = {}
-        self._values: dict[str, dict[tuple[str, int], list[int]]] = {}
+        self._values: dict[str, dict[tuple[str, int], list[float]]] = {}
 
     def add(self, judged: JudgedTree) -> None:
         """Take the scores of one tree."""
@@ -426,7 +433,7 @@ def _profile_key(profile: Sequence[str]) -> str:
     return "\n".join(profile)
 
 
-def _mean(values: Sequence[int]) -> float | None:
+def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 

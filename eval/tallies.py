@@ -65,6 +65,19 @@ class HintFigures(Frozen):
     n_by_turn: tuple[int, ...]
 
 
+class Agreement(Frozen):
+    """Two judges of a panel beside each other."""
+
+    a: str
+    b: str
+    n: int
+    """Pairs of replies, or replies that were scored, of which both gave a readable answer."""
+    same: float | None
+    """Share of them with the same outcome, or the same score."""
+    kappa: float | None
+    """Cohen's kappa, not weighted; None without any, or where both always said the same one thing."""
+
+
 class JudgeFigures(Frozen):
     """The judge's own record."""
 
@@ -81,6 +94,10 @@ class JudgeFigures(Frozen):
     comparisons: PairFigures | None
     scores: ScoreFigures | None
     hint: HintFigures | None
+    members: tuple["JudgeFigures", ...] = ()
+    """Of a panel, each judge's own figures; how pairs and scores were judged stands there only."""
+    agreement: tuple[Agreement, ...] = ()
+    """Of a panel, every two of its judges."""
 
 
 class SimulatorFigures(Frozen):
@@ -149,7 +166,7 @@ class JudgeTally:
         for score in own.scores:
             self._counts["scored"] += 1
             self._answered(score.replies, score.value)
-            if score.value is not None:
+            if isinstance(score.value, int):  # a panel's mean may lie between two scores
                 self._scores[score.value - 1] += 1
         self._outcomes += _outcomes(own, profile)
 

@@ -11,17 +11,17 @@ def evaluation_seats(
     user: UserRole,
     name: str,
     candidate: Candidate,
-    judge: Judge,
-    judge_name: str,
+    judges: Mapping[str, Judge],
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]],
+    system: str | None = None,
 ) -> Seats:
     """The seats of an evaluation. With one reply a turn every branching policy grows the same single path."""
     return Seats(
         user=user,
         candidates={name: candidate},
-        judge=judge,
-        judge_name=judge_name,
+        judges=judges,
         judging="score",
         branch=1,
         hooks=hooks,
+        system=system,
     )

@@ -11,6 +11,7 @@ from typing import cast
 
 from interalign.errors import ConfigError
 from interalign.graphs.turn import Conversation, Turn
+from interalign.panel import panel_words
 from interalign.registries import POLICIES
 from interalign.seeds import addressed_rng
 from interalign.tree import Node, net_wins
@@ -78,12 +79,17 @@ def beam(width: int) -> Policy:
 
 
 def standing(turn: Turn) -> dict[str, float]:
-    """Reply id -> its score (minus infinity where it is missing), or its comparisons won minus those lost."""
+    """Reply id -> its score (minus infinity where it is missing), or its comparisons won minus those lost; of several
+    judges, as their panel sees it."""
     ids = [reply.id for reply in turn.replies]
-    if turn.scores:
-        said = {score.node: score.value for score in turn.scores}
+    verdicts, scores = turn.verdicts, turn.scores
+    members = {verdict.judge for verdict in verdicts} | {score.judge for score in scores}
+    if len(members) > 1:
+        verdicts, scores = panel_words(verdicts, scores, members)
+    if scores:
+        said = {score.node: score.value for score in scores}
         return {node: float("-inf") if said.get(node) is None else float(said[node] or 0) for node in ids}
-    return {node: float(wins) for node, wins in net_wins(ids, turn.verdicts).items()}
+    return {node: float(wins) for node, wins in net_wins(ids, verdicts).items()}
 
 
 CATERPILLAR = BranchingPolicy("caterpillar", "one reply a turn, at random (the paper's shape)", lambda _: caterpillar)

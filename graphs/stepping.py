@@ -16,6 +16,7 @@ from langgraph.runtime import Runtime
 from pydantic import JsonValue
 
 from interalign import config
+from interalign.agents.own_prompts import read_prompts
 from interalign.config import SimulationSettings
 from interalign.errors import ConfigError
 from interalign.graphs.many_trees import unwrapped
@@ -79,9 +80,9 @@ def _first_persona(settings: SimulationSettings) -> Persona:
 def _seats(settings: str) -> Seats:
     """The seats that these settings name; one object a setting, since models may be slow to load."""
     runtime = config.Runtime()
-    return simulation_seats(
-        SimulationSettings.model_validate_json(settings), Unrecorded(), lambda spec: resolve_model(spec, runtime)
-    )
+    chosen = SimulationSettings.model_validate_json(settings)
+    prompts = read_prompts(chosen, None)
+    return simulation_seats(chosen, Unrecorded(), lambda spec: resolve_model(spec, runtime), prompts)
 
 
 def _seated(node: Any) -> Any:

@@ -45,13 +45,14 @@ class Seats:
     """By name, in order; a turn's replies go round this table."""
     inducer: Inducer | None = None
     """None: no notes, and no reply is hinted."""
-    judge: Judge | None = None
-    """None: the replies are not judged."""
-    judge_name: str = "judge"
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+    """By name; several are a panel, none: the replies are not judged."""
     judging: Judging = "compare"
     branch: int = 1
     """Replies per turn, the hinted one included."""
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]] = field(default_factory=dict)
+    system: str | None = None
+    """System message of the candidates' requests."""
 
 
 class Conversation(Frozen):
@@ -193,7 +194,10 @@ async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node
     node_id = str(number) if parent is None else f"{parent.id}/{number}"
     hint = state["hint"] if number == 1 else None
     ask = CandidateAsk(
-        at=state["conversation"].at(node_id, node_id, "candidate"), transcript=state["transcript"], hint=hint
+        at=state["conversation"].at(node_id, node_id, "candidate"),
+        transcript=state["transcript"],
+        hint=hint,
+        system=seats.system,
     )
     said = await seats.candidates[name](ask)
     by = name if hint is None else f"{name}+hint"
@@ -202,19 +206,25 @@ async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node
 
 async def judge(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     """Somebody who knows the persona says which reply suits it, or how well each does."""
-    seats = runtime.context
-    replies = state["replies"]
-    update: dict[str, Any] = {"verdicts": (), "scores": ()}
-    if seats.judge is not None:
-        conversation = state["conversation"]
-        node = state["user"]
-        at = conversation.at(node.id, node.id, "judge")
-        siblings = (at, conversation.persona, state["transcript"], replies)
-        if seats.judging == "compare":
-            update["verdicts"] = tuple(await compare_siblings(seats.judge, seats.judge_name, *siblings))
-        else:
-            update["scores"] = tuple(await score_siblings(seats.judge, seats.judge_name, *siblings))
-    return update
+    seats, node = runtime.context, state["user"]
+    at = state["conversation"].at(node.id, node.id, "judge")
+    siblings = (at, state["conversation"].persona, state["transcript"], state["replies"])
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_judged(role, name, seats, siblings)) for name, role in seats.judges.items()]
+    words = [word for task in tasks for word in task.result()]
+    return {
+        "verdicts": tuple(word for word in words if isinstance(word, Verdict)),
+        "scores": tuple(word for word in words if isinstance(word, Score)),
+    }
+
+
+async def _judged(
+    role: Judge, name: str, seats: Seats, siblings: tuple[At, Persona, tuple[Message, ...], tuple[Node, ...]]
+) -> Sequence[Verdict | Score]:
+    """What one judge says about the replies of a turn."""
+    if seats.judging == "compare":
+        return await compare_siblings(role, name, *siblings)
+    return await score_siblings(role, name, *siblings)
 
 
 async def annotate(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def test_what_a_page_shows_runs(page: Path, cli: Callable[..., tuple[int, str, s
     for block in shown:
         where = f"{page.name}, line {block.line}"
         if block.file:
+            (tmp_path / block.file).parent.mkdir(exist_ok=True)
             (tmp_path / block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "bash":
             run_commands(commands(block), cli, where)

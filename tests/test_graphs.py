@@ -50,7 +50,13 @@ class LongerIsBetter:
 
 def seats(**other) -> Seats:
     """Functions in all seats, two replies a turn."""
-    seated = {"user": user, "candidates": {"c": candidate}, "inducer": inducer, "judge": LongerIsBetter(), "branch": 2}
+    seated = {
+        "user": user,
+        "candidates": {"c": candidate},
+        "inducer": inducer,
+        "judges": {"judge": LongerIsBetter()},
+        "branch": 2,
+    }
     return Seats(**{**seated, **other})
 
 
@@ -93,7 +99,7 @@ def test_a_later_turn_hangs_below_the_reply_it_continues() -> None:
 
 
 def test_without_an_inducer_no_reply_is_hinted_and_without_a_judge_nothing_is_judged() -> None:
-    turn = asyncio.run(run_turn(talk(), None, (), seats(inducer=None, judge=None)))
+    turn = asyncio.run(run_turn(talk(), None, (), seats(inducer=None, judges={})))
     assert [(reply.by, reply.text) for reply in turn.replies] == [
         ("c", "reply at 1, hint: None"),
         ("c", "reply at 2, hint: None"),

@@ -18,7 +18,7 @@ class Mark(NamedTuple):
     """
 
     kind: Kind
-    score: int | None = None
+    score: float | None = None
     """1 to 5, if the judge scored the reply."""
     net: int | None = None
     """Comparisons won minus comparisons lost, if the judge compared it."""

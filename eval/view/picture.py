@@ -163,7 +163,7 @@ def _hidden(ordered: Sequence[Node], kept: set[str]) -> dict[str, int]:
 
 
 def _title(node: Node, mark: Mark | None) -> str:
-    said = [] if mark is None else [mark.label, "" if mark.score is None else f"score {mark.score}"]
+    said = [] if mark is None else [mark.label, "" if mark.score is None else f"score {mark.score:.3g}"]
     head = ", ".join(part for part in (f"Turn {node.turn}", node.by, *said) if part)
     text = node.text if len(node.text) <= _TITLE else node.text[: _TITLE - 1] + "\u2026"
     return f"{head}: {text}"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from interalign.agents.templates import content_hash
 from interalign.eval.view.links import Links
 from interalign.eval.view.tree_page import Link
 from interalign.eval.view.tree_summary import Summary
@@ -14,6 +15,7 @@ from interalign.records import RunRecord, TreeRecord, TreeStatus, Usage
 
 _BRIEF = (
     "personas", "cases", "user", "inducer", "candidate", "judge", "judging", "policy", "branch", "turns", "seed",
+    "system", "rubric",
 )  # fmt: skip
 """Settings that are shown at once, in this order; all others are one click away."""
 
@@ -161,6 +163,8 @@ def _flat(settings: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple
             yield from _flat(value, f"{prefix}{name}.")
         elif value is not None:
             yield prefix + name, _text(value)
+            if name in ("system", "rubric") and isinstance(value, str):
+                yield f"{name}.sha256", content_hash(value)
 
 
 def _text(value: JsonValue) -> str:

@@ -340,7 +340,7 @@ class _PageBuilder:
         return JudgeAnswer(asked, answer or winner, *answers, self._provenance(calls, user))
 
     def _scored(self, score: Score, user: Node, place: int) -> JudgeAnswer:
-        answer = "nothing that could be read" if score.value is None else f"score {score.value}"
+        answer = "nothing that could be read" if score.value is None else f"score {score.value:.3g}"
         calls = self._options.calls.of_judge(score.judge, score.node, score.replies)
         answers = _split_answers(score.replies, score.value is not None)
         return JudgeAnswer(f"Reply {place} on its own", answer, *answers, self._provenance(calls, user))

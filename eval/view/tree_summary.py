@@ -1,5 +1,6 @@
 """One tree in figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interalign.tree import JudgedTree
@@ -46,5 +47,5 @@ def summarize(judged: JudgedTree) -> Summary:
     )
 
 
-def _mean(values: list[int]) -> float | None:
+def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None

@@ -24,6 +24,7 @@ from interalign.errors import ConfigError, did_you_mean
 from interalign.files import refuse_folder, refuse_outputs, write_atomically
 from interalign.ledger.budget import Prices, price_table, read_prices
 from interalign.models.resolve import importable
+from interalign.panel import PANEL, with_panel
 from interalign.personas import Persona, by_profile, dump_personas, parse_personas
 from interalign.records import Progress, RunSummary
 from interalign.seeds import addressed_rng
@@ -155,7 +156,8 @@ def export(
     """Write the trees of `run` as training rows to the JSON lines file `out`, whole or not at all; number of rows.
 
     `format`: sft, dpo, kto, rm, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
-    are those of `judge`, by default the last one that gave a readable answer.
+    are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a readable
+    answer. `panel` for a run with one judge: of all judges that were asked about it since.
     """
     from interalign.store import Store
     from interalign.training.export import rows, write_jsonl
@@ -163,11 +165,13 @@ def export(
     refuse_outputs([out], inputs=[run])
     with Store.open(Path(run)) as store:
         name = judge or store.newest_judge()
-        if judge is not None and judge not in store.judges():
+        members = store.judges() if judge == PANEL and not store.panel() else []
+        if judge is not None and judge not in store.judges() and len(members) < 2:
             near = did_you_mean(judge, store.judges())
             has = ", ".join(store.judges()) or "none at all"
             raise ConfigError(f"{run} has no verdict by {judge!r}; it has {has}{near}")
-        judged = (tree.by_judge(name) if name else tree for tree in store.judged_trees())
+        judged = (with_panel(tree, members) if members else tree for tree in store.judged_trees())
+        judged = (tree.by_judge(name) if name else tree for tree in judged)
         return write_jsonl(rows(judged, format, pairs), Path(out))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
@@ -26,6 +27,8 @@ _ENGINE = ("max_batch", "cache_mb", "workers")
 """Options of `hf:` models that change no reply: the model is known without them."""
 _IN_NAMES = ("addresses", "engines")
 """What a Runtime is told within the names of models, not by a setting of its own."""
+WORDING = ("prompts", "rubric", "system")
+"""Settings that say where a text is read; a run records the text."""
 _NO_OPTIONS = ("parameters", "hooks", "end_mark")
 """Settings that only a file or a program can give."""
 _ADDRESS = re.compile(r"(openai:.+?)@(https?://.*)", re.DOTALL)
@@ -106,8 +109,15 @@ class RunSettings(Frozen):
     turns: int = Field(default=10, ge=1, le=1000)
     user: str = "world:user"
     candidate: tuple[CandidateSpec, ...]
-    judge: str = "world:judge"
+    judge: str | tuple[str, ...] = "world:judge"
+    """Several judges are a panel."""
     seed: int = 0
+    prompts: str | None = None
+    """Folder of the user's own prompts, each in place of the built-in one of its name; None: all built-in."""
+    rubric: str | None = None
+    """File with the criteria that the judge is given in place of the built-in ones."""
+    system: str | None = None
+    """System message of the candidate's requests, or `@FILE` that holds it (`@@` for a text that begins with `@`)."""
     end_mark: str | None = None
     """What the user agent writes to end the talk early, such as `[END]`; None: every talk has all its turns."""
     parameters: SeatParameters = SeatParameters()
@@ -122,6 +132,26 @@ class RunSettings(Frozen):
         if isinstance(value, list | tuple):
             return tuple(CandidateSpec.parse(item) if isinstance(item, str) else item for item in value)
         return value
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        named = value if isinstance(value, list | tuple) else [value]
+        if not named or not all(isinstance(name, str) for name in named):
+            raise ValueError(f"expected the name of a model, or a list of them for a panel, got {value!r}")
+        if twice := [name for name, times in Counter(named).items() if times > 1]:
+            raise ValueError(f"{twice[0]} is named twice; a judge has one vote in a panel")
+        return named[0] if len(named) == 1 else tuple(named)
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The judges by name, in order; several are a panel."""
+        return (self.judge,) if isinstance(self.judge, str) else self.judge
+
+    @field_validator("prompts", "rubric", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
 
     @field_validator("end_mark")
     @classmethod
@@ -376,7 +406,10 @@ def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
             raise ConfigError(f"{name} is asked for at two addresses; serve it under two names, or at --base-url only")
         return name
 
-    seats = {"user": bare(settings.user), "judge": bare(settings.judge)}
+    judges = tuple(map(bare, settings.judges))
+    if len(set(judges)) < len(judges):
+        raise ConfigError(f"--judge: {Counter(judges).most_common(1)[0][0]} is named twice; a judge has one vote")
+    seats: dict[str, object] = {"user": bare(settings.user), "judge": judges[0] if len(judges) == 1 else judges}
     if isinstance(settings, SimulationSettings):
         seats["inducer"] = bare(settings.inducer)
     candidates = tuple(spec.model_copy(update={"model": bare(spec.model)}) for spec in settings.candidate)
@@ -389,9 +422,10 @@ def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
 def identity_of(settings: RunSettings, **more: JsonValue) -> dict[str, JsonValue]:
     """Every setting that must not change once a run has begun, as plain JSON. More trees extend a run.
 
-    An end mark is named only where there is one: runs of versions that had none go on.
+    An end mark is named only where there is one: runs of versions that had none go on. Prompts, rubric and system
+    message count by what they say, not by where it was read: `PromptSet.identity`, handed in as `more`.
     """
-    left_out = {"trees", "limit"} if settings.end_mark is not None else {"trees", "limit", "end_mark"}
+    left_out = {"trees", "limit", *WORDING} | ({"end_mark"} if settings.end_mark is None else set())
     return {**settings.model_dump(mode="json", exclude=left_out), **more}
 
 
@@ -423,7 +457,7 @@ def models_of(settings: RunSettings) -> tuple[str, ...]:
     """The names of all models and plug-ins in the seats of a run, each once."""
     inducer = [settings.inducer] if isinstance(settings, SimulationSettings) and settings.inducer != "none" else []
     candidates = [candidate.model for candidate in settings.candidate]
-    return tuple(dict.fromkeys([settings.user, *inducer, *candidates, settings.judge]))
+    return tuple(dict.fromkeys([settings.user, *inducer, *candidates, *settings.judges]))
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class Tree(Frozen):
     """Id of the persona the user agent played."""
     seed: int
     nodes: tuple[Node, ...]
+    system: str | None = Field(default=None, exclude_if=lambda text: text is None)
+    """What stood before the conversation in the candidate's requests: the run's system message; None: nothing did."""
 
     @model_validator(mode="after")
     def _is_one_tree(self) -> Self:
@@ -191,8 +193,8 @@ class Score(Frozen):
     node: str
     replies: tuple[str, ...]
     """Raw replies of the judge in the order asked; all but the last could not be read."""
-    value: int | None = Field(ge=1, le=5)
-    """None if no reply could be read (missing, never guessed)."""
+    value: int | float | None = Field(ge=1, le=5)
+    """A judge's is a whole number, a panel's a mean; None if no reply could be read (missing, never guessed)."""
 
 
 class Annotation(Frozen):

@@ -1,7 +1,7 @@
 """What an export format is, and the pieces of a row that several share.
 
-Every message of a row comes from `Tree.transcript`, which holds what the user and the candidates said and nothing
-else: hints, notes, personas and judges' answers have no way in.
+Every message of a row comes from `transcript`: the run's system message, what the user and the candidates said, and
+nothing else: hints, notes, personas and judges' answers have no way in.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,8 +34,9 @@ def place(tree: Tree, node: Node) -> Row:
 
 
 def transcript(tree: Tree, node: Node) -> list[dict[str, str]]:
-    """The conversation down to this node, as chat templates take it."""
-    return [{"role": message.role, "content": message.content} for message in tree.transcript(node.id)]
+    """The conversation down to this node, as chat templates take it, after the run's system message."""
+    system = [] if tree.system is None else [{"role": "system", "content": tree.system}]
+    return system + [{"role": message.role, "content": message.content} for message in tree.transcript(node.id)]
 
 
 def message(node: Node) -> dict[str, str]:

@@ -71,7 +71,20 @@ Candidates = Annotated[
     list[str] | None, typer.Option(metavar="[NAME=]MODEL", help="Who answers. Repeat it for several.")
 ]
 User = Annotated[str | None, typer.Option(metavar="MODEL", help="Who plays the persona. [default: world:user]")]
-JudgeOption = Annotated[str | None, typer.Option(metavar="MODEL", help="Who judges. [default: world:judge]")]
+JudgeOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODEL", help="Who judges. Repeat it for a panel. [default: world:judge]"),
+]
+PromptsFolder = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Folder of your own prompts, each in place of the one of its name.")
+]
+Rubric = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Text with the judge's criteria, in place of the built-in ones.")
+]
+System = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT|@FILE", help="System message of the candidate's requests, and of exported rows."),
+]
 Turns = Annotated[int | None, typer.Option(help="Turns of each conversation. [default: 10]")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random choice. [default: 0]")]
 BaseUrl = Annotated[
@@ -161,6 +174,9 @@ def simulate(
     candidate: Candidates = None,
     judge: JudgeOption = None,
     judging: Annotated[Judging | None, typer.Option(help="What the judge is asked. [default: compare]")] = None,
+    prompts: PromptsFolder = None,
+    rubric: Rubric = None,
+    system: System = None,
     base_url: BaseUrl = None,
     server: Servers = None,
     concurrency: Concurrency = None,
@@ -180,6 +196,7 @@ def simulate(
     settings = _given(
         personas=personas, trees=trees, turns=turns, branch=branch, policy=policy, user=user, inducer=inducer,
         candidate=candidate, judge=judge, judging=judging and judging.value, seed=seed,
+        prompts=prompts, rubric=rubric, system=system,
     )  # fmt: skip
     with _errors_as_exit_codes(debug, log_json):
         runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
@@ -207,6 +224,9 @@ def evaluate(
     turns: Turns = None,
     user: User = None,
     judge: JudgeOption = None,
+    prompts: PromptsFolder = None,
+    rubric: Rubric = None,
+    system: System = None,
     base_url: BaseUrl = None,
     server: Servers = None,
     concurrency: Concurrency = None,
@@ -223,7 +243,10 @@ def evaluate(
     """Measure candidates by the ALOE evaluation: every candidate meets every case, a judge scores every reply."""
     from interalign import api
 
-    settings = _given(cases=cases, limit=limit, turns=turns, user=user, candidate=candidate, judge=judge, seed=seed)
+    settings = _given(
+        cases=cases, limit=limit, turns=turns, user=user, candidate=candidate, judge=judge, seed=seed,
+        prompts=prompts, rubric=rubric, system=system,
+    )  # fmt: skip
     with _errors_as_exit_codes(debug, log_json):
         runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
         if dry_run:
@@ -267,7 +290,11 @@ def export(
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
     pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
     judge: Annotated[
-        str | None, typer.Option(help="Whose preferences. [default: the last with a readable answer]")
+        str | None,
+        typer.Option(
+            help="Whose preferences; `panel`: all judges together. [default: panel if the run has several, else the "
+            "last with a readable answer]"
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:

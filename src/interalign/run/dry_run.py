@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from interalign.agents.own_prompts import read_prompts
 from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, identity_of
 from interalign.graphs.policy import Policy, branching_policy, caterpillar
 from interalign.graphs.seats import all_evaluation_seats, simulation_seats
@@ -17,7 +18,7 @@ from interalign.ledger.budget import Prices
 from interalign.models.base import ChatModel, Parameters
 from interalign.personas import Persona
 from interalign.records import Call, Place, Reply, Usage
-from interalign.run.session import refuse_fewer
+from interalign.run.session import recorded_hashes, refuse_fewer
 from interalign.store import Store
 from interalign.tree import Frozen, Message
 from interalign.version import __version__
@@ -90,7 +91,7 @@ async def estimate_simulation(
     """
     record = _Record(run, "simulation", settings, forks=forks)
     counting = _CountingLedger(record.reply_tokens)
-    seats = simulation_seats(settings, counting, _Unasked)
+    seats = simulation_seats(settings, counting, _Unasked, record.prompts)
     await _count_calls(counting, seats, settings, personas[0], branching_policy(settings.policy))
     refuse_fewer(run, settings.trees, record.planned)
     return _estimate(counting.made, record, settings.trees - record.done, runtime)
@@ -102,7 +103,7 @@ async def estimate_evaluation(
     """What `run_evaluation` with the same arguments is expected to take; as `estimate_simulation`."""
     record = _Record(run, "evaluation", settings, forks=forks)
     counting = _CountingLedger(record.reply_tokens)
-    every = all_evaluation_seats(settings, counting, _Unasked)
+    every = all_evaluation_seats(settings, counting, _Unasked, record.prompts)
     for seats in every.values():
         await _count_calls(counting, seats, settings, cases[0], caterpillar)
     asked = len(cases[: settings.limit]) * len(every)
@@ -127,17 +128,20 @@ class _Record:
     def __init__(self, run: Path, kind: RunKind, settings: RunSettings, *, forks: bool) -> None:
         self.done = self.planned = 0
         self.reply_tokens: dict[str, int] = {}
+        recorded = None
         if run.exists():
             with Store.open(run) as store:
+                recorded = recorded_hashes(store.run)
                 if store.run is not None and not forks:
-                    # What a dry run does not look at (prompts, weights) is taken to be as it was.
-                    store.begin_run(
-                        run.stem, kind, {**store.run.identity, "end_mark": None, **identity_of(settings)}, __version__
-                    )
+                    # What a dry run does not look at (weights) is taken to be as it was.
+                    unsaid = dict.fromkeys(("end_mark", "rubric", "system"))
+                    asked = identity_of(settings, **read_prompts(settings, recorded).identity)
+                    store.begin_run(run.stem, kind, {**store.run.identity, **unsaid, **asked}, __version__)
                     count = store.count_trees()
                     self.done, self.planned = count.get("done", 0), sum(count.values())
                 used = {role: use for role, use in store.usage().items() if use.calls and use.completion_tokens}
                 self.reply_tokens = {role: ceil(use.completion_tokens / use.calls) for role, use in used.items()}
+        self.prompts = read_prompts(settings, recorded)
 
 
 class _Unasked:

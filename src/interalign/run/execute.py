@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from interalign.agents.own_prompts import refuse_world
 from interalign.agents.protocols import Judge
 from interalign.agents.watched_judge import WatchedJudge
-from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, models_of
+from interalign.config import WORDING, EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, models_of
 from interalign.errors import ConfigError, StopError
 from interalign.graphs.many_trees import Finish, Job, each_tree
 from interalign.graphs.policy import Policy, branching_policy, caterpillar
@@ -17,6 +18,7 @@ from interalign.graphs.rejudge import judge_tree
 from interalign.graphs.seats import Seating, all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth, grow_tree
 from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
+from interalign.panel import PANEL
 from interalign.personas import Persona, dump_personas
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
 from interalign.run.session import Session, open_session, refuse_unknown_prices
@@ -37,10 +39,11 @@ async def run_simulation(
     refuse_unknown_prices(models_of(settings), runtime)
     policy = branching_policy(settings.policy)
     async with open_session(path, runtime, progress, fork_of) as session:
-        seats = simulation_seats(settings, session.ledger, session.resolve)
+        prompts = session.prompts(settings)
+        seats = simulation_seats(settings, session.ledger, session.resolve, prompts)
         source = {"personas": _source(settings.personas, personas)}
         met = personas if len(personas) <= settings.trees else personas[: settings.trees]
-        session.begin(settings, "simulation", source, met, _simulation_plan(settings, met))
+        session.begin(settings, prompts, "simulation", source, met, _simulation_plan(settings, met))
         return await _grow(session, {None: seats}, policy, settings)
 
 
@@ -56,10 +59,11 @@ async def run_evaluation(
     """Let every candidate talk to every case, one scored path each; what is done already is not done again."""
     refuse_unknown_prices(models_of(settings), runtime)
     async with open_session(path, runtime, progress, fork_of) as session:
-        seats = all_evaluation_seats(settings, session.ledger, session.resolve)
+        prompts = session.prompts(settings)
+        seats = all_evaluation_seats(settings, session.ledger, session.resolve, prompts)
         met = cases[: settings.limit]
         source = {"cases": _source(settings.cases, cases)}
-        session.begin(settings, "evaluation", source, met, _evaluation_plan(settings, met))
+        session.begin(settings, prompts, "evaluation", source, met, _evaluation_plan(settings, met))
         return await _grow(session, seats, caterpillar, settings)
 
 
@@ -98,9 +102,10 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
             raise ConfigError(f"{path}: nothing was run in it yet")
         session.count()
         settings = settings_of(run)
-        role = _watched(
-            session, cast(Judge, Seating(settings, session.ledger, session.resolve).role("judge", judge)), judge
-        )
+        prompts = session.recorded_prompts()
+        refuse_world(prompts, settings.model_copy(update={"judge": judge}))
+        seating = Seating(settings, session.ledger, session.resolve, prompts)
+        role = _watched(session, cast(Judge, seating.role("judge", judge)), judge)
         judging = settings.judging if isinstance(settings, SimulationSettings) else "score"
         session.trees, session.done = session.done, 0
 
@@ -123,7 +128,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
 
 def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
     """The settings a run was begun with."""
-    given = {name: value for name, value in run.identity.items() if name not in ("prompts", "weights")}
+    given = {name: value for name, value in run.identity.items() if name not in (*WORDING, "own_prompts", "weights")}
     if run.kind == "simulation":
         return build(SimulationSettings, given)
     return build(EvaluationSettings, given)
@@ -143,10 +148,11 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
     """Grow every tree that is not done; `seats` by the candidate measured, None in a simulation."""
     await session.load_models()
     session.failed.clear()  # they are tried again
-    judge = _watched(session, next(iter(seats.values())).judge, settings.judge)
+    seated = next(iter(seats.values())).judges
+    judges = {name: _watched(session, judge, name) for name, judge in seated.items()}
     growths = {
-        name: Growth(seats=replace(seated, judge=judge), policy=policy, save=_saver(session.store))
-        for name, seated in seats.items()
+        name: Growth(seats=replace(each, judges=judges), policy=policy, save=_saver(session.store))
+        for name, each in seats.items()
     }
 
     def jobs() -> Iterator[Job]:
@@ -155,16 +161,15 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
             yield record.id, partial(grow_tree, conversation, growths[record.candidate])
 
     async def ask_anew() -> None:
-        for tree in judge.unread_trees:
+        for tree in {tree: None for judge in judges.values() for tree in judge.unread_trees}:
             await session.store.finish_tree(tree, failed="the judge gave no readable answer")
 
     await _carry_out(session, jobs(), session.ended, ask_anew)
-    return session.outcome(settings.judge)
+    return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
-def _watched(session: Session, judge: Judge | None, name: str) -> WatchedJudge:
+def _watched(session: Session, judge: Judge, name: str) -> WatchedJudge:
     """The judge, which stops the run if its answers cannot be read. All seats of a run share one."""
-    assert judge is not None, "every run has a judge"
     return WatchedJudge(judge, name, session.stop, trusted=session.store.has_readable(name))
 
 

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import JsonValue
 
-from interalign.agents.templates import prompt_versions
+from interalign.agents.own_prompts import read_prompts, recorded_prompts
+from interalign.agents.templates import PromptSet
 from interalign.config import RunSettings, Runtime, identity_of
 from interalign.errors import ConfigError, FailedTreeError
 from interalign.ledger import Ledger
@@ -19,7 +20,7 @@ from interalign.ledger.budget import Budget, Prices, counted
 from interalign.models.base import ChatModel, version_of
 from interalign.models.resolve import is_model_name, resolve_model
 from interalign.personas import Persona
-from interalign.records import Progress, RunSummary, TreeRecord, Usage, by_role
+from interalign.records import Progress, RunRecord, RunSummary, TreeRecord, Usage, by_role
 from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
 from interalign.store import Store
 from interalign.version import __version__
@@ -54,9 +55,18 @@ class Session:
             self.models[spec] = resolve_model(spec, self.runtime)
         return self.models[spec]
 
+    def prompts(self, settings: RunSettings) -> PromptSet:
+        """The prompts that these settings name; of the built-in versions the one the run was begun with."""
+        return read_prompts(settings, recorded_hashes(self.store.run))
+
+    def recorded_prompts(self) -> PromptSet:
+        """The prompts the run was begun with."""
+        return recorded_prompts(None if self.store.run is None else self.store.run.identity)
+
     def begin(
         self,
         settings: RunSettings,
+        prompts: PromptSet,
         kind: Literal["simulation", "evaluation"],
         source: Mapping[str, str],
         personas: Iterable[Persona],
@@ -67,7 +77,7 @@ class Session:
         `source` says in the run's identity where the personas come from.
         """
         _refuse_strangers(personas, settings)
-        identity = {**identity_of(settings, prompts=dict(prompt_versions())), **source, **self._weights()}
+        identity = {**identity_of(settings, **prompts.identity), **source, **self._weights()}
         self.store.begin_run(self.path.stem, kind, identity, __version__)
         planned = Counter[str]()
         self.store.add_personas(personas)
@@ -197,6 +207,11 @@ async def open_session(
                 store.discard()
 
 
+def recorded_hashes(run: RunRecord | None) -> Mapping[str, str] | None:
+    """The hashes of the prompts a run was begun with, by name; None for a new run."""
+    return None if run is None else cast(dict[str, str], run.identity.get("prompts", {}))
+
+
 def refuse_fewer(path: Path, asked: int, planned: int) -> None:
     """ConfigError if a run is asked for fewer trees than it was begun with: it would grow, and pay for, all of them."""
     if asked < planned:
@@ -285,7 +300,7 @@ def _refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> Non
 
     if isinstance(personas, WorldPersonas):
         return
-    seats = [("user", settings.user), ("judge", settings.judge)]
+    seats = [("user", settings.user), *(("judge", judge) for judge in settings.judges)]
     for option, spec in seats:
         stranger = next((persona for persona in personas if not is_world_persona(persona)), None)
         if spec.startswith("world:") and stranger is not None:

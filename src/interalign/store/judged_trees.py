@@ -123,7 +123,7 @@ class TreeWriter:
         return self._texts.id_of(text)
 
 
-def read_judged(db: sqlite3.Connection, number: int, run: str) -> JudgedTree | None:
+def read_judged(db: sqlite3.Connection, number: int, run: str, system: str | None = None) -> JudgedTree | None:
     """The tree with this number and all that was said about it, as one snapshot; None while it has no node."""
     with _snapshot(db):
         nodes = _read_nodes(db, number)
@@ -132,7 +132,7 @@ def read_judged(db: sqlite3.Connection, number: int, run: str) -> JudgedTree | N
         tree, persona, seed = db.execute("SELECT id, persona, seed FROM trees WHERE number = ?", (number,)).fetchone()
         rank = {node.id: place for place, node in enumerate(nodes)}
         return JudgedTree(
-            tree=Tree(id=tree, run=run, persona=persona, seed=seed, nodes=nodes),
+            tree=Tree(id=tree, run=run, persona=persona, seed=seed, nodes=nodes, system=system),
             verdicts=_read_verdicts(db, number, rank),
             scores=_read_scores(db, number, rank),
             annotations=_read_annotations(db, number, rank),

@@ -1,6 +1,7 @@
 """One SQLite file (write-ahead log, one writer, many readers) per run: personas, trees, verdicts, calls."""
 
 import asyncio
+import hashlib
 import json
 import sqlite3
 import threading
@@ -10,11 +11,12 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
+from interalign.panel import PANEL, with_panel
 from interalign.personas import Persona
 from interalign.records import (
     CallRecord,
@@ -307,8 +309,14 @@ class Store:
     # Reading --------------------------------------------------------------------------------------
 
     def judges(self) -> list[str]:
-        """Names of all judges asked in this run, the newest last."""
-        return [decode_text(name) for (name,) in self._rows("SELECT name FROM judges ORDER BY id")]
+        """Names of all judges asked in this run, the newest last; behind them `panel`, if the run has one."""
+        asked = [decode_text(name) for (name,) in self._rows("SELECT name FROM judges ORDER BY id")]
+        return [*asked, PANEL] if asked and self.panel() else asked
+
+    def panel(self) -> tuple[str, ...]:
+        """The judges of a run that was begun with several; empty for any other."""
+        run = self.run
+        return () if run is None else _panel(run)
 
     def newest_judge(self) -> str | None:
         """The last in `readable_judges`: whose verdicts count where none is named; None if none was asked yet."""
@@ -324,13 +332,22 @@ class Store:
 
     def has_readable(self, judge: str) -> bool:
         """Whether this judge gave any answer in this run that could be read."""
+        asked = self._members(judge)
         with self._reading() as db:
-            return any_readable(db, judge)
+            return any(any_readable(db, name) for name in asked)
 
     def judge_counts(self, judge: str) -> JudgeCounts:
         """How many questions this judge was asked in this run and how many have no readable answer."""
+        asked = self._members(judge)
         with self._reading() as db:
-            return count_answers(db, judge)
+            counts = [count_answers(db, name) for name in asked]
+        return JudgeCounts(
+            judge=judge, asked=sum(each.asked for each in counts), missing=sum(each.missing for each in counts)
+        )
+
+    def _members(self, judge: str) -> Sequence[str]:
+        """The judge alone; of `panel` its members: all judges asked, in a run that was begun with one."""
+        return (self.panel() or self.judges()) if judge == PANEL else (judge,)
 
     def reply_counts(self) -> dict[str, ReplyCounts]:
         """By role, how many questions were asked again and how many replies cut, over all calls in the file."""
@@ -424,8 +441,13 @@ class Store:
 
     def _judged(self, number: int) -> JudgedTree | None:
         run = self.run
+        if run is None:
+            with self._reading() as db:
+                return read_judged(db, number, "")
         with self._reading() as db:
-            return read_judged(db, number, "" if run is None else run.name)
+            judged = read_judged(db, number, run.name, cast(str | None, run.identity.get("system")))
+        members = _panel(run)
+        return with_panel(judged, members) if judged is not None and members else judged
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         with self._reading() as db:
@@ -518,12 +540,21 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Settings within settings get dotted names, so that a message names what really changed."""
     for name, value in settings.items():
-        if name == "candidate" and isinstance(value, list):
+        if name == "own_prompts":
+            continue  # their hashes stand among those of all prompts
+        if name in ("rubric", "system") and isinstance(value, str):
+            yield prefix + name, hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        elif name == "candidate" and isinstance(value, list):
             yield prefix + name, ", ".join(f"{one['name']}={one['model']}" for one in value)
         elif isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
+
+
+def _panel(run: RunRecord) -> tuple[str, ...]:
+    judge = run.identity.get("judge")
+    return tuple(map(str, judge)) if isinstance(judge, list) else ()
 
 
 def _brief(value: Any) -> str:
