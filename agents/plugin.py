@@ -5,13 +5,16 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
+from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from pydantic import BaseModel, JsonValue, RootModel, ValidationError
 
+from interalign.agents.asking import ASKING, Asking, Invocation
 from interalign.agents.protocols import (
+    At,
     CandidateAsk,
     ChoiceOpinion,
     Comparison,
@@ -23,6 +26,7 @@ from interalign.agents.protocols import (
     UserAsk,
 )
 from interalign.agents.source_lines import raised_at
+from interalign.agents.speaker import Heard, Speaker
 from interalign.agents.watchdog import ASKED, Asked, watch_this_loop
 from interalign.config import Parameters
 from interalign.errors import BadContentError, FailedTreeError, RoleError, StopError
@@ -33,15 +37,20 @@ from interalign.records import Call, Place, Reply
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
 
+T = TypeVar("T")
 Answer = TypeVar("Answer", bound=BaseModel)
 TextAsk = UserAsk | InducerAsk | CandidateAsk
+Resolve = Callable[[str], ChatModel]
+"""From a model's name to the model, for what a role itself asks."""
 
 
 class RecordedRole:
     """A plug-in text role: its answers are committed to the ledger and replayed from it."""
 
-    def __init__(self, kind: str, spec: str, role: Callable[[Any], Awaitable[Said]], ledger: Calls) -> None:
-        self._call = _Recorder(kind, spec, ledger)
+    def __init__(
+        self, kind: str, spec: str, role: Callable[[Any], Awaitable[Said]], ledger: Calls, resolve: Resolve
+    ) -> None:
+        self._call = _Recorder(kind, spec, ledger, resolve)
         self._role = role
 
     async def __call__(self, ask: TextAsk) -> Said:
@@ -52,8 +61,8 @@ class RecordedRole:
 class RecordedJudge:
     """A plug-in judge: an object with `compare`, `score` or both."""
 
-    def __init__(self, spec: str, judge: Any, ledger: Calls) -> None:
-        self._call = _Recorder("judge", spec, ledger)
+    def __init__(self, spec: str, judge: Any, ledger: Calls, resolve: Resolve) -> None:
+        self._call = _Recorder("judge", spec, ledger, resolve)
         self._judge = judge
 
     async def compare(self, ask: Comparison) -> ChoiceOpinion:
@@ -74,8 +83,10 @@ class RecordedJudge:
 class RecordedHook:
     """A plug-in at a point of the turn graph: what it notes is on record too, so that resuming repeats nothing."""
 
-    def __init__(self, point: str, spec: str, hook: Callable[[HookView], Awaitable[Any]], ledger: Calls) -> None:
-        self._call = _Recorder(point, spec, ledger)
+    def __init__(
+        self, point: str, spec: str, hook: Callable[[HookView], Awaitable[Any]], ledger: Calls, resolve: Resolve
+    ) -> None:
+        self._call = _Recorder(point, spec, ledger, resolve)
         self._hook = hook
 
     async def __call__(self, view: HookView) -> dict[str, dict[str, JsonValue]]:
@@ -99,12 +110,13 @@ class _Notes(RootModel[dict[str, dict[str, JsonValue]]]):
 class _Recorder:
     """Asks a plug-in through the ledger: one place, one answer, replayed on resume."""
 
-    def __init__(self, kind: str, spec: str, ledger: Calls) -> None:
+    def __init__(self, kind: str, spec: str, ledger: Calls, resolve: Resolve) -> None:
         self.label = f"{kind} {spec!r}"
         self.spec = spec
         self._asked = Asked(self.label)
         self._kind = kind
         self._ledger = ledger
+        self._resolve = resolve
 
     async def __call__(self, ask: Any, role: Callable[[Any], Awaitable[Any]], kind: type[Answer]) -> Answer:
         for sample in range(ask.at.samples):
@@ -120,7 +132,8 @@ class _Recorder:
     async def _sample(self, sample: int, ask: Any, role: Callable[[Any], Awaitable[Any]], kind: type[Answer]) -> Call:
         async def answer() -> str:
             with _named(self.label, self.spec):
-                said = await _outside_our_graphs(self._asked, lambda: self.awaited(role, ask))
+                invocation = Invocation(self._kind, ask.at, self._ledger, self._resolve)
+                said = await _outside_our_graphs(self._asked, lambda: self.awaited(role, ask), invocation)
                 # Not pydantic's own JSON, which refuses the lone surrogates that some models produce.
                 return json.dumps(self._checked(said, kind).model_dump(mode="json"))
 
@@ -180,7 +193,7 @@ def _sampled(ask: Any, sample: int) -> Any:
     return ask.model_copy(update={"at": ask.at.model_copy(update={"seed": addressed_seed(ask.at.seed, sample)})})
 
 
-async def _outside_our_graphs(asked: Asked, work: Callable[[], Awaitable[Any]]) -> Any:
+async def _outside_our_graphs(asked: Asked, work: Callable[[], Awaitable[Any]], invocation: Invocation | None) -> Any:
     """Do the plug-in's work under watch, and where LangGraph does not see it as part of our graphs.
 
     A graph of the plug-in's would be their subgraph otherwise: it would get our seats as its context, our checkpointer
@@ -195,11 +208,44 @@ async def _outside_our_graphs(asked: Asked, work: Callable[[], Awaitable[Any]]) 
             raise RuntimeError(f"sys.exit({error.code!r}) was called").with_traceback(error.__traceback__) from None
 
     context = copy_context()
+    asking = None if invocation is None else Asking(invocation, CALL.get())
+    context.run(ASKING.set, asking)
     context.run(var_child_runnable_config.set, None)
     context.run(ASKED.set, asked)
     context.run(CALL.set, None)  # it may send several requests at once: in flight until it answers
     watch_this_loop()
-    return await asyncio.create_task(alone(), context=context)
+    try:
+        return await asyncio.create_task(alone(), context=context)
+    finally:
+        if asking is not None:
+            asking.is_over = True
+
+
+class AgentSpeaker(Speaker):
+    """A graph, Runnable or model of somebody's in one seat: while it is asked it may ask models itself."""
+
+    def __init__(self, role: str, model: ChatModel, parameters: Parameters, ledger: Calls, resolve: Resolve) -> None:
+        super().__init__(role, model, parameters, ledger)
+        self._resolve = resolve
+
+    async def ask(
+        self, at: At, messages: Sequence[Message], read: Callable[[str], T], again: str = "again_text"
+    ) -> Heard[T]:
+        """As any Speaker, with the place known to the agent's own questions."""
+        token = _SEATED.set(Invocation(self.role, at, self.ledger, self._resolve))
+        try:
+            return await super().ask(at, messages, read, again)
+        finally:
+            _SEATED.reset(token)
+
+
+_SEATED: ContextVar[Invocation | None] = ContextVar("seated", default=None)
+
+
+def _seated(seed: int) -> Invocation | None:
+    """Where the agent of this seat is asked, in this sample, whose seed it is."""
+    seated = _SEATED.get()
+    return seated and replace(seated, at=seated.at.model_copy(update={"seed": seed}))
 
 
 class RunnableModel:
@@ -224,7 +270,9 @@ class RunnableModel:
         given = {"messages": chat} if self._is_graph else chat
         config = {"configurable": {"seed": seed, "thread_id": uuid4().hex}}
         with _named(self.name, self.name):
-            answer = await _outside_our_graphs(self._asked, lambda: self._runnable.ainvoke(given, config))
+            answer = await _outside_our_graphs(
+                self._asked, lambda: self._runnable.ainvoke(given, config), _seated(seed)
+            )
             return Reply(text=self._text(answer), model=self.name)
 
     def _text(self, answer: Any) -> str:
@@ -255,7 +303,7 @@ class PluginModel:
         """Its reply; RoleError if it raises or answers anything else."""
         given = (tuple(messages), parameters.model_copy(deep=True), seed)
         with _named(self._spec, self._spec):
-            reply = await _outside_our_graphs(self._asked, lambda: self._model(*given))
+            reply = await _outside_our_graphs(self._asked, lambda: self._model(*given), _seated(seed))
             try:
                 return Reply.model_validate(dict(reply) if isinstance(reply, Reply) else reply)
             except ValidationError as error:

@@ -160,6 +160,15 @@ class Budget:
             self._settled = self._settled.plus(self._cost(reserved.model, prompt, completion))
         self._changed.set()
 
+    def wait_for_others(self) -> None:
+        """A reserved call waits for calls of its own role: it is none that others could wait for."""
+        self._on_their_way -= 1
+        self._changed.set()
+
+    def go_on(self) -> None:
+        """It does not wait any more."""
+        self._on_their_way += 1
+
     def _longest_reply(self, model: str, parameters: Parameters) -> int:
         price = self._prices.of(model)
         unbounded = max(_LONGEST_REPLY, self._longest.get(model, 0))  # one long thinker makes all calls suspect

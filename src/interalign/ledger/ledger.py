@@ -44,9 +44,17 @@ class Calls(Protocol):
 class _OnItsWay(CallState):
     """A call that is being made, by a task of the ledger's own: it outlives whoever asked for it."""
 
-    def __init__(self, tree: str, answer: "asyncio.Future[CallRow]") -> None:
+    def __init__(self, tree: str, answer: "asyncio.Future[CallRow]", ledger: "Ledger") -> None:
         super().__init__()
         self.waiting = True
+        self._ledger = ledger
+        self.holds_slot = False
+        self.asks = 0
+        """Questions of the role behind this call that are not answered yet."""
+        self.is_made = False
+        """The model or role has answered, or failed."""
+        self.budget: Budget | None = None
+        """Where this call has reserved what it may cost."""
         self.tree = tree
         self.answer = answer
         """The committed row, for the one who asked; cancelled if nobody waits for it any more."""
@@ -84,6 +92,26 @@ class _OnItsWay(CallState):
             self.task.cancel()
             raise asyncio.CancelledError
         self.waiting = True
+
+    def release_slot(self) -> None:
+        """The role behind this call asks somebody else: it is not in flight meanwhile."""
+        self.begin_to_wait()
+        self.asks += 1
+        if self.holds_slot:
+            self._ledger.lend_slot(self)
+
+    async def regain_slot(self) -> None:
+        """Take a slot again for the last answer that the role waits for."""
+        if self.asks == 1 and not self.is_made:
+            await self._ledger.take_slot_back(self)
+        self.forget_slot()
+        if self.holds_slot and self.asks:  # it has asked anew while it waited
+            self._ledger.lend_slot(self)
+
+    def forget_slot(self) -> None:
+        """Go on without one, until the next answer."""
+        self.asks -= 1
+        self.waiting = self.asks > 0
 
     def end_unless_sent(self) -> None:
         """End now if it only waits, else as soon as it would wait again."""
@@ -162,13 +190,13 @@ class Ledger:
     async def record(self, place: Place, name: str, request: JsonValue, answer: Callable[[], Awaitable[str]]) -> Call:
         """The committed answer of a plug-in called `name`, which is asked only if there is none yet.
 
-        `answer` must not call the ledger itself: it holds one of the slots.
+        A role that makes calls of its own while it answers gives its slot away for as long: see `release_slot`.
         """
         asked = [Message(role="user", content=decode_text(encode_json(request)))]
         blank = CallRow(call_key(place, (name,), asked), place, name, "", asked, Reply(text="", model=name), None)
 
         async def ask(call: _OnItsWay) -> Reply:
-            CALL.set(None)  # a plug-in may send several requests at once: in flight until it answers
+            CALL.set(call)
             return Reply(text=await answer(), model=name)
 
         return await self._once(blank, ask)
@@ -266,6 +294,7 @@ class Ledger:
         """The model's reply; StopError, and the model is not asked, if the budget could be passed."""
         call.begin_to_wait()
         reserved = await budget.reserve(model.name, messages, parameters)
+        call.budget = budget
         tokens, text = None, ""
         try:
             call.begin()
@@ -276,6 +305,9 @@ class Ledger:
             tokens, text = error.tokens, error.reply
             raise
         finally:
+            call.budget = None
+            if not call.holds_slot:
+                budget.go_on()
             budget.settle(reserved, tokens, text)
 
     async def _once(self, blank: CallRow, ask: Ask) -> Call:
@@ -301,7 +333,7 @@ class Ledger:
     def _begin(self, blank: CallRow, ask: Ask) -> _OnItsWay:
         """Make this call in a task of its own."""
         loop = asyncio.get_running_loop()
-        call = self._on_their_way[blank.key] = _OnItsWay(blank.place.tree, loop.create_future())
+        call = self._on_their_way[blank.key] = _OnItsWay(blank.place.tree, loop.create_future(), self)
         call.task = loop.create_task(self._ask(blank, ask, call))
         call.task.add_done_callback(lambda task: self._end(blank, call))
         return call
@@ -337,7 +369,9 @@ class Ledger:
 
     async def _ask(self, blank: CallRow, ask: Ask, call: _OnItsWay) -> None:
         """Make the call in a slot, then commit the reply. The slot is free while the commit is under way."""
-        async with self._slots:
+        await self._slots.acquire()
+        call.holds_slot = True
+        try:
             self._store.refuse_if_stopped()  # before paying for a reply that could not be kept
             row = await self._make(blank, ask, call)
             call.replied = True
@@ -348,6 +382,9 @@ class Ledger:
                 with suppress(StopError):
                     self._store.submit_call(row).cancel()  # the loop is closed, but the reply is paid for: it is kept
                 raise
+        finally:
+            if call.holds_slot:
+                self._slots.release()
         try:
             committed = self._store.submit_call(row, self._uncommitted.release)
         except StopError:
@@ -368,9 +405,36 @@ class Ledger:
             raise
         finally:
             CALL.set(None)  # else call, task and context would hold each other, for the garbage collector to find
-            self.in_flight -= 1
-            if self.stopping is not None and not self.in_flight:
-                self._finished.set()
+            call.is_made = True
+            if call.holds_slot:
+                self._landed()
+
+    def _landed(self) -> None:
+        """One call less is in flight."""
+        self.in_flight -= 1
+        if self.stopping is not None and not self.in_flight:
+            self._finished.set()
+
+    # A role that asks -----------------------------------------------------------------------------
+
+    def lend_slot(self, call: _OnItsWay) -> None:
+        """Let other calls have the slot of this one, whose role waits for an answer to a question of its own."""
+        call.holds_slot = False
+        if call.budget is not None:
+            call.budget.wait_for_others()
+        self._slots.release()
+        self._landed()
+
+    async def take_slot_back(self, call: _OnItsWay) -> None:
+        """Give this call a slot again, unless it has ended meanwhile."""
+        await self._slots.acquire()
+        if call.is_made:
+            self._slots.release()
+            return
+        call.holds_slot = True
+        self.in_flight += 1
+        if call.budget is not None:
+            call.budget.go_on()
 
 
 async def _answered(blank: CallRow, ask: Ask, call: _OnItsWay) -> CallRow:

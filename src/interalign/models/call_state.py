@@ -29,6 +29,16 @@ class CallState:
         """Note that it waits from now on. Who makes calls may end it here instead, by raising CancelledError."""
         self.waiting = True
 
+    def release_slot(self) -> None:
+        """The role behind this call asks somebody else: it waits, and others may have its place among those in flight."""
+        self.begin_to_wait()
+
+    async def regain_slot(self) -> None:
+        """The answer is here. Wait for a place, unless the role waits for further answers."""
+
+    def forget_slot(self) -> None:
+        """The role does not wait for that answer any more. It goes on as it is: who is cancelled must not wait."""
+
 
 CALL: ContextVar[CallState | None] = ContextVar("call", default=None)
 """The call that the running task makes, known to every task that it starts."""
