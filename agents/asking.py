@@ -27,7 +27,7 @@ Chat = str | Sequence[Message | Mapping[str, str]]
 """Messages as a role gives them: ours, mappings with `role` and `content`, or the text of one user message."""
 _CHAT = TypeAdapter(tuple[Message, ...])
 _AGAIN: dict[Any, str] = {read_text: "again_text", parse_verdict: "again_compare", parse_score: "again_score"}
-"""The prompt that asks again, by what reads the reply; for any other reader it speaks of the form that was asked for."""
+"""The prompt that asks again, by what reads the reply; for any other reader: `again_form`."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class Asking:
         at = here.at.model_copy(update={"seed": self._seed(name, messages, parameters, label)})
         speaker = Speaker(f"{here.role}/{label}", self._model(name), parameters, here.ledger)
         async with _elsewhere(self._call):
-            heard = await speaker.ask(at, messages, read, _AGAIN.get(read, "again_form"))
+            heard = await speaker.ask(
+                at, messages, lambda reply: read(read_text(reply)), _AGAIN.get(read, "again_form")
+            )
         if heard.value is None:
             raise BadContentError(f"{name} gave nothing usable, {heard.unusable()}", heard.replies[-1])
         return heard.value

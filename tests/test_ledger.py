@@ -334,7 +334,7 @@ def test_a_sibling_that_may_not_begin_does_not_end_the_call_beside_it(store: Sto
 def test_a_call_that_does_not_finish_is_left_after_the_time_it_gets(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interalign.ledger._FINISHING", 0.05)
+    monkeypatch.setattr("interalign.ledger.ledger._FINISHING", 0.05)
 
     async def hang(text: str) -> str:
         await asyncio.sleep(60)

@@ -183,11 +183,12 @@ class Budget:
         return (self._usd is None or usd <= self._usd) and (self._tokens is None or tokens <= self._tokens)
 
     def _reached(self, worst: Spent) -> str:
-        settled = self._settled
-        if self._tokens is not None and settled.tokens + worst.tokens > self._tokens:
-            used = f"{settled.tokens:,} of --max-tokens {self._tokens:,} are used, and the next call could take"
+        taken = self._settled.plus(self._reserved)
+        how = "used or set aside for agents that ask" if self._reserved.tokens else "used"
+        if self._tokens is not None and taken.tokens + worst.tokens > self._tokens:
+            used = f"{taken.tokens:,} of --max-tokens {self._tokens:,} are {how}, and the next call could take"
             return f"{used} {worst.tokens:,}; raise --max-tokens and run the same command again"
-        used = f"${settled.usd:.4f} of --max-usd {self._usd:g} are spent, and the next call could cost"
+        used = f"${taken.usd:.4f} of --max-usd {self._usd:g} are spent, and the next call could cost"
         return f"{used} ${worst.usd:.4f}; raise --max-usd and run the same command again"
 
 

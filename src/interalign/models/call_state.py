@@ -30,7 +30,7 @@ class CallState:
         self.waiting = True
 
     def release_slot(self) -> None:
-        """The role behind this call asks somebody else: it waits, and others may have its place among those in flight."""
+        """The role behind this call asks somebody else: it waits, and is not among the calls in flight."""
         self.begin_to_wait()
 
     async def regain_slot(self) -> None:
