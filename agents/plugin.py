@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, JsonValue, RootModel, ValidationError
 
+from interalign.agents.agent_state import ask_graph, packed, paths, remembered, tools_used
 from interalign.agents.asking import ASKING, Asking, Invocation
 from interalign.agents.protocols import (
     At,
@@ -33,7 +34,7 @@ from interalign.errors import BadContentError, FailedTreeError, RoleError, StopE
 from interalign.ledger import Calls
 from interalign.models.base import ChatModel
 from interalign.models.call_state import CALL
-from interalign.records import Call, Place, Reply
+from interalign.records import AgentRecord, Call, Place, Reply
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
 
@@ -252,8 +253,10 @@ class RunnableModel:
     """A LangChain Runnable or compiled LangGraph graph seen as a chat model, so that it can sit in any seat.
 
     A graph (its input has `messages`) gets `{"messages": [...]}` and answers with the last of its messages; any other
-    Runnable gets the list of messages and answers with a message or a string. Each call is a thread of its own: all
-    that was said before is in the messages. What draws at random should draw from `config["configurable"]["seed"]`.
+    Runnable gets the list of messages and answers with a message or a string. All that was said before is in the
+    messages, but for a graph compiled with a checkpointer that plays the user or a candidate: it goes on from the state
+    it had on this path, and gets what was said since. What draws at random should draw from
+    `config["configurable"]["seed"]`.
     """
 
     def __init__(self, name: str, runnable: Any) -> None:
@@ -261,22 +264,44 @@ class RunnableModel:
         self._asked = Asked(name)
         self._runnable = runnable
         self._is_graph = hasattr(runnable, "get_input_jsonschema") and hasattr(runnable, "nodes")
+        self._remembers = self._is_graph and bool(getattr(runnable, "checkpointer", None))
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """One reply; RoleError if the Runnable raises, BadContentError if it answers no text."""
+        asked, call = _seated(seed), CALL.get()
+        config = {"configurable": {"seed": seed, "thread_id": uuid4().hex}}
+        record = AgentRecord()
+
+        async def work() -> Any:
+            nonlocal record
+            if not self._remembers or asked is None or asked.role not in ("user", "candidate"):
+                return await self._runnable.ainvoke(self._input(messages), config)
+            before = paths(asked.at.node, messages[:-1])
+            turns, state = remembered(asked, self.name, before) or (0, None)
+            since = messages[len(messages) - 2 * turns + 1 :] if turns else messages
+            answer, state = await ask_graph(self._runnable, self._input(since), config, state)
+            record = AgentRecord(before[0][1], packed(state))
+            return answer
+
+        with _named(self.name, self.name):
+            answer = await _outside_our_graphs(self._asked, work, asked)
+            reply = Reply(text=self._text(answer), model=self.name)
+            if call is not None:
+                call.agent = _with_tools(record, answer)
+            return reply
+
+    def _input(self, messages: Sequence[Message]) -> Any:
         from langchain_core.messages import convert_to_messages
 
         chat = convert_to_messages([message.model_dump() for message in messages])
-        given = {"messages": chat} if self._is_graph else chat
-        config = {"configurable": {"seed": seed, "thread_id": uuid4().hex}}
-        with _named(self.name, self.name):
-            answer = await _outside_our_graphs(
-                self._asked, lambda: self._runnable.ainvoke(given, config), _seated(seed)
-            )
-            return Reply(text=self._text(answer), model=self.name)
+        return {"messages": chat} if self._is_graph else chat
 
     def _text(self, answer: Any) -> str:
         if self._is_graph:
+            if isinstance(answer, Mapping) and answer.get("__interrupt__"):
+                waits_for = " ".join(repr(getattr(each, "value", each)) for each in answer["__interrupt__"])[:200]
+                message = f"{self.name} interrupted itself to ask {waits_for}, and there is nobody to answer in a run"
+                raise RoleError(message, self.name, "interrupt")
             said = answer.get("messages") if isinstance(answer, Mapping) else None
             if not said:
                 message = f"{self.name} answered without `messages`; a graph in a seat keeps its chat there"
@@ -288,6 +313,13 @@ class RunnableModel:
         if not isinstance(text, str):
             raise BadContentError(f"{self.name} answered {type(answer).__name__}, expected a message or a string")
         return str(text)  # a message's text is a str of LangChain's own kind
+
+
+def _with_tools(record: AgentRecord, answer: Any) -> AgentRecord | None:
+    """With the tools that were used; None if there is nothing to keep."""
+    if tools := tools_used(answer):
+        record = record._replace(tools=json.dumps(tools))
+    return None if record == AgentRecord() else record
 
 
 class PluginModel:

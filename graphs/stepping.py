@@ -51,6 +51,12 @@ class Unrecorded(Ledger):
         """What the plug-in says now."""
         return Call(key="", reply=Reply(text=await answer(), model=name))
 
+    def find_state(
+        self, tree: str, role: str, name: str, paths: Sequence[tuple[str, bytes]]
+    ) -> tuple[int, bytes] | None:
+        """None: an agent gets the whole conversation in every turn, since threads are begun and edited at will."""
+        return None
+
 
 async def begin(state: TurnState, runtime: Runtime[SimulationSettings]) -> dict[str, Any]:
     """The first persona and an empty conversation; in a thread that holds a turn already, the reply to go on with."""

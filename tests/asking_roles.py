@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -32,10 +33,8 @@ async def drafts(ask: ia.CandidateAsk) -> ia.Said:
 
 async def impatient(ask: ia.CandidateAsk) -> ia.Said:
     """A candidate that does not wait for its first question and leaves its second behind when it answers."""
-    try:
+    with suppress(TimeoutError):
         await asyncio.wait_for(ia.ask_model(served("slow"), "first"), 0.01)
-    except TimeoutError:
-        pass
     impatient.left = asyncio.ensure_future(ia.ask_model(served("slow"), "second"))
     await asyncio.sleep(0)
     return ia.Said(text=await ia.ask_model(served("quick"), "third"))

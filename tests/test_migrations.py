@@ -23,6 +23,13 @@ def in_version(path: Path) -> int:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
+def without_version_4(db: sqlite3.Connection) -> None:
+    """Take away what version 4 added."""
+    db.execute("DROP TABLE agents")
+    db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE '004%'")
+    db.execute("PRAGMA user_version = 3")
+
+
 def without_version_3(db: sqlite3.Connection) -> None:
     """Take away what version 3 added."""
     for column in ("began", "took", "sends", "server"):
@@ -43,14 +50,16 @@ def without_version_2(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA user_version = 1")
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 3])
 def old(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A run of two trees as an earlier version wrote it."""
     path = tmp_path / "old.db"
     ia.simulate(path, trees=2, **SETTINGS)
     with closing(sqlite3.connect(path)) as db, db:
-        without_version_3(db)
-        if request.param == 1:
+        without_version_4(db)
+        if request.param < 3:
+            without_version_3(db)
+        if request.param < 2:
             without_version_2(db)
     return path
 

@@ -40,6 +40,12 @@ class Calls(Protocol):
         """The answer of a plug-in called `name`."""
         ...
 
+    def find_state(
+        self, tree: str, role: str, name: str, paths: Sequence[tuple[str, bytes]]
+    ) -> tuple[int, bytes] | None:
+        """The state that `name` had in this role at the first of these places where it has one, and which that is."""
+        ...
+
 
 class _OnItsWay(CallState):
     """A call that is being made, by a task of the ledger's own: it outlives whoever asked for it."""
@@ -84,7 +90,8 @@ class _OnItsWay(CallState):
             reply = reply.model_copy(update={"server": self.server, "sends": self.sends})
         key, place, asked, parameters, messages, *_ = blank
         seconds = time.monotonic() - self._since
-        return CallRow(key, place, asked, parameters, messages, reply, error, self._began, seconds)
+        agent = None if error else self.agent
+        return CallRow(key, place, asked, parameters, messages, reply, error, self._began, seconds, agent)
 
     def begin_to_wait(self) -> None:
         """Wait, or end here."""
@@ -200,6 +207,15 @@ class Ledger:
             return Reply(text=await answer(), model=name)
 
         return await self._once(blank, ask)
+
+    def find_state(
+        self, tree: str, role: str, name: str, paths: Sequence[tuple[str, bytes]]
+    ) -> tuple[int, bytes] | None:
+        """The state that `name` had in this role at the first of these places where it has one, and which that is.
+
+        A place is a node and the digest of what was said before it.
+        """
+        return self._store.find_state(tree, role, name, paths)
 
     def _written_out(self, parameters: Parameters) -> str | bytes:
         """The parameters as JSON. A seat hands in the same object with every call."""

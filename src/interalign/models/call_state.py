@@ -6,6 +6,8 @@ A run that stops gives a request that was sent time to be answered; a call that 
 from collections.abc import Callable
 from contextvars import ContextVar
 
+from interalign.records import AgentRecord
+
 
 class CallState:
     """One call on its way to an answer."""
@@ -19,6 +21,8 @@ class CallState:
         """Requests sent so far."""
         self.server = ""
         """The address of the last request; empty if none was sent to a server."""
+        self.agent: AgentRecord | None = None
+        """What an agent leaves to be kept with its reply."""
 
     @property
     def only_waits(self) -> bool:

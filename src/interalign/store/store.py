@@ -420,6 +420,19 @@ class Store:
         with self._reading() as db:
             return calls.find_reply(db, key)
 
+    def find_state(
+        self, tree: str, role: str, asked: str, paths: Sequence[tuple[str, bytes]]
+    ) -> tuple[int, bytes] | None:
+        """An agent's state at the first of these places that has one, and its number. For the ledger."""
+        with self._reading() as db:
+            return calls.find_state(db, tree, role, asked, paths)
+
+    def tools_of(self, call_keys: Iterable[str]) -> dict[str, list[JsonValue]]:
+        """The tools that agents used for these calls, by the calls' keys; calls without any are left out."""
+        keys = [self._key(key) for key in call_keys if key]
+        with self._reading() as db:
+            return {key.hex(): decode_json(tools) for key, tools in calls.find_tools(db, keys).items()}
+
     # Within ---------------------------------------------------------------------------------------
 
     def _judged(self, number: int) -> JudgedTree | None:
