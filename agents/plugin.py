@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from pydantic import BaseModel, JsonValue, RootModel, ValidationError
@@ -33,7 +34,7 @@ from interalign.config import Parameters
 from interalign.errors import BadContentError, FailedTreeError, RoleError, StopError
 from interalign.ledger import Calls
 from interalign.models.base import ChatModel
-from interalign.models.call_state import CALL
+from interalign.models.call_state import CALL, CallState
 from interalign.records import AgentRecord, Call, Place, Reply
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
@@ -46,17 +47,45 @@ Resolve = Callable[[str], ChatModel]
 
 
 class RecordedRole:
-    """A plug-in text role: its answers are committed to the ledger and replayed from it."""
+    """A plug-in text role: its answers are committed to the ledger and replayed from it.
+
+    One that takes a second argument called `state` gets the JSON value that it answered with in its own turn before, on
+    this path, None at first; it answers with a pair: what it says, and its state from now on.
+    """
 
     def __init__(
         self, kind: str, spec: str, role: Callable[[Any], Awaitable[Said]], ledger: Calls, resolve: Resolve
     ) -> None:
         self._call = _Recorder(kind, spec, ledger, resolve)
-        self._role = role
+        self._role = self._with_state if takes_state(role) else role
+        self._stateful: Callable[[Any, Any], Awaitable[Any]] = cast(Any, role)
+        self._invocation = partial(Invocation, kind, ledger=ledger, resolve=resolve)
+        self._spec = spec
 
     async def __call__(self, ask: TextAsk) -> Said:
         """What the plug-in says; RoleError if it raises or answers with the wrong type."""
         return await self._call(ask, self._role, Said)
+
+    async def _with_state(self, ask: TextAsk) -> Said:
+        before = paths(ask.at.node, ask.transcript)
+        found = remembered(self._invocation(ask.at), self._spec, before)
+        state = None if found is None else json.loads(found[1])
+        answer = await self._call.awaited(lambda asked: self._stateful(asked, state), ask)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            given, label = type(answer).__name__, self._call.label
+            expected = "a pair: what it says, its state"
+            raise RoleError(f"{label} answered {given}, expected {expected}", self._spec, given)
+        said, state = answer
+        keep_agent(AgentRecord(before[0][1], packed(self._written(state))))
+        return cast(Said, said)
+
+    def _written(self, state: object) -> bytes:
+        try:
+            return json.dumps(state, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise RoleError(
+                f"{self._call.label} has a state that is no JSON value ({error})", self._spec, "state"
+            ) from None
 
 
 class RecordedJudge:
@@ -209,6 +238,7 @@ async def _outside_our_graphs(asked: Asked, work: Callable[[], Awaitable[Any]], 
             raise RuntimeError(f"sys.exit({error.code!r}) was called").with_traceback(error.__traceback__) from None
 
     context = copy_context()
+    context.run(_CALL_BEHIND.set, CALL.get())
     asking = None if invocation is None else Asking(invocation, CALL.get())
     context.run(ASKING.set, asking)
     context.run(var_child_runnable_config.set, None)
@@ -220,6 +250,25 @@ async def _outside_our_graphs(asked: Asked, work: Callable[[], Awaitable[Any]], 
     finally:
         if asking is not None:
             asking.is_over = True
+
+
+_CALL_BEHIND: ContextVar[CallState | None] = ContextVar("call_behind", default=None)
+"""The call whose answer the plug-in that is at work gives."""
+
+
+def keep_agent(record: AgentRecord) -> None:
+    """Have this kept with the answer that is being given."""
+    call = _CALL_BEHIND.get()
+    if call is not None:
+        call.agent = record
+
+
+def takes_state(role: Callable[..., Any]) -> bool:
+    """Whether a role wants its state: its second argument is called so."""
+    try:
+        return list(inspect.signature(role).parameters)[1:2] == ["state"]
+    except (TypeError, ValueError):  # something without a signature
+        return False
 
 
 class AgentSpeaker(Speaker):

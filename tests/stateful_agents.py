@@ -9,6 +9,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import interrupt
 
+import interalign as ia
+
 
 class Memory(MessagesState):
     """What the agent remembers beside its chat: the numbers it has drawn, which no message shows in full."""
@@ -34,11 +36,34 @@ def _compiled(node, kind=Memory):
 draws = _compiled(_draw)
 
 
-async def _given(state: MessagesState) -> dict:
-    return {"messages": [AIMessage(f"{len(state['messages'])} messages")]}
+class Seen(MessagesState):
+    """How many messages the agent knew when it had answered last."""
+
+    seen: int
 
 
-counts = _compiled(_given, MessagesState)
+async def _given(state: Seen) -> dict:
+    now = len(state["messages"])
+    return {"messages": [AIMessage(f"{now - state.get('seen', 0)} new, {now} in all")], "seen": now + 1}
+
+
+counts = _compiled(_given, Seen)
+
+
+async def tally(ask: ia.CandidateAsk, state: dict | None) -> tuple[ia.Said, dict]:
+    """The same as `draws` in a function: heard turns, and the numbers drawn on this path."""
+    numbers = [*(state or {"drawn": []})["drawn"], ask.at.seed % 1000]
+    return ia.Said(text=f"heard {len(numbers)}, drew {'+'.join(map(str, numbers))}"), {"drawn": numbers}
+
+
+async def forgets_the_pair(ask: ia.CandidateAsk, state: object) -> ia.Said:
+    """A role with a state that answers as one without."""
+    return ia.Said(text="hm")
+
+
+async def keeps_a_set(ask: ia.CandidateAsk, state: object) -> tuple[ia.Said, object]:
+    """A role whose state is no JSON."""
+    return ia.Said(text="hm"), {1, 2}
 
 
 async def _tool(state: MessagesState) -> dict:

@@ -17,6 +17,7 @@ SHAPES = {
     "caterpillar": ("--trees", "6", "--turns", "4"),
 }
 DRAWS = ("--candidate", "draws=stateful_agents:draws")
+TALLY = ("--candidate", "draws=stateful_agents:tally")
 
 
 def drawn(text: str) -> list[str]:
@@ -35,23 +36,32 @@ def remembers_its_path(judged: ia.JudgedTree) -> bool:
     return True
 
 
+@pytest.mark.parametrize("agent", [DRAWS, TALLY], ids=["graph", "function"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_the_state_forks_with_the_tree_at_any_concurrency(shape: tuple[str, ...], cli) -> None:
+def test_the_state_forks_with_the_tree_at_any_concurrency(shape: tuple[str, ...], agent: tuple[str, ...], cli) -> None:
     for concurrency in ("1", "32"):
-        words = (*shape, *DRAWS, "--concurrency", concurrency)
+        words = (*shape, *agent, "--concurrency", concurrency)
         assert cli("simulate", f"{concurrency}.db", *words).code == 0
         assert all(remembers_its_path(judged) for judged in trees_of(f"{concurrency}.db"))
     assert exports(Path("1.db")) == exports(Path("32.db"))
 
 
 def test_an_agent_with_state_gets_only_what_was_said_since_its_own_last_reply(cli) -> None:
-    words = ("--trees", "2", "--turns", "3", "--candidate", "stateful_agents:counts", "--candidate", "world:average")
+    words = ("--trees", "2", "--turns", "3", "--candidate", "counts=stateful_agents:counts")
+    words = (*words, "--candidate", "world:average")
     assert cli("simulate", "run.db", *words, "--policy", "full").code == 0
     for judged in trees_of("run.db"):
-        said = {node.id: node.text for node in judged.tree.nodes if node.by.startswith("stateful_agents")}
-        assert set(said.values()) == {"1 messages", "3 messages", "5 messages"}
+        said = {node.id: node.text for node in judged.tree.nodes if node.by.startswith("counts")}
+        assert set(said.values()) == {
+            "1 new, 1 in all",
+            "1 new, 3 in all",
+            "3 new, 3 in all",
+            "1 new, 5 in all",
+            "3 new, 5 in all",
+            "5 new, 5 in all",
+        }
         assert (said["1/1"], said["2/1"], said["2/1/1"], said["1/2/1"]) == (
-            "3 messages", "3 messages", "5 messages", "5 messages",
+            "1 new, 3 in all", "3 new, 3 in all", "1 new, 5 in all", "3 new, 5 in all",
         )  # fmt: skip
 
 
@@ -73,7 +83,7 @@ def test_a_user_agent_with_state_goes_on_from_its_own_turn_before(cli) -> None:
     )
     for judged in trees_of("run.db"):
         assert {node.turn: node.text for node in judged.tree.nodes if node.role == "user"} == {
-            1: "2 messages", 2: "4 messages", 3: "6 messages",
+            1: "2 new, 2 in all", 2: "1 new, 4 in all", 3: "1 new, 6 in all",
         }  # fmt: skip
 
 
@@ -103,7 +113,15 @@ def test_the_tools_that_an_agent_used_are_noted_at_its_reply(cli) -> None:
             "asks_back",
             "stateful_agents:asks_back interrupted itself to ask 'May I buy it?', and there is nobody to answer",
         ),
-        ("holds", "stateful_agents:holds"),
+        ("holds", "stateful_agents:holds raised TypeError"),
+        (
+            "forgets_the_pair",
+            "'stateful_agents:forgets_the_pair' answered Said, expected a pair: what it says, its state",
+        ),
+        (
+            "keeps_a_set",
+            "'stateful_agents:keeps_a_set' has a state that is no JSON value (Object of type set is not JSON",
+        ),
     ],
 )
 def test_a_graph_that_interrupts_itself_or_cannot_be_kept_fails_its_tree_with_the_reason(name, said, cli) -> None:
@@ -114,14 +132,18 @@ def test_a_graph_that_interrupts_itself_or_cannot_be_kept_fails_its_tree_with_th
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [SHAPES["full"], SHAPES["beam"]], ids=["full", "beam"])
-def test_after_ten_kills_every_agent_remembers_what_it_would_have_without(shape, runner) -> None:  # noqa: F811
-    settings = ("simulate", "run.db", *shape, *DRAWS, "--user", "scripted_roles:user", "--concurrency", "32")
+@pytest.mark.parametrize(
+    ("shape", "agent"),
+    [(SHAPES["full"], DRAWS), (SHAPES["beam"], DRAWS), (SHAPES["full"], TALLY)],
+    ids=["full", "beam", "function"],
+)
+def test_after_twenty_kills_every_agent_remembers_what_it_would_have_without(shape, agent, runner) -> None:  # noqa: F811
+    settings = ("simulate", "run.db", *shape, *agent, "--user", "scripted_roles:user", "--concurrency", "32")
     whole = runner("whole")
     whole.start(*settings)
     assert whole.end() == 0
     broken, rng, calls = runner("broken"), random.Random(11), len(whole.begun())
-    for moment in sorted(rng.randrange(calls - 8) for _ in range(10)):
+    for moment in sorted(rng.randrange(calls - 8) for _ in range(20)):
         assert broken.signal_after(moment, rng.uniform(0, 0.02), signal.SIGKILL, *settings) == -signal.SIGKILL
     broken.start(*settings)
     assert broken.end() == 0
