@@ -106,9 +106,9 @@ def turn_by_hand() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The compiled graph; its context is a SimulationSettings, None for all defaults."""
     graph = StateGraph(TurnState, context_schema=SimulationSettings, input_schema=Nothing)
     graph.add_node(begin)
-    for before, node in pairwise([begin, *TURN]):
-        graph.add_node(node.__name__, _seated(node))
-        graph.add_edge(before.__name__, node.__name__)
+    for (before, *_), (name, node, _) in pairwise([("begin", begin, None), *TURN]):
+        graph.add_node(name, _seated(node))
+        graph.add_edge(before, name)
     graph.add_edge(START, "begin")
     graph.add_edge("annotate", END)
     return graph.compile(name="turn by hand")

@@ -78,6 +78,7 @@ def test_a_run_goes_on_in_an_old_file_and_asks_nothing_twice(old: Path, tmp_path
     assert export(old) == export(tmp_path / "new.db")
 
 
+@pytest.mark.parametrize("old", [1, 2], indirect=True)
 def test_of_the_calls_of_an_old_file_nobody_knows_when_they_were_made(old: Path) -> None:
     def times() -> set[tuple[object, ...]]:
         with ia.open_run(old) as run:
