@@ -57,6 +57,8 @@ class Store:
         self._reader = reader
         self._one_at_a_time = threading.Lock()
         self._writing = writing
+        self._any_tools: bool | None = None
+        """Whether any call came with tools, None: unknown. Looking for them every turn would cost, and most have none."""
 
     @classmethod
     def create_or_open(cls, path: Path) -> Self:
@@ -289,6 +291,8 @@ class Store:
     def submit_call(self, row: CallRow, settled: Callable[[], object] | None = None) -> "asyncio.Future[None]":
         """Queue one call; the future is done once it is committed. For the ledger, as is `settled`: see Writer."""
         writes = self._writes
+        if row.agent is not None and row.agent.tools is not None:
+            self._any_tools = True
         return writes.writer.submit(lambda db: writes.calls.insert(row), settled)
 
     def refuse_if_stopped(self) -> None:
@@ -429,7 +433,11 @@ class Store:
 
     def tools_of(self, call_keys: Iterable[str]) -> dict[str, list[JsonValue]]:
         """The tools that agents used for these calls, by the calls' keys; calls without any are left out."""
-        keys = [self._key(key) for key in call_keys if key]
+        if self._any_tools is None:
+            self._any_tools = self._one("SELECT 1 FROM agents WHERE tools IS NOT NULL LIMIT 1") is not None
+        if not self._any_tools:
+            return {}
+        keys = [self._key(key) for key in call_keys]
         with self._reading() as db:
             return {key.hex(): decode_json(tools) for key, tools in calls.find_tools(db, keys).items()}
 
