@@ -5,13 +5,18 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
-from typing import Any, TypeVar
+from contextvars import ContextVar, copy_context
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from pydantic import BaseModel, JsonValue, RootModel, ValidationError
 
+from interalign.agents.agent_state import ask_graph, packed, paths, remembered, tools_used
+from interalign.agents.asking import ASKING, Asking, Invocation
 from interalign.agents.protocols import (
+    At,
     CandidateAsk,
     ChoiceOpinion,
     Comparison,
@@ -23,37 +28,72 @@ from interalign.agents.protocols import (
     UserAsk,
 )
 from interalign.agents.source_lines import raised_at
+from interalign.agents.speaker import Heard, Speaker
+from interalign.agents.templates import PromptSet
 from interalign.agents.watchdog import ASKED, Asked, watch_this_loop
 from interalign.config import Parameters
 from interalign.errors import BadContentError, FailedTreeError, RoleError, StopError
 from interalign.ledger import Calls
 from interalign.models.base import ChatModel
-from interalign.models.call_state import CALL
-from interalign.records import Call, Place, Reply
+from interalign.models.call_state import CALL, CallState
+from interalign.records import AgentRecord, Call, Place, Reply
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
 
+T = TypeVar("T")
 Answer = TypeVar("Answer", bound=BaseModel)
 TextAsk = UserAsk | InducerAsk | CandidateAsk
+Resolve = Callable[[str], ChatModel]
+"""From a model's name to the model, for what a role itself asks."""
 
 
 class RecordedRole:
-    """A plug-in text role: its answers are committed to the ledger and replayed from it."""
+    """A plug-in text role: its answers are committed to the ledger and replayed from it.
 
-    def __init__(self, kind: str, spec: str, role: Callable[[Any], Awaitable[Said]], ledger: Calls) -> None:
-        self._call = _Recorder(kind, spec, ledger)
-        self._role = role
+    One that takes a second argument called `state` gets the JSON value that it answered with in its own turn before, on
+    this path, None at first; it answers with a pair: what it says, and its state from now on.
+    """
+
+    def __init__(
+        self, kind: str, spec: str, role: Callable[[Any], Awaitable[Said]], ledger: Calls, resolve: Resolve
+    ) -> None:
+        self._call = _Recorder(kind, spec, ledger, resolve)
+        self._role = self._with_state if takes_state(role) else role
+        self._stateful: Callable[[Any, Any], Awaitable[Any]] = cast(Any, role)
+        self._invocation = partial(Invocation, kind, ledger=ledger, resolve=resolve)
+        self._spec = spec
 
     async def __call__(self, ask: TextAsk) -> Said:
         """What the plug-in says; RoleError if it raises or answers with the wrong type."""
         return await self._call(ask, self._role, Said)
 
+    async def _with_state(self, ask: TextAsk) -> Said:
+        before = paths(ask.at.node, ask.transcript)
+        found = remembered(self._invocation(ask.at), self._spec, before)
+        state = None if found is None else json.loads(found[1])
+        answer = await self._call.awaited(lambda asked: self._stateful(asked, state), ask)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            given, label = type(answer).__name__, self._call.label
+            expected = "a pair: what it says, its state"
+            raise RoleError(f"{label} answered {given}, expected {expected}", self._spec, given)
+        said, state = answer
+        keep_agent(AgentRecord(before[0][1], packed(self._written(state))))
+        return cast(Said, said)
+
+    def _written(self, state: object) -> bytes:
+        try:
+            return json.dumps(state, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise RoleError(
+                f"{self._call.label} has a state that is no JSON value ({error})", self._spec, "state"
+            ) from None
+
 
 class RecordedJudge:
     """A plug-in judge: an object with `compare`, `score` or both."""
 
-    def __init__(self, spec: str, judge: Any, ledger: Calls) -> None:
-        self._call = _Recorder("judge", spec, ledger)
+    def __init__(self, spec: str, judge: Any, ledger: Calls, resolve: Resolve) -> None:
+        self._call = _Recorder("judge", spec, ledger, resolve)
         self._judge = judge
 
     async def compare(self, ask: Comparison) -> ChoiceOpinion:
@@ -74,8 +114,10 @@ class RecordedJudge:
 class RecordedHook:
     """A plug-in at a point of the turn graph: what it notes is on record too, so that resuming repeats nothing."""
 
-    def __init__(self, point: str, spec: str, hook: Callable[[HookView], Awaitable[Any]], ledger: Calls) -> None:
-        self._call = _Recorder(point, spec, ledger)
+    def __init__(
+        self, point: str, spec: str, hook: Callable[[HookView], Awaitable[Any]], ledger: Calls, resolve: Resolve
+    ) -> None:
+        self._call = _Recorder(point, spec, ledger, resolve)
         self._hook = hook
 
     async def __call__(self, view: HookView) -> dict[str, dict[str, JsonValue]]:
@@ -99,12 +141,13 @@ class _Notes(RootModel[dict[str, dict[str, JsonValue]]]):
 class _Recorder:
     """Asks a plug-in through the ledger: one place, one answer, replayed on resume."""
 
-    def __init__(self, kind: str, spec: str, ledger: Calls) -> None:
+    def __init__(self, kind: str, spec: str, ledger: Calls, resolve: Resolve) -> None:
         self.label = f"{kind} {spec!r}"
         self.spec = spec
         self._asked = Asked(self.label)
         self._kind = kind
         self._ledger = ledger
+        self._resolve = resolve
 
     async def __call__(self, ask: Any, role: Callable[[Any], Awaitable[Any]], kind: type[Answer]) -> Answer:
         for sample in range(ask.at.samples):
@@ -120,7 +163,8 @@ class _Recorder:
     async def _sample(self, sample: int, ask: Any, role: Callable[[Any], Awaitable[Any]], kind: type[Answer]) -> Call:
         async def answer() -> str:
             with _named(self.label, self.spec):
-                said = await _outside_our_graphs(self._asked, lambda: self.awaited(role, ask))
+                invocation = Invocation(self._kind, ask.at, self._ledger, self._resolve)
+                said = await _outside_our_graphs(self._asked, lambda: self.awaited(role, ask), invocation)
                 # Not pydantic's own JSON, which refuses the lone surrogates that some models produce.
                 return json.dumps(self._checked(said, kind).model_dump(mode="json"))
 
@@ -180,7 +224,7 @@ def _sampled(ask: Any, sample: int) -> Any:
     return ask.model_copy(update={"at": ask.at.model_copy(update={"seed": addressed_seed(ask.at.seed, sample)})})
 
 
-async def _outside_our_graphs(asked: Asked, work: Callable[[], Awaitable[Any]]) -> Any:
+async def _outside_our_graphs(asked: Asked, work: Callable[[], Awaitable[Any]], invocation: Invocation | None) -> Any:
     """Do the plug-in's work under watch, and where LangGraph does not see it as part of our graphs.
 
     A graph of the plug-in's would be their subgraph otherwise: it would get our seats as its context, our checkpointer
@@ -195,19 +239,76 @@ async def _outside_our_graphs(asked: Asked, work: Callable[[], Awaitable[Any]]) 
             raise RuntimeError(f"sys.exit({error.code!r}) was called").with_traceback(error.__traceback__) from None
 
     context = copy_context()
+    context.run(_CALL_BEHIND.set, CALL.get())
+    asking = None if invocation is None else Asking(invocation, CALL.get())
+    context.run(ASKING.set, asking)
     context.run(var_child_runnable_config.set, None)
     context.run(ASKED.set, asked)
     context.run(CALL.set, None)  # it may send several requests at once: in flight until it answers
     watch_this_loop()
-    return await asyncio.create_task(alone(), context=context)
+    try:
+        return await asyncio.create_task(alone(), context=context)
+    finally:
+        if asking is not None:
+            asking.is_over = True
+
+
+_CALL_BEHIND: ContextVar[CallState | None] = ContextVar("call_behind", default=None)
+"""The call whose answer the plug-in that is at work gives."""
+
+
+def keep_agent(record: AgentRecord) -> None:
+    """Have this kept with the answer that is being given."""
+    call = _CALL_BEHIND.get()
+    if call is not None:
+        call.agent = record
+
+
+def takes_state(role: Callable[..., Any]) -> bool:
+    """Whether a role wants its state: its second argument is called so."""
+    try:
+        return list(inspect.signature(role).parameters)[1:2] == ["state"]
+    except (TypeError, ValueError):  # something without a signature
+        return False
+
+
+class AgentSpeaker(Speaker):
+    """A graph, Runnable or model of somebody's in one seat: while it is asked it may ask models itself."""
+
+    def __init__(
+        self, role: str, model: ChatModel, parameters: Parameters, ledger: Calls, prompts: PromptSet, resolve: Resolve
+    ) -> None:
+        super().__init__(role, model, parameters, ledger, prompts)
+        self._resolve = resolve
+
+    async def ask(
+        self, at: At, messages: Sequence[Message], read: Callable[[str], T], again: str = "again_text"
+    ) -> Heard[T]:
+        """As any Speaker, with the place known to the agent's own questions."""
+        token = _SEATED.set(Invocation(self.role, at, self.ledger, self._resolve))
+        try:
+            return await super().ask(at, messages, read, again)
+        finally:
+            _SEATED.reset(token)
+
+
+_SEATED: ContextVar[Invocation | None] = ContextVar("seated", default=None)
+
+
+def _seated(seed: int) -> Invocation | None:
+    """Where the agent of this seat is asked, in this sample, whose seed it is."""
+    seated = _SEATED.get()
+    return seated and replace(seated, at=seated.at.model_copy(update={"seed": seed}))
 
 
 class RunnableModel:
     """A LangChain Runnable or compiled LangGraph graph seen as a chat model, so that it can sit in any seat.
 
     A graph (its input has `messages`) gets `{"messages": [...]}` and answers with the last of its messages; any other
-    Runnable gets the list of messages and answers with a message or a string. Each call is a thread of its own: all
-    that was said before is in the messages. What draws at random should draw from `config["configurable"]["seed"]`.
+    Runnable gets the list of messages and answers with a message or a string. All that was said before is in the
+    messages, but for a graph compiled with a checkpointer that plays the user or a candidate: it goes on from the state
+    it had on this path, and gets what was said since. What draws at random should draw from
+    `config["configurable"]["seed"]`.
     """
 
     def __init__(self, name: str, runnable: Any) -> None:
@@ -215,20 +316,44 @@ class RunnableModel:
         self._asked = Asked(name)
         self._runnable = runnable
         self._is_graph = hasattr(runnable, "get_input_jsonschema") and hasattr(runnable, "nodes")
+        self._remembers = self._is_graph and bool(getattr(runnable, "checkpointer", None))
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """One reply; RoleError if the Runnable raises, BadContentError if it answers no text."""
+        asked, call = _seated(seed), CALL.get()
+        config = {"configurable": {"seed": seed, "thread_id": uuid4().hex}}
+        record = AgentRecord()
+
+        async def work() -> Any:
+            nonlocal record
+            if not self._remembers or asked is None or asked.role not in ("user", "candidate"):
+                return await self._runnable.ainvoke(self._input(messages), config)
+            before = paths(asked.at.node, messages[:-1])
+            turns, state = remembered(asked, self.name, before) or (0, None)
+            since = messages[len(messages) - 2 * turns + 1 :] if turns else messages
+            answer, state = await ask_graph(self._runnable, self._input(since), config, state)
+            record = AgentRecord(before[0][1], packed(state))
+            return answer
+
+        with _named(self.name, self.name):
+            answer = await _outside_our_graphs(self._asked, work, asked)
+            reply = Reply(text=self._text(answer), model=self.name)
+            if call is not None:
+                call.agent = _with_tools(record, answer)
+            return reply
+
+    def _input(self, messages: Sequence[Message]) -> Any:
         from langchain_core.messages import convert_to_messages
 
         chat = convert_to_messages([message.model_dump() for message in messages])
-        given = {"messages": chat} if self._is_graph else chat
-        config = {"configurable": {"seed": seed, "thread_id": uuid4().hex}}
-        with _named(self.name, self.name):
-            answer = await _outside_our_graphs(self._asked, lambda: self._runnable.ainvoke(given, config))
-            return Reply(text=self._text(answer), model=self.name)
+        return {"messages": chat} if self._is_graph else chat
 
     def _text(self, answer: Any) -> str:
         if self._is_graph:
+            if isinstance(answer, Mapping) and answer.get("__interrupt__"):
+                waits_for = " ".join(repr(getattr(each, "value", each)) for each in answer["__interrupt__"])[:200]
+                message = f"{self.name} interrupted itself to ask {waits_for}, and there is nobody to answer in a run"
+                raise RoleError(message, self.name, "interrupt")
             said = answer.get("messages") if isinstance(answer, Mapping) else None
             if not said:
                 message = f"{self.name} answered without `messages`; a graph in a seat keeps its chat there"
@@ -240,6 +365,13 @@ class RunnableModel:
         if not isinstance(text, str):
             raise BadContentError(f"{self.name} answered {type(answer).__name__}, expected a message or a string")
         return str(text)  # a message's text is a str of LangChain's own kind
+
+
+def _with_tools(record: AgentRecord, answer: Any) -> AgentRecord | None:
+    """With the tools that were used; None if there is nothing to keep."""
+    if tools := tools_used(answer):
+        record = record._replace(tools=json.dumps(tools))
+    return None if record == AgentRecord() else record
 
 
 class PluginModel:
@@ -255,7 +387,7 @@ class PluginModel:
         """Its reply; RoleError if it raises or answers anything else."""
         given = (tuple(messages), parameters.model_copy(deep=True), seed)
         with _named(self._spec, self._spec):
-            reply = await _outside_our_graphs(self._asked, lambda: self._model(*given))
+            reply = await _outside_our_graphs(self._asked, lambda: self._model(*given), _seated(seed))
             try:
                 return Reply.model_validate(dict(reply) if isinstance(reply, Reply) else reply)
             except ValidationError as error:

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from interalign.agents.candidate import PromptedCandidate
 from interalign.agents.inducer import PromptedInducer
 from interalign.agents.judge import PromptedJudge
-from interalign.agents.plugin import PluginModel, RecordedJudge, RecordedRole, RunnableModel
+from interalign.agents.plugin import AgentSpeaker, PluginModel, RecordedJudge, RecordedRole, RunnableModel
 from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRole
 from interalign.agents.speaker import Speaker
 from interalign.agents.templates import PromptSet
@@ -104,14 +104,13 @@ def seat_role(
     if not is_plugin_name(spec):
         return _PROMPTED[kind](Speaker(kind, resolve(spec), parameters, ledger, prompts))
     plugin = load_plugin(spec)
-    if hasattr(plugin, "ainvoke"):
-        return _PROMPTED[kind](Speaker(kind, RunnableModel(spec, plugin), parameters, ledger, prompts))
-    if isinstance(plugin, ChatModel):
-        return _PROMPTED[kind](Speaker(kind, PluginModel(spec, plugin), parameters, ledger, prompts))
+    if hasattr(plugin, "ainvoke") or isinstance(plugin, ChatModel):
+        model = RunnableModel(spec, plugin) if hasattr(plugin, "ainvoke") else PluginModel(spec, plugin)
+        return _PROMPTED[kind](AgentSpeaker(kind, model, parameters, ledger, prompts, resolve))
     if kind == "judge" and (hasattr(plugin, "compare") or hasattr(plugin, "score")):
-        return RecordedJudge(spec, plugin, ledger)
+        return RecordedJudge(spec, plugin, ledger, resolve)
     if kind != "judge" and callable(plugin):
-        return cast(Role, RecordedRole(kind, spec, plugin, ledger))
+        return cast(Role, RecordedRole(kind, spec, plugin, ledger, resolve))
     needs = "an object with `compare` or `score`" if kind == "judge" else "an async callable"
     raise ConfigError(f"{kind} {spec!r} is {type(plugin).__name__}; expected {needs}, a Runnable or a graph")
 

@@ -36,7 +36,7 @@ class Seating:
     def hooks(self) -> Mapping[HookPoint, Sequence[tuple[str, Hook]]]:
         """The plug-ins at each point of the turn graph, by name."""
         return {
-            point: [(spec, RecordedHook(point, spec, load_hook(spec), self._ledger)) for spec in specs]
+            point: [(spec, RecordedHook(point, spec, load_hook(spec), self._ledger, self._resolve)) for spec in specs]
             for point, specs in self._settings.hooks.items()
         }
 

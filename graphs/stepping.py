@@ -52,6 +52,12 @@ class Unrecorded(Ledger):
         """What the plug-in says now."""
         return Call(key="", reply=Reply(text=await answer(), model=name))
 
+    def find_state(
+        self, tree: str, role: str, name: str, paths: Sequence[tuple[str, bytes]]
+    ) -> tuple[int, bytes] | None:
+        """None: an agent gets the whole conversation in every turn, since threads are begun and edited at will."""
+        return None
+
 
 async def begin(state: TurnState, runtime: Runtime[SimulationSettings]) -> dict[str, Any]:
     """The first persona and an empty conversation; in a thread that holds a turn already, the reply to go on with."""
@@ -101,9 +107,9 @@ def turn_by_hand() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The compiled graph; its context is a SimulationSettings, None for all defaults."""
     graph = StateGraph(TurnState, context_schema=SimulationSettings, input_schema=Nothing)
     graph.add_node(begin)
-    for before, node in pairwise([begin, *TURN]):
-        graph.add_node(node.__name__, _seated(node))
-        graph.add_edge(before.__name__, node.__name__)
+    for (before, *_), (name, node, _) in pairwise([("begin", begin, None), *TURN]):
+        graph.add_node(name, _seated(node))
+        graph.add_edge(before, name)
     graph.add_edge(START, "begin")
     graph.add_edge("annotate", END)
     return graph.compile(name="turn by hand")

@@ -5,4 +5,3 @@ from interalign.graphs.tree import tree_graph
 
 turn = turn_by_hand()
 tree = tree_graph()
-evaluation = tree_graph()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import fault_server
@@ -406,7 +407,17 @@ def test_a_graph_is_printed_as_mermaid(cli: Cli, name: str) -> None:
 
 def test_the_turn_graph_shows_who_speaks_when(cli: Cli) -> None:
     drawn = cli("graph").out
-    for arrow in ("user --> inducer", "inducer --> candidates", "candidates --> judge", "judge -.-> annotate"):
+    speaking = (
+        "user",
+        "after_user",
+        "inducer",
+        "before_candidates",
+        "candidates",
+        "after_candidates",
+        "judge",
+        "annotate",
+    )
+    for arrow in (f"{before} --> {after}" for before, after in pairwise(speaking)):
         assert f"\t{arrow};" in drawn
 
 

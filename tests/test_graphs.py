@@ -352,7 +352,7 @@ def test_an_unknown_graph_is_refused_with_the_names_there_are(cli) -> None:
 def test_langgraph_json_names_compiled_graphs_that_draw() -> None:
     """What `langgraph dev` does with the file: import each path, take the attribute."""
     graphs = json.loads((ROOT / "langgraph.json").read_text())["graphs"]
-    assert sorted(graphs) == ["evaluation", "tree", "turn"]
+    assert sorted(graphs) == ["tree", "turn"]
     for path in graphs.values():
         file, _, attribute = path.partition(":")
         assert (ROOT / file).is_file()

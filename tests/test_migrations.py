@@ -23,6 +23,13 @@ def in_version(path: Path) -> int:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
+def without_version_4(db: sqlite3.Connection) -> None:
+    """Take away what version 4 added."""
+    db.execute("DROP TABLE agents")
+    db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE '004%'")
+    db.execute("PRAGMA user_version = 3")
+
+
 def without_version_3(db: sqlite3.Connection) -> None:
     """Take away what version 3 added."""
     for column in ("began", "took", "sends", "server"):
@@ -43,14 +50,16 @@ def without_version_2(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA user_version = 1")
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 3])
 def old(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A run of two trees as an earlier version wrote it."""
     path = tmp_path / "old.db"
     ia.simulate(path, trees=2, **SETTINGS)
     with closing(sqlite3.connect(path)) as db, db:
-        without_version_3(db)
-        if request.param == 1:
+        without_version_4(db)
+        if request.param < 3:
+            without_version_3(db)
+        if request.param < 2:
             without_version_2(db)
     return path
 
@@ -69,6 +78,7 @@ def test_a_run_goes_on_in_an_old_file_and_asks_nothing_twice(old: Path, tmp_path
     assert export(old) == export(tmp_path / "new.db")
 
 
+@pytest.mark.parametrize("old", [1, 2], indirect=True)
 def test_of_the_calls_of_an_old_file_nobody_knows_when_they_were_made(old: Path) -> None:
     def times() -> set[tuple[object, ...]]:
         with ia.open_run(old) as run:

@@ -15,6 +15,7 @@ from interalign.store import Store
 
 PROMISED = {
     *("simulate", "evaluate", "export", "open_run"),
+    *("ask_model", "parse_verdict", "parse_score"),
     *("Persona", "Message", "Node", "Tree", "JudgedTree", "Verdict", "Presentation", "Score", "Annotation"),
     *("UserRole", "Inducer", "Candidate", "Judge", "Hook"),
     *("At", "UserAsk", "InducerAsk", "CandidateAsk", "Comparison", "Scoring", "HookView"),

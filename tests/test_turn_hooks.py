@@ -7,6 +7,8 @@ import pytest
 import yaml
 from calls_seen import calls_of, trees_of
 
+from interalign.graphs.turn import turn_graph
+
 POINTS = ["after_user", "before_candidates", "after_candidates", "after_judge"]
 
 
@@ -30,6 +32,19 @@ def test_a_hook_sees_what_the_turn_has_brought_so_far(point: str, seen: str, tmp
     (judged,) = trees_of("run.db")
     (note,) = [note for note in judged.annotations if note.node == "u" and note.name == "seen"]
     assert (note.by, note.value) == ("hooks_noting:summary", seen)
+
+
+@pytest.mark.parametrize(
+    ("points", "steps"),
+    [
+        ((), ["user", "inducer", "candidates", "judge"]),
+        (("after_user", "after_judge"), ["user", "after_user", "inducer", "candidates", "judge", "annotate"]),
+        (("before_candidates",), ["user", "inducer", "before_candidates", "candidates", "judge"]),
+        (("after_candidates",), ["user", "inducer", "candidates", "after_candidates", "judge"]),
+    ],
+)
+def test_a_turn_has_a_node_for_each_point_where_a_hook_waits_and_no_other(points, steps) -> None:
+    assert [name for name in turn_graph(frozenset(points)).nodes if name != "__start__"] == steps
 
 
 def test_what_hooks_note_is_kept_beside_the_inducers_notes_and_changes_nothing_else(tmp_path: Path, cli) -> None:

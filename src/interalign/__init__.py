@@ -7,6 +7,8 @@ ia.export("run.db", "dpo.jsonl", format="dpo")
 ia.evaluate("eval.db", candidate=["world:blind", "world:oracle"])
 """
 
+from interalign.agents.answers import parse_score, parse_verdict
+from interalign.agents.asking import ask_model
 from interalign.agents.protocols import (
     At,
     Candidate,
@@ -81,8 +83,11 @@ __all__ = [
     "UserAsk",
     "UserRole",
     "Verdict",
+    "ask_model",
     "evaluate",
     "export",
     "open_run",
+    "parse_score",
+    "parse_verdict",
     "simulate",
 ]

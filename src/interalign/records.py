@@ -37,6 +37,17 @@ class Place(NamedTuple):
     """0 at first; asking again after bad content counts up."""
 
 
+class AgentRecord(NamedTuple):
+    """What is kept of an agent beside its reply, in the same transaction."""
+
+    path: bytes = b""
+    """16 bytes for the messages that came before."""
+    state: bytes | None = None
+    """What it remembers; None for an agent without state."""
+    tools: str | None = None
+    """The tools that it used, as JSON."""
+
+
 class Call(Frozen):
     """A reply that is committed."""
 

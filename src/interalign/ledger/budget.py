@@ -160,6 +160,15 @@ class Budget:
             self._settled = self._settled.plus(self._cost(reserved.model, prompt, completion))
         self._changed.set()
 
+    def wait_for_others(self) -> None:
+        """A reserved call waits for calls of its own role: it is none that others could wait for."""
+        self._outstanding -= 1
+        self._changed.set()
+
+    def go_on(self) -> None:
+        """It does not wait any more."""
+        self._outstanding += 1
+
     def _longest_reply(self, model: str, parameters: Parameters) -> int:
         price = self._prices.of(model)
         unbounded = max(_LONGEST_REPLY, self._longest.get(model, 0))  # one long reply shows that others may be as long
@@ -174,11 +183,12 @@ class Budget:
         return (self._usd is None or usd <= self._usd) and (self._tokens is None or tokens <= self._tokens)
 
     def _reached(self, worst: Spent) -> str:
-        settled = self._settled
-        if self._tokens is not None and settled.tokens + worst.tokens > self._tokens:
-            used = f"{settled.tokens:,} of --max-tokens {self._tokens:,} are used, and the next call could take"
+        taken = self._settled.plus(self._reserved)
+        how = "used or set aside for agents that ask" if self._reserved.tokens else "used"
+        if self._tokens is not None and taken.tokens + worst.tokens > self._tokens:
+            used = f"{taken.tokens:,} of --max-tokens {self._tokens:,} are {how}, and the next call could take"
             return f"{used} {worst.tokens:,}; raise --max-tokens and run the same command again"
-        used = f"${settled.usd:.4f} of --max-usd {self._usd:g} are spent, and the next call could cost"
+        used = f"${taken.usd:.4f} of --max-usd {self._usd:g} are spent, and the next call could cost"
         return f"{used} ${worst.usd:.4f}; raise --max-usd and run the same command again"
 
 

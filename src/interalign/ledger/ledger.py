@@ -44,13 +44,27 @@ class Calls(Protocol):
         """The answer of a plug-in called `name`."""
         ...
 
+    def find_state(
+        self, tree: str, role: str, name: str, paths: Sequence[tuple[str, bytes]]
+    ) -> tuple[int, bytes] | None:
+        """The state that `name` had in this role at the first of these places where it has one, and which that is."""
+        ...
+
 
 class _PendingCall(CallState):
     """A call that is being made in a task of the ledger, which outlives the cancellation of its caller."""
 
-    def __init__(self, tree: str, answer: "asyncio.Future[CallRow]") -> None:
+    def __init__(self, tree: str, answer: "asyncio.Future[CallRow]", ledger: "Ledger") -> None:
         super().__init__()
         self.waiting = True
+        self._ledger = ledger
+        self.holds_slot = False
+        self.asks = 0
+        """Questions of the role behind this call that are not answered yet."""
+        self.is_made = False
+        """The model or role has answered, or failed."""
+        self.budget: Budget | None = None
+        """Where this call has reserved what it may cost."""
         self.tree = tree
         self.answer = answer
         """The committed row, for the caller; cancelled if nothing awaits it."""
@@ -83,7 +97,8 @@ class _PendingCall(CallState):
             reply = reply.model_copy(update={"server": self.server, "sends": self.sends})
         key, place, asked, parameters, messages, *_ = blank
         seconds = time.monotonic() - self._since
-        return CallRow(key, place, asked, parameters, messages, reply, error, self._began, seconds)
+        agent = None if error else self.agent
+        return CallRow(key, place, asked, parameters, messages, reply, error, self._began, seconds, agent)
 
     def begin_to_wait(self) -> None:
         """Wait, or end the call here."""
@@ -91,6 +106,26 @@ class _PendingCall(CallState):
             self.task.cancel()
             raise asyncio.CancelledError
         self.waiting = True
+
+    def release_slot(self) -> None:
+        """The role behind this call asks somebody else: it is not in flight meanwhile."""
+        self.begin_to_wait()
+        self.asks += 1
+        if self.holds_slot:
+            self._ledger.lend_slot(self)
+
+    async def regain_slot(self) -> None:
+        """Take a slot again for the last answer that the role waits for."""
+        if self.asks == 1 and not self.is_made:
+            await self._ledger.take_slot_back(self)
+        self.forget_slot()
+        if self.holds_slot and self.asks:  # it has asked anew while it waited
+            self._ledger.lend_slot(self)
+
+    def forget_slot(self) -> None:
+        """Go on without one, until the next answer."""
+        self.asks -= 1
+        self.waiting = self.asks > 0
 
     def end_unless_sent(self) -> None:
         """End the call now if no request was sent, else as soon as it would wait again."""
@@ -169,16 +204,25 @@ class Ledger:
     async def record(self, place: Place, name: str, request: JsonValue, answer: Callable[[], Awaitable[str]]) -> Call:
         """The committed answer of a plug-in called `name`, which is asked only if there is none yet.
 
-        `answer` must not call the ledger itself: it holds one of the slots.
+        A role that makes calls of its own while it answers gives its slot away for as long: see `release_slot`.
         """
         asked = [Message(role="user", content=decode_text(encode_json(request)))]
         blank = CallRow(call_key(place, (name,), asked), place, name, "", asked, Reply(text="", model=name), None)
 
         async def ask(call: _PendingCall) -> Reply:
-            CALL.set(None)  # a plug-in may send several requests at once: it counts as in flight until it answers
+            CALL.set(call)
             return Reply(text=await answer(), model=name)
 
         return await self._once(blank, ask)
+
+    def find_state(
+        self, tree: str, role: str, name: str, paths: Sequence[tuple[str, bytes]]
+    ) -> tuple[int, bytes] | None:
+        """The state that `name` had in this role at the first of these places where it has one, and which that is.
+
+        A place is a node and the digest of what was said before it.
+        """
+        return self._store.find_state(tree, role, name, paths)
 
     def _serialized(self, parameters: Parameters) -> str | bytes:
         """The parameters as JSON, cached by object identity: a seat always passes the same object."""
@@ -275,6 +319,7 @@ class Ledger:
         """The model's reply; StopError, and the model is not asked, if the budget could be passed."""
         call.begin_to_wait()
         reserved = await budget.reserve(model.name, messages, parameters)
+        call.budget = budget
         tokens, text = None, ""
         try:
             call.begin()
@@ -285,6 +330,9 @@ class Ledger:
             tokens, text = error.tokens, error.reply
             raise
         finally:
+            call.budget = None
+            if not call.holds_slot:
+                budget.go_on()
             budget.settle(reserved, tokens, text)
 
     async def _once(self, blank: CallRow, ask: Ask) -> Call:
@@ -310,7 +358,7 @@ class Ledger:
     def _begin(self, blank: CallRow, ask: Ask) -> _PendingCall:
         """Make this call in a task of its own."""
         loop = asyncio.get_running_loop()
-        call = self._pending[blank.key] = _PendingCall(blank.place.tree, loop.create_future())
+        call = self._pending[blank.key] = _PendingCall(blank.place.tree, loop.create_future(), self)
         call.task = loop.create_task(self._ask(blank, ask, call))
         call.task.add_done_callback(lambda task: self._end(blank, call))
         return call
@@ -346,7 +394,9 @@ class Ledger:
 
     async def _ask(self, blank: CallRow, ask: Ask, call: _PendingCall) -> None:
         """Make the call in a slot, then commit the reply. The slot is released before the commit."""
-        async with self._slots:
+        await self._slots.acquire()
+        call.holds_slot = True
+        try:
             self._store.refuse_if_stopped()  # before paying for a reply that could not be stored
             row = await self._make(blank, ask, call)
             call.replied = True
@@ -359,6 +409,9 @@ class Ledger:
                         row
                     ).cancel()  # the event loop is closing, but the reply is paid for: store it
                 raise
+        finally:
+            if call.holds_slot:
+                self._slots.release()
         try:
             committed = self._store.submit_call(row, self._uncommitted.release)
         except StopError:
@@ -379,9 +432,36 @@ class Ledger:
             raise
         finally:
             CALL.set(None)  # breaks the reference cycle of call, task and context
-            self.in_flight -= 1
-            if self.stopping is not None and not self.in_flight:
-                self._finished.set()
+            call.is_made = True
+            if call.holds_slot:
+                self._landed()
+
+    def _landed(self) -> None:
+        """One call less is in flight."""
+        self.in_flight -= 1
+        if self.stopping is not None and not self.in_flight:
+            self._finished.set()
+
+    # A role that asks -----------------------------------------------------------------------------
+
+    def lend_slot(self, call: _PendingCall) -> None:
+        """Let other calls have the slot of this one, whose role waits for an answer to a question of its own."""
+        call.holds_slot = False
+        if call.budget is not None:
+            call.budget.wait_for_others()
+        self._slots.release()
+        self._landed()
+
+    async def take_slot_back(self, call: _PendingCall) -> None:
+        """Give this call a slot again, unless it has ended meanwhile."""
+        await self._slots.acquire()
+        if call.is_made:
+            self._slots.release()
+            return
+        call.holds_slot = True
+        self.in_flight += 1
+        if call.budget is not None:
+            call.budget.go_on()
 
 
 async def _answered(blank: CallRow, ask: Ask, call: _PendingCall) -> CallRow:

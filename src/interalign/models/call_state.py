@@ -6,6 +6,8 @@ A run that stops gives a request that was sent time to be answered; a call that 
 from collections.abc import Callable
 from contextvars import ContextVar
 
+from interalign.records import AgentRecord
+
 
 class CallState:
     """The state of one call."""
@@ -19,6 +21,8 @@ class CallState:
         """Requests sent so far."""
         self.server = ""
         """The address of the last request; empty if none was sent to a server."""
+        self.agent: AgentRecord | None = None
+        """What an agent leaves to be kept with its reply."""
 
     @property
     def only_waits(self) -> bool:
@@ -28,6 +32,16 @@ class CallState:
     def begin_to_wait(self) -> None:
         """Note that it waits from now on. A subclass may end the call here by raising CancelledError."""
         self.waiting = True
+
+    def release_slot(self) -> None:
+        """The role behind this call asks somebody else: it waits, and is not among the calls in flight."""
+        self.begin_to_wait()
+
+    async def regain_slot(self) -> None:
+        """The answer is here. Wait for a place, unless the role waits for further answers."""
+
+    def forget_slot(self) -> None:
+        """The role does not wait for that answer any more. It goes on as it is: who is cancelled must not wait."""
 
 
 CALL: ContextVar[CallState | None] = ContextVar("call", default=None)

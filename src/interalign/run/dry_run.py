@@ -192,6 +192,12 @@ class _CountingLedger:
         self.made.append(_Made(place, name, 0, 0))
         return Call(key="", reply=Reply(text=json.dumps(_answer(place.role, request)), model=name))
 
+    def find_state(
+        self, tree: str, role: str, name: str, paths: Sequence[tuple[str, bytes]]
+    ) -> tuple[int, bytes] | None:
+        """No agent is asked."""
+        return None
+
 
 def _answer(role: str, request: JsonValue) -> JsonValue:
     if role in ("user", "inducer", "candidate"):

@@ -23,7 +23,7 @@ from interalign.personas import Persona, dump_personas
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
 from interalign.run.session import Session, open_session, refuse_unknown_prices
 from interalign.store import Store
-from interalign.tree import JudgedTree
+from interalign.tree import Annotation, JudgedTree
 
 
 async def run_simulation(
@@ -139,9 +139,18 @@ def _saver(store: Store) -> Callable[[str, Turn | Farewell], Awaitable[None]]:
         if isinstance(turn, Farewell):
             await store.save_turn(tree, (), annotations=turn.annotations)
         else:
-            await store.save_turn(tree, turn.nodes, turn.verdicts, turn.scores, turn.annotations)
+            notes = (*turn.annotations, *_tools_used(store, turn))
+            await store.save_turn(tree, turn.nodes, turn.verdicts, turn.scores, notes)
 
     return save
+
+
+def _tools_used(store: Store, turn: Turn) -> Iterator[Annotation]:
+    """A note at each message for which an agent used tools."""
+    tools = store.tools_of(node.call for node in turn.nodes if node.call)
+    for node in turn.nodes:
+        if node.call in tools:
+            yield Annotation(node=node.id, name="tool", by=node.by, value=tools[node.call])
 
 
 async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:

@@ -50,8 +50,12 @@ class Session:
     _first_faults: list[object] = field(default_factory=list)
 
     def resolve(self, spec: str) -> ChatModel:
-        """One model object a name, so that what it batches or pools is shared by all seats."""
+        """One model object a name, so that what it batches or pools is shared by all seats.
+
+        ConfigError if there is no such model, or if money is counted and its price is not known.
+        """
         if spec not in self.models:
+            refuse_unknown_prices([spec], self.runtime)
             self.models[spec] = resolve_model(spec, self.runtime)
         return self.models[spec]
 

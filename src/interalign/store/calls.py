@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-from interalign.records import CallRecord, Place, Reply, ReplyCounts, Usage
+from interalign.records import AgentRecord, CallRecord, Place, Reply, ReplyCounts, Usage
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import (
     TextWriter,
@@ -64,6 +64,7 @@ class CallRow(NamedTuple):
     """Seconds since 1970."""
     seconds: float | None = None
     """Until the reply had come."""
+    agent: AgentRecord | None = None
 
 
 def call_key(place: Place, request: Sequence[str | bytes | int], messages: Sequence[Message]) -> bytes:
@@ -112,6 +113,8 @@ class CallWriter:
                 *self._how(row),
             ),
         )
+        if row.agent is not None:
+            self._rows.add("INSERT OR IGNORE INTO agents VALUES (?, ?, ?, ?)", (row.key, *row.agent))
 
     def insert_failed(self, row: CallRow) -> None:
         """Keep the call that a tree failed on; there is one a tree."""
@@ -234,6 +237,34 @@ def _reply(
         server="" if address is None else decode_text(address),
         sends=1 if sends is None else sends,
     )
+
+
+def find_state(
+    connection: sqlite3.Connection, tree: str, role: str, asked: str, paths: Sequence[tuple[str, bytes]]
+) -> tuple[int, bytes] | None:
+    """The newest state of what was asked in this role at the first of these nodes, after messages with this digest,
+    that has one; and its number among them.
+    """
+    first = tree_prefix(tree)
+    rows = connection.execute(_STATES, (first, first + b"\xff" * 11, tree, role, encode_text(asked))).fetchall()
+    by_path = {(node, path): key for node, path, key in rows}
+    for number, path in enumerate(paths):
+        if path in by_path:
+            state = connection.execute("SELECT state FROM agents WHERE key = ?", (by_path[path],)).fetchone()[0]
+            return number, state
+    return None
+
+
+_STATES = """
+SELECT node, path, calls.key FROM agents JOIN calls ON calls.key = agents.key JOIN seats ON seats.id = seat
+WHERE agents.key BETWEEN ? AND ? AND tree = ? AND role = ? AND asked = ? AND state IS NOT NULL ORDER BY calls.id
+"""
+
+
+def find_tools(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, str]:
+    """The tools that were used for these calls, as JSON, by the calls' keys."""
+    marks = ", ".join("?" * len(keys))
+    return dict(connection.execute(f"SELECT key, tools FROM agents WHERE key IN ({marks}) AND tools IS NOT NULL", keys))
 
 
 class _Reader:

@@ -105,7 +105,16 @@ CREATE TABLE failed_calls (
 """
 """`began`: ms since 1970; `took`: microseconds; `server`: a number of `servers`, NULL for none."""
 
-STEPS: tuple[Step, ...] = (_tables, _texts_without_keys, _times_of_calls)
+
+def _agents(db: "Database") -> None:
+    """Version 4. What agents remember after a call, and the tools that they used for it."""
+    db.execute(_VERSION_4)
+
+
+_VERSION_4 = "CREATE TABLE agents (key BLOB PRIMARY KEY, path BLOB NOT NULL, state BLOB, tools TEXT)"
+"""`key`: of the call; `path`: of what was said before it, 16 bytes."""
+
+STEPS: tuple[Step, ...] = (_tables, _texts_without_keys, _times_of_calls, _agents)
 VERSION = len(STEPS)
 """What `PRAGMA user_version` of an up-to-date run file says."""
 
@@ -129,11 +138,13 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 def read_as_newest(connection: sqlite3.Connection) -> None:
     """Let a connection that cannot write read a file of an earlier version as if it were up to date."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] >= 3:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version >= VERSION:
         return
     connection.execute("PRAGMA temp_store = MEMORY")
-    for statement in _AS_VERSION_3.split(";;"):
+    for statement in _AS_VERSION_3.split(";;") if version < 3 else ():
         connection.execute(statement)
+    connection.execute("CREATE TEMP TABLE agents (key BLOB, path BLOB, state BLOB, tools TEXT)")
 
 
 _AS_VERSION_3 = """

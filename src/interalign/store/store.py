@@ -59,6 +59,8 @@ class Store:
         self._reader = reader
         self._reader_lock = threading.Lock()
         self._writing = writing
+        self._any_tools: bool | None = None
+        """Whether any call came with tools; None: unknown. A look-up every turn would cost, and most have none."""
 
     @classmethod
     def create_or_open(cls, path: Path) -> Self:
@@ -291,6 +293,8 @@ class Store:
     def submit_call(self, row: CallRow, settled: Callable[[], object] | None = None) -> "asyncio.Future[None]":
         """Queue one call; the future is done once it is committed. `settled` as in GroupCommitWriter."""
         writes = self._writes
+        if row.agent is not None and row.agent.tools is not None:
+            self._any_tools = True
         return writes.writer.submit(lambda db: writes.calls.insert(row), settled)
 
     def refuse_if_stopped(self) -> None:
@@ -437,7 +441,24 @@ class Store:
         with self._reading() as db:
             return calls.find_reply(db, key)
 
-    # Internals -------------------------------------------------------------------------------------
+    def find_state(
+        self, tree: str, role: str, asked: str, paths: Sequence[tuple[str, bytes]]
+    ) -> tuple[int, bytes] | None:
+        """An agent's state at the first of these places that has one, and its number. For the ledger."""
+        with self._reading() as db:
+            return calls.find_state(db, tree, role, asked, paths)
+
+    def tools_of(self, call_keys: Iterable[str]) -> dict[str, list[JsonValue]]:
+        """The tools that agents used for these calls, by the calls' keys; calls without any are left out."""
+        if self._any_tools is None:
+            self._any_tools = self._one("SELECT 1 FROM agents WHERE tools IS NOT NULL LIMIT 1") is not None
+        if not self._any_tools:
+            return {}
+        keys = [self._key(key) for key in call_keys]
+        with self._reading() as db:
+            return {key.hex(): decode_json(tools) for key, tools in calls.find_tools(db, keys).items()}
+
+    # Internals ---------------------------------------------------------------------------------------
 
     def _judged(self, number: int) -> JudgedTree | None:
         run = self.run
