@@ -24,7 +24,8 @@ from interalign.errors import ConfigError, did_you_mean
 from interalign.files import refuse_folder, refuse_outputs, write_atomically
 from interalign.ledger.budget import Prices, price_table, read_prices
 from interalign.models.resolve import importable
-from interalign.personas import Persona, by_profile, dump_personas, parse_personas
+from interalign.people import load_personas
+from interalign.personas import Persona, by_profile, dump_personas
 from interalign.records import Progress, RunSummary
 from interalign.seeds import addressed_rng
 
@@ -211,20 +212,6 @@ def open_run(run: Path | str) -> "Store":
     from interalign.store import Store
 
     return Store.open(Path(run))
-
-
-def load_personas(source: str, *, split: Literal["train", "heldout"], n: int, seed: int) -> Sequence[Persona]:
-    """`world`: n personas of the embedded world; anything else: the JSON lines file of that name, all of it."""
-    if source == "world":
-        from interalign.models.world import WorldPersonas
-
-        return WorldPersonas(split, n, seed, per_profile=5 if split == "heldout" else 1)
-    path = Path(source)
-    try:
-        with path.open(encoding="utf-8-sig") as lines:  # some editors put a mark before the first line
-            return parse_personas(lines, str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give a JSON lines file, or `world`") from None
 
 
 def report_json(found: "Report") -> str:

@@ -3,8 +3,17 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from interalign.errors import DataError
 
@@ -20,7 +29,20 @@ class Persona(BaseModel):
     personality: str = Field(min_length=1)
     """How the person talks and likes to be talked to."""
     source: str = "file"
-    """Where the persona comes from: `world`, `file`, or the model that wrote it."""
+    """Where the persona comes from: `world`, `people`, `file`, or the model that wrote it."""
+    meta: dict[str, JsonValue] = Field(default_factory=dict)
+    """What else is known, such as further columns of an imported row: shown in the viewer, in no prompt of ours."""
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.profile, self.personality, self.source))
+
+    @model_serializer(mode="wrap")
+    def _without_empty_meta(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A persona that has none is written as it was before there was such a field: runs of then go on.
+        dumped: dict[str, Any] = dump(self)
+        if not dumped.get("meta", True):
+            del dumped["meta"]
+        return dumped
 
 
 def parse_personas(lines: Iterable[str], name: str = "personas") -> tuple[Persona, ...]:
@@ -64,6 +86,11 @@ def dump_personas(personas: Iterable[Persona]) -> Iterator[str]:
     """JSON lines (with line ends) that `parse_personas` reads back unchanged."""
     for persona in personas:
         yield persona.model_dump_json() + "\n"
+
+
+def content_hash(personas: Iterable[Persona]) -> str:
+    """16 hex characters for these personas in this order."""
+    return hashlib.sha256("".join(dump_personas(personas)).encode()).hexdigest()[:16]
 
 
 def by_profile(personas: Sequence[Persona]) -> dict[tuple[str, ...], list[Persona]]:
