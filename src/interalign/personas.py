@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import (
@@ -72,7 +72,7 @@ def _parse_row(line: str, where: str) -> Persona:
         raise DataError(f"{where}: not JSON ({error})") from None
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected a JSON object, got {type(row).__name__}")
-    row.setdefault("id", "p" + hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:8])
+    row.setdefault("id", content_id(row))
     try:
         return Persona.model_validate(row)
     except ValidationError as error:
@@ -80,6 +80,11 @@ def _parse_row(line: str, where: str) -> Persona:
         field = ".".join(str(part) for part in first["loc"]) or "row"
         wrong = "expected a list of sentences" if first["type"] == "tuple_type" else first["msg"]
         raise DataError(f"{where}: {field}: {wrong}") from None
+
+
+def content_id(row: Mapping[str, Any]) -> str:
+    """The id of a row that has none: `p` and a hash of it."""
+    return "p" + hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def dump_personas(personas: Iterable[Persona]) -> Iterator[str]:

@@ -24,8 +24,8 @@ _CHUNK: Final = 4096
 _PAIRS: Final = 100_000
 """Pairs that are compared in full at a time."""
 _LEFT_OUT: Final = 0.8
-"""Length of what is left out of the index, as a share of the threshold: more is less to multiply, but more to compare."""
-_EPSILON: Final = 1e-6
+"""Length left out of the index, as a share of the threshold: more of it is less to multiply, but more to compare."""
+EPSILON: Final = 1e-6
 """Two vectors that differ by rounding only are no closer than the threshold."""
 
 
@@ -48,7 +48,9 @@ def embedded(texts: Sequence[str], embedding: str = TFIDF) -> Embedded:
     kind, _, model = embedding.partition(":")
     if kind == "st" and model:
         return _by_sentence_transformer(texts, model)
-    raise ConfigError(f"--embedding {embedding}: expected `tfidf` or `st:NAME_OR_FOLDER` of a sentence-transformers model")
+    raise ConfigError(
+        f"--embedding {embedding}: expected `tfidf` or `st:NAME_OR_FOLDER` of a sentence-transformers model"
+    )
 
 
 def _by_tfidf(texts: Sequence[str]) -> Embedded:
@@ -73,7 +75,9 @@ def _by_sentence_transformer(texts: Sequence[str], model: str) -> Embedded:
         encoder = SentenceTransformer(model)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"--embedding st:{model}: cannot be loaded ({reason}); give the model's folder or id") from error
+        raise ConfigError(
+            f"--embedding st:{model}: cannot be loaded ({reason}); give the model's folder or id"
+        ) from error
     rows = encoder.encode(list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
     return Embedded(f"{Path(model).name} (sentence-transformers {version('sentence-transformers')})", rows)
 
@@ -92,8 +96,8 @@ def greedily_kept(vectors: Embedded, threshold: float) -> list[int]:
             close[free] = search.has_close(np.asarray(block)[free], np.asarray(kept[start : start + _CHUNK]), index)
         kept += search.distinct([row for row, is_close in zip(block, close, strict=True) if not is_close])
         del columns[max(len(columns) - 1, 0) :]  # the last one was not full
-        for start in range(len(columns) * _CHUNK, len(kept), _CHUNK):
-            columns.append(_transposed(search.index[kept[start : start + _CHUNK]]))
+        starts = range(len(columns) * _CHUNK, len(kept), _CHUNK)
+        columns += [_transposed(search.index[kept[start : start + _CHUNK]]) for start in starts]
     return kept
 
 
@@ -134,7 +138,7 @@ class _Search(NamedTuple):
 
         found = self.index[mine] @ columns
         if isinstance(found, np.ndarray):
-            return (found > self.limit).any(axis=1)
+            return np.asarray((found > self.limit).any(axis=1))
         pairs = found.tocoo()
         # Of two rows, the one with fewer columns in the index says how much the others can add.
         most = pairs.data + np.maximum(self.left_out[mine][pairs.row], self.left_out[others][pairs.col])
@@ -159,7 +163,7 @@ class _Search(NamedTuple):
 def _search(rows: Any, threshold: float) -> _Search:
     import numpy as np
 
-    limit = threshold + _EPSILON
+    limit = threshold + EPSILON
     if isinstance(rows, np.ndarray):
         return _Search(rows, rows, np.zeros(len(rows)), limit)
     index = rows.copy()
@@ -189,4 +193,3 @@ def _dense(matrix: Any) -> "NDArray[Any]":
 def _transposed(rows: Any) -> Any:
     """Columns for a product; a sparse matrix by rows, as scipy multiplies them."""
     return rows.T.tocsr() if hasattr(rows, "tocsr") else rows.T
-
