@@ -92,6 +92,17 @@ def evaluate(
         return run_async(work)
 
 
+def about_cases(*, config: Path | None = None, cases: str | None = None) -> str:
+    """One line on how close the cases of `evaluate` are to the shipped training pool; empty unless they are `aloe`."""
+    if (cases or (read_settings(config).get("cases") if config else None)) != "aloe":
+        return ""
+    from interalign.diversity import nearest_across
+    from interalign.people import aloe_cases, people
+
+    near = nearest_across(aloe_cases(), people(0))
+    return f"aloe: 100 cases, 20 held-out profiles; cosine to the nearest training profile of `people`: {near}"
+
+
 def estimate(
     kind: Literal["simulation", "evaluation"],
     run: Path | str,

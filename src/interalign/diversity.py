@@ -117,16 +117,17 @@ def _near(named: Sequence[tuple[str, str]], embedding: str, rows: Sequence[int],
 
     vectors = embedded([text for text, _ in named], embedding)
     cosines, closest = nearest(vectors, rows, others)
-    pairs = {
-        frozenset((row, int(other))): (round(float(cosine), 4), named[row][1], named[other][1])
+    found = {
+        tuple(sorted((row, int(other)))): float(cosine)
         for row, other, cosine in zip(rows, closest, cosines, strict=True)
     }
+    pairs = [(round(cosine, 4), named[one][1], named[other][1]) for (one, other), cosine in found.items()]
     low, first, middle, third, high = (round(float(each), 4) for each in np.quantile(cosines, [0, 0.25, 0.5, 0.75, 1]))
     return Near(
         measured=len(rows),
         of=len(others),
         mean=round(float(cosines.mean()), 4),
         quantiles=(low, first, middle, third, high),
-        closest=tuple(sorted(pairs.values(), key=lambda pair: (-pair[0], pair[1:])))[:_PAIRS],
+        closest=tuple(sorted(pairs, key=lambda pair: (-pair[0], pair[1:])))[:_PAIRS],
         embedding=vectors.name,
     )

@@ -12,6 +12,7 @@ from pydantic import (
     JsonValue,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
 )
 
@@ -30,19 +31,32 @@ class Persona(BaseModel):
     """How the person talks and likes to be talked to."""
     source: str = "file"
     """Where the persona comes from: `world`, `people`, `file`, or the model that wrote it."""
-    meta: dict[str, JsonValue] = Field(default_factory=dict)
-    """What else is known, such as further columns of an imported row: shown in the viewer, in no prompt of ours."""
+    meta_json: str = Field(default="", alias="meta", repr=False)
+    """`meta` as JSON text: plug-ins are handed personas, and must not be able to change one."""
 
-    def __hash__(self) -> int:
-        return hash((self.id, self.profile, self.personality, self.source))
+    @property
+    def meta(self) -> dict[str, JsonValue]:
+        """What else is known, such as further columns of an imported row: shown in the viewer, in no prompt of ours."""
+        meta: dict[str, JsonValue] = json.loads(self.meta_json) if self.meta_json else {}
+        return meta
+
+    @field_validator("meta_json", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> str:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise ValueError("expected a mapping of names to JSON values")
+        try:
+            return json.dumps(value, allow_nan=False) if value else ""
+        except TypeError as error:
+            raise ValueError(f"cannot be written as JSON ({error})") from None
 
     @model_serializer(mode="wrap")
-    def _without_empty_meta(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _with_meta(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A persona that has none is written as it was before there was such a field: runs of then go on.
         dumped: dict[str, Any] = dump(self)
-        if not dumped.get("meta", True):
-            del dumped["meta"]
-        return dumped
+        dumped.pop("meta_json", None)
+        dumped.pop("meta", None)
+        return {**dumped, "meta": self.meta} if self.meta_json else dumped
 
 
 def parse_personas(lines: Iterable[str], name: str = "personas") -> tuple[Persona, ...]:

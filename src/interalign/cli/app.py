@@ -141,7 +141,11 @@ def simulate(
     run: Run,
     config: Config = None,
     personas: Annotated[
-        str | None, typer.Option(metavar="FILE|world", help="Persona file, or the embedded world. [default: world]")
+        str | None,
+        typer.Option(
+            metavar="FILE|people|world",
+            help="Persona file, the shipped pool, or the embedded world. [default: world]",
+        ),
     ] = None,
     trees: Annotated[
         int | None, typer.Option(help="Trees to grow; more on an existing run extend it. [default: 10]")
@@ -200,8 +204,9 @@ def evaluate(
     cases: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|world",
-            help="Personas to be met; `world`: 20 held-out profiles x 5 personalities. [default: world]",
+            metavar="FILE|aloe|world",
+            help="Personas to be met; `aloe`, and `world` in its way: 20 held-out profiles x 5 personalities. "
+            "[default: world]",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N cases.")] = None,
@@ -230,6 +235,8 @@ def evaluate(
         if dry_run:
             typer.echo(api.estimate("evaluation", run, config=config, fork=fork, runtime=runtime, **settings))
             return
+        if note := api.about_cases(config=config, cases=cases):
+            _say(json_line("note", message=note) if log_json else note)
         with shown("conversations", log_json=log_json) as progress:
             summary = api.evaluate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
     _end(summary, log_json)

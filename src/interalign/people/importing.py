@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from interalign.errors import ConfigError, DataError, did_you_mean
 from interalign.people.formats.base import Draft, PersonaFormat, facts, text
@@ -132,7 +133,7 @@ def _recognised(path: Path, rows: Sequence[Row]) -> tuple[str, PersonaFormat]:
     known = {name: PERSONA_FORMATS.load(name)[0] for name in PERSONA_FORMATS.names()}
     counts = Counter[str](dict.fromkeys(known, 0))
     for row in rows:
-        first = next((name for name, each in known.items() if each.recognises(row.value)), None)
+        first = next((name for name, each in known.items() if _recognises(each, row.value)), None)
         counts.update([first] if first else [])
     name, count = counts.most_common(1)[0]
     if count == 0:
@@ -190,7 +191,7 @@ def _persona(value: Any, chosen: PersonaFormat, source: str, pool: Sequence[str]
     """The persona in a row, and whether its personality was drawn; ValueError with the reason if there is none."""
     if isinstance(value, Bad):
         raise ValueError(value.reason)
-    draft = chosen.read(value)
+    draft = _read(chosen, value)
     personality = draft.personality
     if personality is None:
         if not pool:
@@ -202,9 +203,23 @@ def _persona(value: Any, chosen: PersonaFormat, source: str, pool: Sequence[str]
         persona = Persona.model_validate({"id": draft.id or content_id(row), **row})
         if Persona.model_validate_json(persona.model_dump_json()) != persona:
             raise ValueError("cannot be written as JSON and read again")
-    except (ValidationError, UnicodeError, RecursionError) as error:
+    except (ValidationError, PydanticSerializationError, UnicodeError, RecursionError) as error:
         raise ValueError(_reason(error)) from None
     return persona, draft.personality is None
+
+
+def _read(chosen: PersonaFormat, value: Any) -> Draft:
+    try:
+        return chosen.read(value)
+    except (LookupError, TypeError, AttributeError) as error:  # a plug-in that did not look at what it got
+        raise ValueError(f"cannot be read in this format ({type(error).__name__}: {error})") from error
+
+
+def _recognises(each: PersonaFormat, value: Any) -> bool:
+    try:
+        return each.recognises(value)
+    except (LookupError, TypeError, AttributeError):
+        return False
 
 
 def _rest(value: Any, used: Sequence[str], source: str) -> tuple[dict[str, Any], str]:
@@ -222,7 +237,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    if isinstance(error, UnicodeError):
+    if isinstance(error, UnicodeError) or "surrogates" in str(error):
         return "holds half a character (a lone surrogate), which cannot be written as UTF-8"
     return "is nested too deeply"
 
