@@ -7,7 +7,6 @@ again in the same thread, the graph adds the next turn. To keep a conversation, 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
@@ -26,8 +25,8 @@ from interalign.graphs.turn import TURN, Conversation, Seats, Turn, TurnState
 from interalign.ledger import Ledger
 from interalign.models.base import ChatModel, Parameters
 from interalign.models.resolve import resolve_model
-from interalign.models.world import world_personas
-from interalign.personas import Persona, parse_personas
+from interalign.people import load_personas
+from interalign.personas import Persona
 from interalign.records import Call, Place, Reply
 from interalign.tree import Message
 
@@ -77,9 +76,7 @@ async def begin(state: TurnState, runtime: Runtime[SimulationSettings]) -> dict[
 
 
 def _first_persona(settings: SimulationSettings) -> Persona:
-    if settings.personas == "world":
-        return world_personas("train", 1, settings.seed)[0]
-    return parse_personas(Path(settings.personas).read_text(encoding="utf-8").splitlines(), settings.personas)[0]
+    return load_personas(settings.personas, split="train", n=1, seed=settings.seed)[0]
 
 
 @cache

@@ -33,13 +33,13 @@ COMMANDS = {
     "report": "report {run} --html {out} --prices {prices}",
     "view": "view {run} --export {out}",
     "personas generate": "personas generate --n 2 --out {out}",
-    "personas import": "personas import {personas} --out {out}",
+    "personas import": "personas import {personas} --out {out} --personalities {personas}",
     "personas filter": "personas filter {personas} --out {out}",
     "personas split": "personas split {personas} --train {out} --heldout {second}",
     "demo": "demo --no-train --out {folder}",
 }
 """How each command that reads or writes files is called, with everything it can be told to read."""
-READS = ("config", "prices", "data", "file", "model", "personas", "cases")
+READS = ("config", "prices", "data", "file", "model", "personas", "personalities", "cases")
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
 NO_FILES = {"graph", "roles list", "roles check", "personas stats"}
 FOLDERS = {"train", "demo"}

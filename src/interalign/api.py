@@ -25,13 +25,15 @@ from interalign.files import refuse_folder, refuse_outputs, write_atomically
 from interalign.ledger.budget import Prices, price_table, read_prices
 from interalign.models.resolve import importable
 from interalign.panel import PANEL, with_panel
-from interalign.personas import Persona, by_profile, dump_personas, parse_personas
+from interalign.people import load_personas
+from interalign.personas import Persona, dump_personas
 from interalign.records import Progress, RunSummary
-from interalign.seeds import addressed_rng
 
 if TYPE_CHECKING:
     from interalign.diversity import Diversity
     from interalign.eval.results import Report
+    from interalign.people.importing import Imported
+    from interalign.people.split import SplitPool
     from interalign.run.dry_run import Estimate
     from interalign.store import Store
     from interalign.training.result import TrainResult
@@ -89,6 +91,17 @@ def evaluate(
         source, target = (Path(run), fork) if fork else (None, Path(run))
         work = run_evaluation(target, chosen, cases, runtime, progress, fork_of=source)
         return run_async(work)
+
+
+def about_cases(*, config: Path | None = None, cases: str | None = None) -> str:
+    """One line on how close the cases of `evaluate` are to the shipped training pool; empty unless they are `aloe`."""
+    if (cases or (read_settings(config).get("cases") if config else None)) != "aloe":
+        return ""
+    from interalign.diversity import nearest_across
+    from interalign.people import aloe_cases, people
+
+    near = nearest_across(aloe_cases(), people(0))
+    return f"aloe: 100 cases, 20 held-out profiles; cosine to the nearest training profile of `people`: {near}"
 
 
 def estimate(
@@ -217,20 +230,6 @@ def open_run(run: Path | str) -> "Store":
     return Store.open(Path(run))
 
 
-def load_personas(source: str, *, split: Literal["train", "heldout"], n: int, seed: int) -> Sequence[Persona]:
-    """`world`: n personas of the embedded world; anything else: the JSON lines file of that name, all of it."""
-    if source == "world":
-        from interalign.models.world import WorldPersonas
-
-        return WorldPersonas(split, n, seed, per_profile=5 if split == "heldout" else 1)
-    path = Path(source)
-    try:
-        with path.open(encoding="utf-8-sig") as lines:  # some editors put a mark before the first line
-            return parse_personas(lines, str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give a JSON lines file, or `world`") from None
-
-
 def report_json(found: "Report") -> str:
     """The report as JSON text in the documented schema."""
     from interalign.eval import report as pages
@@ -339,47 +338,76 @@ def personas_generate(out: Path | str, *, n: int, heldout: bool, seed: int) -> i
     return _write_personas(Path(out), personas)
 
 
-def personas_import(file: Path | str, out: Path | str) -> int:
-    """Check a persona file and write it with an id on every row; number written."""
-    refuse_outputs([out], inputs=[file])
-    return _write_personas(Path(out), load_personas(str(file), split="train", n=0, seed=0))
+def personas_import(
+    file: Path | str,
+    out: Path | str,
+    *,
+    format: str = "auto",  # noqa: A002  (the option's name)
+    columns: Sequence[str] = (),
+    personalities: Path | str | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+) -> "Imported":
+    """Read personas in any format of `registries.PERSONA_FORMATS` and write them in ours; what became of the rows.
+
+    `columns` such as `profile=COLUMN` read the columns of a table; `personalities` is `people` or a file from which
+    one is drawn for each persona that has none. Raises DataError that names the bad rows, unless `skip_bad`.
+    """
+    from interalign.people.importing import import_personas
+
+    pool = None if personalities is None else str(personalities)
+    refuse_outputs([out], inputs=[file, None if pool == "people" else pool])
+    found = import_personas(Path(file), format=format, columns=columns, pool=pool, seed=seed, skip_bad=skip_bad)
+    _write_personas(Path(out), found.personas)
+    return found
 
 
-def personas_filter(file: Path | str, out: Path | str, *, threshold: float = 0.6) -> "Diversity":
+def personas_filter(
+    file: Path | str, out: Path | str, *, threshold: float = 0.6, embedding: str = "tfidf"
+) -> "Diversity":
     """Write the personas of `file` without near-repeats of a profile; what was kept, and by which measure."""
     from interalign.diversity import diverse
 
     refuse_outputs([out], inputs=[file])
-    found = diverse(load_personas(str(file), split="train", n=0, seed=0), threshold)
+    found = diverse(_pool(file), threshold, embedding)
     _write_personas(Path(out), found.kept)
     return found
 
 
 def personas_split(
-    file: Path | str, train_out: Path | str, heldout_out: Path | str, *, share: float, seed: int
-) -> tuple[int, int]:
-    """Hold out `share` of the profiles, drawn by `seed`; numbers of training and held-out personas written."""
+    file: Path | str,
+    train_out: Path | str,
+    heldout_out: Path | str,
+    *,
+    share: float,
+    seed: int,
+    max_similarity: float | None = None,
+    embedding: str = "tfidf",
+) -> "SplitPool":
+    """Hold out about `share` of the profiles, each by a hash of `seed` and its facts; who is on which side.
+
+    A profile stays on its side when others are added. With `max_similarity` training personas whose profile is closer
+    to a held-out one are left out, and counted.
+    """
+    from interalign.people.split import split_pool
+
     refuse_outputs([train_out, heldout_out], inputs=[file])
-    groups = list(by_profile(load_personas(str(file), split="train", n=0, seed=seed)).values())
-    addressed_rng(seed, "personas split").shuffle(groups)
-    cut = round(share * len(groups))
-    heldout = [persona for group in groups[:cut] for persona in group]
-    kept = [persona for group in groups[cut:] for persona in group]
-    return _write_personas(Path(train_out), kept), _write_personas(Path(heldout_out), heldout)
+    found = split_pool(_pool(file), share, seed, max_similarity, embedding)
+    _write_personas(Path(train_out), found.train)
+    _write_personas(Path(heldout_out), found.heldout)
+    return found
 
 
-def personas_stats(file: Path | str) -> dict[str, int | float]:
-    """Counts of a persona file: personas, profiles, personalities, facts and words per profile."""
-    personas = load_personas(str(file), split="train", n=0, seed=0)
-    facts = [len(persona.profile) for persona in personas]
-    words = [sum(len(fact.split()) for fact in persona.profile) for persona in personas]
-    return {
-        "personas": len(personas),
-        "profiles": len(by_profile(personas)),
-        "personalities": len({persona.personality for persona in personas}),
-        "facts per profile (mean)": round(sum(facts) / len(personas), 2),
-        "words per profile (mean)": round(sum(words) / len(personas), 2),
-    }
+def personas_stats(file: Path | str, *, threshold: float = 0.6, embedding: str = "tfidf") -> dict[str, Any]:
+    """Sizes of a persona pool and how different its profiles are; `people` is the shipped one, `aloe` its cases."""
+    from interalign.people.stats import pool_stats
+
+    return pool_stats(str(file), _pool(file), threshold, embedding)
+
+
+def _pool(file: Path | str) -> Sequence[Persona]:
+    """The personas of a file, or those that ship."""
+    return load_personas(str(file), split="heldout" if str(file) == "aloe" else "train", n=0, seed=0)
 
 
 def _write_personas(out: Path, personas: Sequence[Persona]) -> int:

@@ -1,10 +1,16 @@
 """How different the profiles of a pool are, and a pool without near-repeats."""
 
 from collections.abc import Sequence
-from importlib.metadata import version
+from typing import Final
 
 from interalign.personas import Persona, by_profile
+from interalign.similarity import EPSILON, TFIDF, embedded, greedily_kept, nearest
 from interalign.tree import Frozen
+
+_MEASURED: Final = 5000
+"""Profiles whose nearest one is looked for; of a larger pool every so many."""
+_PAIRS: Final = 5
+"""Closest pairs that are named."""
 
 
 class Diversity(Frozen):
@@ -28,27 +34,100 @@ class Diversity(Frozen):
         )
 
 
-def diverse(personas: Sequence[Persona], threshold: float = 0.6) -> Diversity:
+def diverse(personas: Sequence[Persona], threshold: float = 0.6, embedding: str = TFIDF) -> Diversity:
     """Keep a profile if its cosine to every profile kept before is at most `threshold` (paper, persona pool).
 
-    The embedding is TF-IDF of words, fitted on the pool: it sees shared words, not shared meaning. Personas of a kept
-    profile are all kept, in their order.
+    Greedy, in the order given. `tfidf` is fitted on the pool and sees shared words, not shared meaning;
+    `st:NAME_OR_FOLDER` takes a sentence-transformers model. Personas of a kept profile are all kept, in their order.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    groups = by_profile(personas)
-    embed = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b")  # noqa: S106  (a pattern of words, no password)
-    vectors = embed.fit_transform("\n".join(profile) for profile in groups)
-    cosines = (vectors @ vectors.T).toarray()  # rows are of length 1
-    kept: list[int] = []
-    for row in range(len(groups)):
-        if all(cosines[row, other] <= threshold for other in kept):
-            kept.append(row)
-    profiles = [list(groups)[row] for row in kept]
+    profiles = list(by_profile(personas))
+    vectors = embedded([profile_text(profile) for profile in profiles], embedding)
+    kept = {profiles[row] for row in greedily_kept(vectors, threshold)}
     return Diversity(
-        kept=tuple(persona for persona in personas if persona.profile in set(profiles)),
-        profiles=len(groups),
+        kept=tuple(persona for persona in personas if persona.profile in kept),
+        profiles=len(profiles),
         kept_profiles=len(kept),
-        embedding=f"TF-IDF of words (scikit-learn {version('scikit-learn')})",
+        embedding=vectors.name,
         threshold=threshold,
+    )
+
+
+class Near(Frozen):
+    """How close profiles are to the one most like them."""
+
+    measured: int
+    """Profiles whose nearest one was looked for."""
+    of: int
+    mean: float
+    quantiles: tuple[float, float, float, float, float]
+    """The smallest, the quartiles, the largest."""
+    closest: tuple[tuple[float, str, str], ...]
+    """The closest pairs: cosine, and the ids of a persona of each."""
+    embedding: str
+
+    def __str__(self) -> str:
+        low, _, middle, _, high = self.quantiles
+        return f"mean {self.mean:.3f}, median {middle:.3f}, lowest {low:.3f}, highest {high:.3f}, by {self.embedding}"
+
+
+def nearest_within(personas: Sequence[Persona], embedding: str = TFIDF) -> Near | None:
+    """How close the profiles of a pool are to the nearest other one; None with fewer than two.
+
+    Of more than 5,000 profiles every so many are measured, against all.
+    """
+    named = _named(personas)
+    if len(named) < 2:
+        return None
+    rows = list(range(0, len(named), -(-len(named) // _MEASURED)))
+    return _near(named, embedding, rows, list(range(len(named))))
+
+
+def nearest_across(personas: Sequence[Persona], others: Sequence[Persona], embedding: str = TFIDF) -> Near | None:
+    """How close each profile of `personas` is to the nearest one of `others`; None if either has none."""
+    mine, theirs = _named(personas), _named(others)
+    if not mine or not theirs:
+        return None
+    both = [*mine, *theirs]
+    return _near(both, embedding, list(range(len(mine))), list(range(len(mine), len(both))))
+
+
+def too_close(personas: Sequence[Persona], others: Sequence[Persona], most: float, embedding: str) -> set[str]:
+    """Ids of those personas whose profile has a cosine above `most` to a profile of `others`."""
+    mine, theirs = list(by_profile(personas)), list(by_profile(others))
+    if not mine or not theirs:
+        return set()
+    vectors = embedded([profile_text(profile) for profile in [*mine, *theirs]], embedding)
+    cosines, _ = nearest(vectors, range(len(mine)), range(len(mine), len(mine) + len(theirs)))
+    close = {profile for profile, cosine in zip(mine, cosines, strict=True) if cosine > most + EPSILON}
+    return {persona.id for persona in personas if persona.profile in close}
+
+
+def profile_text(profile: Sequence[str]) -> str:
+    """The profile as it is embedded."""
+    return " ".join(profile)
+
+
+def _named(personas: Sequence[Persona]) -> list[tuple[str, str]]:
+    """The text of every profile, and the id of its first persona."""
+    return [(profile_text(profile), group[0].id) for profile, group in by_profile(personas).items()]
+
+
+def _near(named: Sequence[tuple[str, str]], embedding: str, rows: Sequence[int], others: Sequence[int]) -> Near:
+    import numpy as np
+
+    vectors = embedded([text for text, _ in named], embedding)
+    cosines, closest = nearest(vectors, rows, others)
+    found = {
+        tuple(sorted((row, int(other)))): float(cosine)
+        for row, other, cosine in zip(rows, closest, cosines, strict=True)
+    }
+    pairs = [(round(cosine, 4), named[one][1], named[other][1]) for (one, other), cosine in found.items()]
+    low, first, middle, third, high = (round(float(each), 4) for each in np.quantile(cosines, [0, 0.25, 0.5, 0.75, 1]))
+    return Near(
+        measured=len(rows),
+        of=len(others),
+        mean=round(float(cosines.mean()), 4),
+        quantiles=(low, first, middle, third, high),
+        closest=tuple(sorted(pairs, key=lambda pair: (-pair[0], pair[1:])))[:_PAIRS],
+        embedding=vectors.name,
     )

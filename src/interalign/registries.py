@@ -132,4 +132,16 @@ FORMATS = Registry(
         for name in ("sft", "dpo", "kto", "rm", "listwise", "messages")
     },
 )
-ALL = (POLICIES, FORMATS)
+PERSONA_FORMATS = Registry(
+    kind="persona format",
+    group="interalign.persona_formats",
+    # `auto` asks them in this order: what has more of its own comes first.
+    built_in={
+        name: f"interalign.people.formats.{name}:FORMAT"
+        for name in (
+            "ours", "nemotron", "personamem", "sotopia", "tau2", "personalens", "prefeval", "personachat", "aloe",
+            "personahub",
+        )
+    },
+)  # fmt: skip
+ALL = (POLICIES, FORMATS, PERSONA_FORMATS)

@@ -2,20 +2,22 @@
 
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
+from interalign.cli.exit_codes import say as _say
 from interalign.cli.live_display import one_line
+from interalign.cli.personas import personas_app
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
 from interalign.errors import InteralignError
 from interalign.registries import FORMATS, POLICIES, Registry
-from interalign.signals import INTERRUPTED, OWN_PROCESS, WORDED, end_process
+from interalign.signals import OWN_PROCESS, end_process
 from interalign.version import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-personas_app = typer.Typer(no_args_is_help=True, help="Make, read and divide persona files.")
 roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that can take a seat.")
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
@@ -153,7 +154,11 @@ def simulate(
     run: Run,
     config: Config = None,
     personas: Annotated[
-        str | None, typer.Option(metavar="FILE|world", help="Persona file, or the embedded world. [default: world]")
+        str | None,
+        typer.Option(
+            metavar="FILE|people|world",
+            help="Persona file, the shipped pool, or the embedded world. [default: world]",
+        ),
     ] = None,
     trees: Annotated[
         int | None, typer.Option(help="Trees to grow; more on an existing run extend it. [default: 10]")
@@ -216,8 +221,9 @@ def evaluate(
     cases: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|world",
-            help="Personas to be met; `world`: 20 held-out profiles x 5 personalities. [default: world]",
+            metavar="FILE|aloe|world",
+            help="Personas to be met; `aloe`, and `world` in its way: 20 held-out profiles x 5 personalities. "
+            "[default: world]",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N cases.")] = None,
@@ -252,6 +258,8 @@ def evaluate(
         if dry_run:
             typer.echo(api.estimate("evaluation", run, config=config, fork=fork, runtime=runtime, **settings))
             return
+        if note := api.about_cases(config=config, cases=cases):
+            _say(json_line("note", message=note) if log_json else note)
         with shown("conversations", log_json=log_json) as progress:
             summary = api.evaluate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
     _end(summary, log_json)
@@ -409,80 +417,6 @@ def roles_check(
         typer.echo(api.check_role(spec))
 
 
-@personas_app.command("generate")
-def personas_generate(
-    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 100,
-    heldout: Annotated[bool, typer.Option("--heldout", help="Of values kept out of all training.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
-    debug: Debug = False,
-) -> None:
-    """Write personas of the embedded world."""
-    from interalign import api
-
-    with _errors_as_exit_codes(debug):
-        written = api.personas_generate(out, n=n, heldout=heldout, seed=seed)
-    _say(f"{written} personas written to {out}")
-
-
-@personas_app.command("import")
-def personas_import(
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write, every row checked and with an id.")],
-    debug: Debug = False,
-) -> None:
-    """Check a persona file of your own and write it with ids."""
-    from interalign import api
-
-    with _errors_as_exit_codes(debug):
-        written = api.personas_import(file, out)
-    _say(f"{written} personas written to {out}")
-
-
-@personas_app.command("filter")
-def personas_filter(
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where those that are kept go.")],
-    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest cosine to a profile kept before.")] = 0.6,
-    debug: Debug = False,
-) -> None:
-    """Drop personas whose profile nearly repeats one before it, by TF-IDF cosine."""
-    from interalign import api
-
-    with _errors_as_exit_codes(debug):
-        found = api.personas_filter(file, out, threshold=threshold)
-    _say(f"{found}; {len(found.kept)} personas written to {out}")
-
-
-@personas_app.command("split")
-def personas_split(
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")],
-    train: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where the training personas go.")],
-    heldout: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where the held-out personas go.")],
-    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of profiles held out.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
-    debug: Debug = False,
-) -> None:
-    """Divide personas by profile, so that no held-out profile is in training."""
-    from interalign import api
-
-    with _errors_as_exit_codes(debug):
-        counts = api.personas_split(file, train, heldout, share=share, seed=seed)
-    _say(f"{counts[0]} personas written to {train}, {counts[1]} to {heldout}")
-
-
-@personas_app.command("stats")
-def personas_stats(
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")], debug: Debug = False
-) -> None:
-    """Say what is in a persona file."""
-    from interalign import api
-
-    with _errors_as_exit_codes(debug):
-        for name, value in api.personas_stats(file).items():
-            typer.echo(f"{name}\t{value}")
-
-
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
@@ -534,12 +468,6 @@ def _runtime(
         prices=prices and read_prices(prices),
     )  # fmt: skip
     return build(Runtime, given)
-
-
-def _say(line: str) -> None:
-    # Where nobody reads standard error any more, the exit code tells the truth all the same.
-    with suppress(OSError, ValueError):
-        typer.echo(line, err=True)
 
 
 def _end(summary: "RunSummary", log_json: bool) -> None:
@@ -603,50 +531,6 @@ def _step(title: str) -> Iterator[Callable[[float], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=1.0)
         yield lambda share: bar.update(task, completed=share)
-
-
-@contextmanager
-def _errors_as_exit_codes(debug: bool, log_json: bool = False) -> Iterator[None]:
-    """One line on standard error, after the traceback if that is wanted, and the exit code that goes with the error."""
-
-    if log_json:
-        WORDED.set(lambda message: json_line("error", message=message, exit=3))
-
-    def end(message: str, code: int) -> NoReturn:
-        trace = _trace() if debug else ""
-        if log_json:
-            _say(json_line("error", message=message, exit=code, **({"traceback": trace} if trace else {})))
-        else:
-            _say(trace + one_line(f"interalign: {message}"))
-        raise typer.Exit(code) from None
-
-    try:
-        yield
-    except InteralignError as error:
-        end(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        end(INTERRUPTED, 3)
-    except BrokenPipeError:
-        raise  # who read standard output has gone: Click ends quietly
-    except Exception as error:  # noqa: BLE001  (the last line of defence: no traceback unless it is wanted)
-        end(_unexpected(error), 3)
-
-
-def _trace() -> str:
-    """The traceback of the error being dealt with, without keys."""
-    from interalign.models.langchain import without_keys  # not at the start of every command
-
-    return without_keys(traceback.format_exc())
-
-
-def _unexpected(error: Exception) -> str:
-    """What is said of an error that nobody foresaw."""
-    from interalign.models.langchain import without_keys
-
-    what = without_keys(f"{type(error).__name__}: {error}")
-    if isinstance(error, OSError):
-        return f"{what}; mend it and run the same command again"
-    return f"unexpected {what}; what was finished is kept. --debug shows where: please report it"
 
 
 # Typer brings Click along under a name of its own since 0.26, and shows only its subclasses.

@@ -1,6 +1,5 @@
 """Execute a run: plan its trees, grow the unfinished ones, summarize the outcome."""
 
-import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,8 @@ from interalign.graphs.seats import Seating, all_evaluation_seats, simulation_se
 from interalign.graphs.tree import Growth, grow_tree
 from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.panel import PANEL
-from interalign.personas import Persona, dump_personas
+from interalign.people.source import persona_source
+from interalign.personas import Persona
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
 from interalign.run.session import Session, open_session, refuse_unknown_prices
 from interalign.store import Store
@@ -42,6 +42,8 @@ async def run_simulation(
         prompts = session.prompts(settings)
         seats = simulation_seats(settings, session.ledger, session.resolve, prompts)
         source = {"personas": _source(settings.personas, personas)}
+        seats = simulation_seats(settings, session.ledger, session.resolve)
+        source = {"personas": persona_source(settings.personas, personas)}
         met = personas if len(personas) <= settings.trees else personas[: settings.trees]
         session.begin(settings, prompts, "simulation", source, met, _simulation_plan(settings, met))
         return await _grow(session, {None: seats}, policy, settings)
@@ -62,16 +64,9 @@ async def run_evaluation(
         prompts = session.prompts(settings)
         seats = all_evaluation_seats(settings, session.ledger, session.resolve, prompts)
         met = cases[: settings.limit]
-        source = {"cases": _source(settings.cases, cases)}
+        source = {"cases": persona_source(settings.cases, cases)}
         session.begin(settings, prompts, "evaluation", source, met, _evaluation_plan(settings, met))
         return await _grow(session, seats, caterpillar, settings)
-
-
-def _source(given: str, personas: Sequence[Persona]) -> str:
-    """`world`, or what is in the file: a file may move, but another persona in it is another run."""
-    if given == "world":
-        return given
-    return f"sha256:{hashlib.sha256(''.join(dump_personas(personas)).encode()).hexdigest()[:16]}"
 
 
 def _simulation_plan(settings: SimulationSettings, personas: Sequence[Persona]) -> Iterator[TreeRecord]:

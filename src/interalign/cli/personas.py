@@ -1,0 +1,133 @@
+"""`interalign personas`: make, read, compare and divide persona files."""
+
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.cli.live_display import one_line
+from interalign.registries import PERSONA_FORMATS
+
+personas_app = typer.Typer(no_args_is_help=True, help="Make, read and divide persona files.")
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+Pool = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")]
+Embedding = Annotated[
+    str, typer.Option(metavar="tfidf|st:MODEL", help="How profiles are compared; st: needs the extra `embed`.")
+]
+
+
+@personas_app.command("generate")
+def personas_generate(
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 100,
+    heldout: Annotated[bool, typer.Option("--heldout", help="Of values kept out of all training.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Write personas of the embedded world."""
+    from interalign import api
+
+    with errors_as_exit_codes(debug):
+        written = api.personas_generate(out, n=n, heldout=heldout, seed=seed)
+    say(f"{written} personas written to {out}")
+
+
+@personas_app.command("import")
+def personas_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Personas as JSON lines, JSON, CSV or Parquet.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write, every row checked and with an id.")],
+    format: Annotated[  # noqa: A002
+        str, typer.Option(metavar="|".join(["auto", *PERSONA_FORMATS.built_in]), help="How FILE is written.")
+    ] = "auto",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="profile=COLUMN,personality=COLUMN",
+            help="The columns of a table that are read. Name several for the profile to put them together.",
+        ),
+    ] = None,
+    personalities: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|people", help="Draw a personality from here for each persona that has none."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out, and name them.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Read personas as others publish them, check every row, and write them with ids."""
+    from interalign import api
+
+    with errors_as_exit_codes(debug):
+        found = api.personas_import(
+            file, out, format=format, columns=columns or (), personalities=personalities, seed=seed, skip_bad=skip_bad
+        )
+    say(one_line(f"{len(found.personas)} personas written to {out}{found}"))
+
+
+@personas_app.command("filter")
+def personas_filter(
+    file: Pool,
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where those that are kept go.")],
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest cosine to a profile kept before.")] = 0.6,
+    embedding: Embedding = "tfidf",
+    debug: Debug = False,
+) -> None:
+    """Drop personas whose profile nearly repeats one before it, by cosine."""
+    from interalign import api
+
+    with errors_as_exit_codes(debug):
+        found = api.personas_filter(file, out, threshold=threshold, embedding=embedding)
+    say(f"{found}; {len(found.kept)} personas written to {out}")
+
+
+@personas_app.command("split")
+def personas_split(
+    file: Pool,
+    train: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where the training personas go.")],
+    heldout: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where the held-out personas go.")],
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of profiles held out, about.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    max_similarity: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Leave training profiles out that are closer to a held-out one."),
+    ] = None,
+    embedding: Embedding = "tfidf",
+    debug: Debug = False,
+) -> None:
+    """Divide personas by profile, so that no held-out profile is in training; a profile stays on its side."""
+    from interalign import api
+
+    with errors_as_exit_codes(debug):
+        found = api.personas_split(
+            file, train, heldout, share=share, seed=seed, max_similarity=max_similarity, embedding=embedding
+        )
+    left_out = f"; {found.left_out} left out, closer than {max_similarity:g}" if found.left_out else ""
+    say(f"{len(found.train)} personas written to {train}, {len(found.heldout)} to {heldout}{left_out}")
+    if found.near is not None:
+        say(f"cosine of the held-out profiles to the nearest training profile: {found.near}")
+
+
+@personas_app.command("stats")
+def personas_stats(
+    file: Annotated[str, typer.Argument(metavar="FILE.jsonl|people|aloe", help="A persona file, or the shipped pool.")],
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Cosine at which profiles are counted.")] = 0.6,
+    embedding: Embedding = "tfidf",
+    json: Annotated[bool, typer.Option("--json", help="As JSON on standard output.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is in a persona file and how different its profiles are."""
+    from interalign import api
+
+    with errors_as_exit_codes(debug):
+        found = api.personas_stats(file, threshold=threshold, embedding=embedding)
+        if json:
+            typer.echo(dumps(found, indent=2))
+            return
+        for name, value in found.items():
+            for each in value if name == "closest pairs" else [value]:
+                typer.echo(f"{name}\t{', '.join(map(str, each)) if isinstance(each, list) else each}")
