@@ -41,8 +41,6 @@ async def run_simulation(
     async with open_session(path, runtime, progress, fork_of) as session:
         prompts = session.prompts(settings)
         seats = simulation_seats(settings, session.ledger, session.resolve, prompts)
-        source = {"personas": _source(settings.personas, personas)}
-        seats = simulation_seats(settings, session.ledger, session.resolve)
         source = {"personas": persona_source(settings.personas, personas)}
         met = personas if len(personas) <= settings.trees else personas[: settings.trees]
         session.begin(settings, prompts, "simulation", source, met, _simulation_plan(settings, met))
