@@ -58,7 +58,7 @@ class Store:
         self._one_at_a_time = threading.Lock()
         self._writing = writing
         self._any_tools: bool | None = None
-        """Whether any call came with tools, None: unknown. Looking for them every turn would cost, and most have none."""
+        """Whether any call came with tools, None: unknown. Most runs have none, and to look every turn would cost."""
 
     @classmethod
     def create_or_open(cls, path: Path) -> Self:
