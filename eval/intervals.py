@@ -189,7 +189,7 @@ def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
 def _contributions(sums: ProfileSums) -> Floats:
     """What each profile adds to delta_al, shape (profiles,); flipping a profile's sign flips just its part."""
     counts = sums.counts.sum(axis=0)
-    # At a turn that nobody has, every profile's sum is 0, and so is its share.
+    # At a turn that no case reached, every profile's sum is 0, and so is its share.
     shares: Floats = (sums.sums / np.maximum(counts, 1)).sum(axis=1) / max(np.count_nonzero(counts), 1)
     return shares
 

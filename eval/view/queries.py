@@ -193,7 +193,7 @@ def _nothing_said(record: TreeRecord) -> str:
 def _persona(store: Store, persona: str) -> Persona | None:
     try:
         return store.persona(persona)
-    except KeyError:  # an imported tree may be of somebody who is not in this file
+    except KeyError:  # the persona of an imported tree may not be in this file
         return None
 
 

@@ -17,9 +17,9 @@ _OWN_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
 def serve(path: Path, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve the pages of a run file until interrupted; `announce` is told the address once it answers.
+    """Serve the pages of a run file until interrupted; `announce` is called with the address once it answers.
 
-    `port` 0 takes a free one. Raises ConfigError if `path` is no run file or nobody may listen there.
+    `port` 0 takes a free one. Raises ConfigError if `path` is no run file or the port cannot be listened on.
     """
     Store.open(path).close()
     with _listening(host, port) as listener:

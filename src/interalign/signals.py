@@ -41,13 +41,13 @@ def stopping_on_signals(stop: Callable[[str], None]) -> Iterator[None]:
 
     def begin_to_stop() -> None:
         stop(INTERRUPTED)
-        if sys.stderr.isatty():  # somebody waits, and would press the keys again
+        if sys.stderr.isatty():  # a person waits, and would press Ctrl-C again
             _LOG.warning(STOPPING)
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked and number == signal.SIGHUP:
-            return  # a shell hands it on after the terminal did: nobody is in a hurry
+            return  # a shell forwards it after the terminal has sent it: not a second request
         if asked:
             _leave(format_line(LEFT))
         asked = True

@@ -1,4 +1,4 @@
-"""What a server is told of who asks: its key, headers and query, and the way there. A key goes to no other server."""
+"""Access to a server: its key, headers, query and proxy. A key is sent to no other server."""
 
 import os
 import re

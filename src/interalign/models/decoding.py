@@ -1,5 +1,5 @@
 """From the bytes of an answer to one JSON value: also with a byte order mark, packed, twice, with text behind it, as
-JSON lines, or as an event stream that nobody asked for. Text is never made up: what is cut off is no answer.
+JSON lines, or as an event stream that was not asked for. Text is never made up: a truncated body is no answer.
 """
 
 import json
@@ -44,7 +44,7 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _unpacked(body: bytes) -> bytes:
-    """The body, unpacked if it is packed and nobody said so."""
+    """The body, decompressed if it is compressed without a header that says so."""
     if not body.startswith(_GZIP):
         return body
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)

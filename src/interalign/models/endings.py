@@ -13,7 +13,7 @@ class Ending(Enum):
     filtered = "content_filter"
     """Somebody's filter ended or withheld it."""
     broken = "broken"
-    """It is half a reply, or nobody knows: not to be used."""
+    """It is half a reply, or the reason is unknown: not to be used."""
     untold = ""
     """The server does not say."""
 

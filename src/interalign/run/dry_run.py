@@ -151,7 +151,7 @@ class _Unasked:
         self.name = name
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
-        raise AssertionError("a dry run asks nobody")
+        raise AssertionError("a dry run calls no model")
 
 
 class _Made(NamedTuple):
