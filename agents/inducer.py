@@ -2,7 +2,6 @@
 
 from interalign.agents.protocols import InducerAsk, Said
 from interalign.agents.speaker import Speaker, read_text
-from interalign.agents.templates import render
 from interalign.agents.transcripts import with_last
 from interalign.errors import BadContentError
 
@@ -15,7 +14,9 @@ class PromptedInducer:
 
     async def __call__(self, ask: InducerAsk) -> Said:
         """The notes; BadContentError after the last unusable reply."""
-        messages = with_last(ask.transcript, render("inducer", message=ask.transcript[-1].content))
+        messages = with_last(
+            ask.transcript, self._speaker.prompts.render("inducer", message=ask.transcript[-1].content)
+        )
         heard = await self._speaker.ask(ask.at, messages, read_text)
         if heard.value is None:
             raise BadContentError(f"the inducer wrote nothing usable, {heard.unusable()}")

@@ -7,7 +7,6 @@ from itertools import combinations
 from interalign.agents.answers import parse_score, parse_verdict
 from interalign.agents.protocols import At, ChoiceOpinion, Comparison, Judge, ScoreOpinion, Scoring
 from interalign.agents.speaker import Speaker
-from interalign.agents.templates import render
 from interalign.agents.transcripts import with_last
 from interalign.personas import Persona
 from interalign.seeds import addressed_seed
@@ -23,13 +22,15 @@ class PromptedJudge:
     async def compare(self, ask: Comparison) -> ChoiceOpinion:
         """The parsed verdict of one presentation; value None if no reply could be read."""
         values = {"persona": ask.persona, "first": ask.first, "second": ask.second}
-        prompt = render("judge_compare", message=ask.transcript[-1].content, **values)
+        prompt = self._speaker.prompts.render("judge_compare", message=ask.transcript[-1].content, **values)
         heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_verdict, "again_compare")
         return ChoiceOpinion(value=heard.value, replies=heard.replies)
 
     async def score(self, ask: Scoring) -> ScoreOpinion:
         """The parsed score of one reply; value None if no reply could be read."""
-        prompt = render("judge_score", message=ask.transcript[-1].content, persona=ask.persona, reply=ask.reply)
+        prompt = self._speaker.prompts.render(
+            "judge_score", message=ask.transcript[-1].content, persona=ask.persona, reply=ask.reply
+        )
         heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_score, "again_score")
         return ScoreOpinion(value=heard.value, replies=heard.replies)
 

@@ -18,6 +18,7 @@ from interalign.agents.judge import PromptedJudge
 from interalign.agents.plugin import PluginModel, RecordedJudge, RecordedRole, RunnableModel
 from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRole
 from interalign.agents.speaker import Speaker
+from interalign.agents.templates import PromptSet
 from interalign.agents.user import PromptedUser
 from interalign.config import Parameters, Runtime
 from interalign.errors import ConfigError, did_you_mean
@@ -92,16 +93,21 @@ def is_plugin_name(spec: str) -> bool:
 
 
 def seat_role(
-    kind: Kind, spec: str, parameters: Parameters, ledger: Calls, resolve: Callable[[str], ChatModel]
+    kind: Kind,
+    spec: str,
+    parameters: Parameters,
+    ledger: Calls,
+    resolve: Callable[[str], ChatModel],
+    prompts: PromptSet,
 ) -> Role:
     """The role behind a spec, ready to be asked. `resolve` turns a model name into a model (one object a name)."""
     if not is_plugin_name(spec):
-        return _PROMPTED[kind](Speaker(kind, resolve(spec), parameters, ledger))
+        return _PROMPTED[kind](Speaker(kind, resolve(spec), parameters, ledger, prompts))
     plugin = load_plugin(spec)
     if hasattr(plugin, "ainvoke"):
-        return _PROMPTED[kind](Speaker(kind, RunnableModel(spec, plugin), parameters, ledger))
+        return _PROMPTED[kind](Speaker(kind, RunnableModel(spec, plugin), parameters, ledger, prompts))
     if isinstance(plugin, ChatModel):
-        return _PROMPTED[kind](Speaker(kind, PluginModel(spec, plugin), parameters, ledger))
+        return _PROMPTED[kind](Speaker(kind, PluginModel(spec, plugin), parameters, ledger, prompts))
     if kind == "judge" and (hasattr(plugin, "compare") or hasattr(plugin, "score")):
         return RecordedJudge(spec, plugin, ledger)
     if kind != "judge" and callable(plugin):

@@ -5,7 +5,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from interalign.agents.protocols import At
 from interalign.agents.reply_text import Speaks, clean_reply
-from interalign.agents.templates import render
+from interalign.agents.templates import PromptSet
 from interalign.agents.transcripts import with_last
 from interalign.errors import BadContentError
 from interalign.ledger import Calls
@@ -34,11 +34,12 @@ class Heard(NamedTuple, Generic[T]):
 class Speaker:
     """A model in one seat."""
 
-    def __init__(self, role: str, model: ChatModel, parameters: Parameters, ledger: Calls) -> None:
+    def __init__(self, role: str, model: ChatModel, parameters: Parameters, ledger: Calls, prompts: PromptSet) -> None:
         self.role = role
         self.model = model
         self.parameters = parameters
         self.ledger = ledger
+        self.prompts = prompts
         self._speaks: Speaks = "user" if role == "user" else "assistant"
         self._reseeded: dict[int, Parameters] = {0: parameters}
 
@@ -56,7 +57,7 @@ class Speaker:
         for sample in range(at.samples):
             seed = addressed_seed(at.seed, self.role, sample)
             place = Place(at.tree, at.node, self.role, sample)
-            asked = _asked_again(messages, again) if noted else messages
+            asked = self._asked_again(messages, again) if noted else messages
             try:
                 call = await self.ledger.call(place, self.model, asked, self._parameters(sample), seed)
                 replies.append(call.reply.text)
@@ -77,9 +78,8 @@ class Speaker:
             self._reseeded[sample] = self.parameters.model_copy(update=changed) if changed else self.parameters
         return self._reseeded[sample]
 
-
-def _asked_again(messages: Sequence[Message], again: str) -> list[Message]:
-    return with_last(messages, render(again, message=messages[-1].content))
+    def _asked_again(self, messages: Sequence[Message], again: str) -> list[Message]:
+        return with_last(messages, self.prompts.render(again, message=messages[-1].content))
 
 
 def read_text(reply: str) -> str:

@@ -1,13 +1,10 @@
 """The user: plays a persona, and sees the conversation from the other side."""
 
-from collections.abc import Sequence
-
 from interalign.agents.ending import without_mark
 from interalign.agents.protocols import Said, UserAsk
 from interalign.agents.speaker import Speaker, read_text
-from interalign.agents.templates import render
+from interalign.agents.templates import PromptSet
 from interalign.errors import BadContentError
-from interalign.personas import Persona
 from interalign.tree import Message
 
 
@@ -26,22 +23,22 @@ class PromptedUser:
                 raise BadContentError("the user ended the talk before its first message", reply)
             return text
 
-        heard = await self._speaker.ask(ask.at, user_messages(ask.persona, ask.transcript, ask.end_mark), read)
+        heard = await self._speaker.ask(ask.at, user_messages(self._speaker.prompts, ask), read)
         if heard.value is None:
             raise BadContentError(f"the user said nothing usable in turn {ask.turn}, {heard.unusable()}")
         return Said(text=heard.value, call=heard.call)
 
 
-def user_messages(persona: Persona, transcript: Sequence[Message], end_mark: str | None = None) -> list[Message]:
+def user_messages(prompts: PromptSet, ask: UserAsk) -> list[Message]:
     """The persona's prompt and the conversation with sides exchanged: what the user said, this model said.
 
     The persona comes anew from its own values in every turn; nothing of an earlier prompt is reused.
     """
-    begin = Message(role="user", content=render("user_begin"))
-    system = render("user", persona=persona)
-    if end_mark is not None:
-        system += "\n" + render("user_end", end_mark=end_mark)
-    return [Message(role="system", content=system), begin, *map(_flipped, transcript)]
+    begin = Message(role="user", content=prompts.render("user_begin"))
+    system = prompts.render("user", persona=ask.persona)
+    if ask.end_mark is not None:
+        system += "\n" + prompts.render("user_end", end_mark=ask.end_mark)
+    return [Message(role="system", content=system), begin, *map(_flipped, ask.transcript)]
 
 
 def _flipped(message: Message) -> Message:

@@ -29,7 +29,7 @@ from fake_server import Served
 
 import interalign as ia
 from interalign.agents.judge import parse_verdict
-from interalign.agents.templates import render
+from interalign.agents.templates import builtin_prompts
 from interalign.config import Runtime, SimulationSettings
 from interalign.models.world import world_personas
 from interalign.seeds import addressed_rng
@@ -101,15 +101,18 @@ def user_chat(persona: ia.Persona, chat: Chat) -> Chat:
     sides = {"user": "assistant", "assistant": "user"}
     seen = [{"role": sides[said["role"]], "content": said["content"]} for said in chat]
     begin = [
-        {"role": "system", "content": render("user", persona=persona)},
-        {"role": "user", "content": render("user_begin")},
+        {"role": "system", "content": builtin_prompts().render("user", persona=persona)},
+        {"role": "user", "content": builtin_prompts().render("user_begin")},
     ]
     return [*begin, *seen]
 
 
 def asking(chat: Chat, prompt: str, **values: Any) -> Chat:
     """The conversation with its last message wrapped into a prompt."""
-    return [*chat[:-1], {"role": "user", "content": render(prompt, message=chat[-1]["content"], **values)}]
+    return [
+        *chat[:-1],
+        {"role": "user", "content": builtin_prompts().render(prompt, message=chat[-1]["content"], **values)},
+    ]
 
 
 def judging(chat: Chat, persona: ia.Persona, first: str, second: str) -> Chat:
@@ -308,7 +311,7 @@ async def unrecorded(work: Work) -> None:
     # From the settings on, as `simulate` does it: seats, personas and connections are part of both.
     model = resolve_model(f"openai:{MODEL}", Runtime(base_url=work.url, concurrency=work.concurrency))
     chosen = SimulationSettings.model_validate(settings(work, work.conversations))
-    seats = simulation_seats(chosen, Unrecorded(), lambda spec: model)
+    seats = simulation_seats(chosen, Unrecorded(), lambda spec: model, builtin_prompts())
     growth = Growth(seats=seats, policy=branching_policy(chosen.policy), save=nothing)
     talks = [
         Conversation(tree=f"t{index:05}", case=f"t{index:05}", seed=0, persona=persona, turns=work.turns)

@@ -30,7 +30,7 @@ from typing import NamedTuple
 from fake_server import serving
 
 import interalign as ia
-from interalign.agents.templates import quoted, render
+from interalign.agents.templates import builtin_prompts, quoted
 from interalign.config import Runtime
 
 BLOCK = 16
@@ -150,9 +150,9 @@ def rewritten(turn: Turn, kind: bool) -> Iterator[Request]:
     earlier prompt in the cache. Otherwise the notes and the replies stand in the task, before the conversation.
     """
     persona, talk = turn.persona, pasted(turn.before, turn.said)
-    user = _one(render("user", persona=persona), pasted(turn.before), "Write your next message.")
+    user = _one(builtin_prompts().render("user", persona=persona), pasted(turn.before), "Write your next message.")
     yield Request("user", user, turn.said)
-    inducer = render("inducer", message="").partition("[end of the conversation]")[2]
+    inducer = builtin_prompts().render("inducer", message="").partition("[end of the conversation]")[2]
     yield Request("inducer", _one(inducer, talk, "Your notes:"), turn.notes)
     task = "You are an assistant. Answer the user's last message."
     hinted = f"{task} Have in mind what is known about the user, and do not mention it."
@@ -161,7 +161,7 @@ def rewritten(turn: Turn, kind: bool) -> Iterator[Request]:
     yield Request("candidate", tailored, turn.replies[0])
     yield Request("candidate", _one(task, talk), turn.replies[1])
     for (first, second), said in zip((turn.replies, turn.replies[::-1]), turn.judged, strict=True):
-        text = render("judge_compare", message="", persona=persona, first=first, second=second)
+        text = builtin_prompts().render("judge_compare", message="", persona=persona, first=first, second=second)
         head, mark, rest = text.partition("[end of the conversation]")[2].partition("Reply A:")
         assert mark, "the judge's prompt has changed: show this bench where its replies begin"
         yield Request("judge", _one(head, talk, mark + rest) if kind else _one(head + mark + rest, talk), said)

@@ -7,6 +7,7 @@ from interalign.agents.plugin import RecordedHook
 from interalign.agents.protocols import Candidate, Hook, Inducer, Judge, UserRole
 from interalign.agents.registry import Kind, Role, load_hook, seat_role
 from interalign.agents.reply_text import clean_reply
+from interalign.agents.templates import PromptSet
 from interalign.config import EvaluationSettings, HookPoint, RunSettings, SimulationSettings
 from interalign.errors import BadContentError, ConfigError
 from interalign.graphs.evaluation import evaluation_seats
@@ -20,16 +21,17 @@ Resolve = Callable[[str], ChatModel]
 class Seating:
     """Finds and builds the roles that settings name; ConfigError for one that is not there."""
 
-    def __init__(self, settings: RunSettings, ledger: Calls, resolve: Resolve) -> None:
+    def __init__(self, settings: RunSettings, ledger: Calls, resolve: Resolve, prompts: PromptSet) -> None:
         _refuse_lost_mark(settings.end_mark)
         self._settings = settings
         self._ledger = ledger
         self._resolve = resolve
+        self._prompts = prompts
 
     def role(self, kind: Kind, spec: str) -> Role:
         """The role of this kind behind a model or plug-in name."""
         parameters: Parameters = getattr(self._settings.parameters, kind)
-        return seat_role(kind, spec, parameters, self._ledger, self._resolve)
+        return seat_role(kind, spec, parameters, self._ledger, self._resolve, self._prompts)
 
     def hooks(self) -> Mapping[HookPoint, Sequence[tuple[str, Hook]]]:
         """The plug-ins at each point of the turn graph, by name."""
@@ -58,9 +60,9 @@ def _stays(message: str) -> bool:
         return False
 
 
-def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resolve) -> Seats:
+def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resolve, prompts: PromptSet) -> Seats:
     """The seats of a simulation."""
-    seating = Seating(settings, ledger, resolve)
+    seating = Seating(settings, ledger, resolve, prompts)
     inducer = None if settings.inducer == "none" else cast(Inducer, seating.role("inducer", settings.inducer))
     return Seats(
         user=cast(UserRole, seating.role("user", settings.user)),
@@ -74,9 +76,11 @@ def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resol
     )
 
 
-def all_evaluation_seats(settings: EvaluationSettings, ledger: Calls, resolve: Resolve) -> dict[str, Seats]:
+def all_evaluation_seats(
+    settings: EvaluationSettings, ledger: Calls, resolve: Resolve, prompts: PromptSet
+) -> dict[str, Seats]:
     """The seats of an evaluation for each candidate by name."""
-    seating = Seating(settings, ledger, resolve)
+    seating = Seating(settings, ledger, resolve, prompts)
     user = cast(UserRole, seating.role("user", settings.user))
     judge = cast(Judge, seating.role("judge", settings.judge))
     hooks = seating.hooks()

@@ -16,6 +16,7 @@ from langgraph.runtime import Runtime
 from pydantic import JsonValue
 
 from interalign import config
+from interalign.agents.templates import builtin_prompts
 from interalign.config import SimulationSettings
 from interalign.errors import ConfigError
 from interalign.graphs.many_trees import unwrapped
@@ -80,7 +81,10 @@ def _seats(settings: str) -> Seats:
     """The seats that these settings name; one object a setting, since models may be slow to load."""
     runtime = config.Runtime()
     return simulation_seats(
-        SimulationSettings.model_validate_json(settings), Unrecorded(), lambda spec: resolve_model(spec, runtime)
+        SimulationSettings.model_validate_json(settings),
+        Unrecorded(),
+        lambda spec: resolve_model(spec, runtime),
+        builtin_prompts(),
     )
 
 

@@ -12,11 +12,12 @@ from jinja2 import UndefinedError
 import interalign as ia
 from interalign.agents.candidate import candidate_messages
 from interalign.agents.speaker import read_text
-from interalign.agents.templates import prompt_versions, quoted, render
+from interalign.agents.templates import PromptSet, builtin_prompts, closest, prompt_versions, quoted
 from interalign.agents.user import user_messages
 from interalign.errors import BadContentError
 
-PROMPTS = Path(__file__).parents[1] / "agents" / "prompts"
+FILES = Path(__file__).parents[1] / "agents" / "prompts" / "v1"
+PROMPTS = builtin_prompts()
 PERSONA = ia.Persona(id="p", profile=("I keep bees.", "I live in Graz."), personality="Dry and short.")
 TALK = (
     ia.Message(role="user", content="What shall I cook?"),
@@ -36,43 +37,62 @@ def test_every_line_of_a_quoted_text_begins_with_the_quote_mark(text: str) -> No
 
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=3), st.text(max_size=40), st.text(max_size=80))
 def test_no_text_can_forge_a_line_of_the_prompt_it_stands_in(profile: list[str], personality: str, reply: str) -> None:
-    own = render("judge_score", message="", persona={"profile": [""], "personality": ""}, reply="").splitlines()
-    filled = render("judge_score", message="", persona={"profile": profile, "personality": personality}, reply=reply)
+    own = PROMPTS.render("judge_score", message="", persona={"profile": [""], "personality": ""}, reply="").splitlines()
+    filled = PROMPTS.render(
+        "judge_score", message="", persona={"profile": profile, "personality": personality}, reply=reply
+    )
     assert [line for line in filled.splitlines() if not line.startswith("| ")] == [
         line for line in own if not line.startswith("| ")
     ]
 
 
 def test_braces_in_a_value_stay_braces() -> None:
-    filled = render("candidate_hint", message="{{ hint }}", hint="{% raw %} {{ 7 * 7 }}")
+    filled = PROMPTS.render("candidate_hint", message="{{ hint }}", hint="{% raw %} {{ 7 * 7 }}")
     assert filled.startswith("{{ hint }}\n")
     assert "| {% raw %} {{ 7 * 7 }}\n" in filled
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in PROMPTS.glob("*.jinja")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in FILES.glob("*.jinja")))
 def test_a_prompt_whose_variable_is_missing_is_an_error_not_an_empty_place(name: str) -> None:
-    if "{{" in (PROMPTS / f"{name}.jinja").read_text():
+    if "{{" in (FILES / f"{name}.jinja").read_text():
         with pytest.raises(UndefinedError):
-            render(name)
+            PROMPTS.render(name)
     else:
-        assert render(name)
+        assert PROMPTS.render(name)
 
 
 def test_the_versions_of_all_prompts_are_known_by_their_content() -> None:
-    versions = prompt_versions()
-    assert sorted(versions) == sorted(path.stem for path in PROMPTS.glob("*.jinja"))
+    versions = builtin_prompts("v1").hashes
+    assert sorted(versions) == sorted(path.stem for path in FILES.glob("*.jinja"))
     assert all(re.fullmatch("[0-9a-f]{12}", version) for version in versions.values())
     assert len(set(versions.values())) == len(versions)
 
 
+def test_a_run_goes_on_with_the_version_it_has_most_of_and_a_new_one_gets_the_newest() -> None:
+    old, new = PromptSet({"user": "old", "inducer": "same"}), PromptSet({"user": "new", "inducer": "same"})
+    assert closest([new, old], old.hashes) is old
+    assert closest([new, old], {"user": old.hashes["user"], "inducer": "another"}) is old
+    assert closest([new, old], {"inducer": new.hashes["inducer"]}) is new
+    assert closest([new, old], {}) is new
+
+
+def test_the_first_version_never_changes_and_the_newest_is_what_a_new_run_gets() -> None:
+    assert builtin_prompts("v1").hashes == {
+        "again_compare": "f0246536261b", "again_score": "9633ae57bd3a", "again_text": "5ba628ff5a5d",
+        "candidate_hint": "54d38151745c", "inducer": "c0dcce52e45a", "judge_compare": "37f2a95f8d7b",
+        "judge_score": "a89aec587578", "user": "887d143980e3", "user_begin": "3d049ff49089", "user_end": "55f23fde2022",
+    }  # fmt: skip
+    assert builtin_prompts().sources == builtin_prompts(prompt_versions()[-1]).sources
+
+
 def test_a_candidate_gets_the_conversation_and_nothing_else() -> None:
     at = ia.At(tree="t", node="1/1", seed=1)
-    assert candidate_messages(ia.CandidateAsk(at=at, transcript=TALK)) == list(TALK)
+    assert candidate_messages(PROMPTS, ia.CandidateAsk(at=at, transcript=TALK)) == list(TALK)
 
 
 def test_a_hint_stands_in_the_last_message_only_and_the_rest_is_as_without_it() -> None:
     at = ia.At(tree="t", node="1/1", seed=1)
-    messages = candidate_messages(ia.CandidateAsk(at=at, transcript=TALK, hint="Keeps bees.\nLives in Graz."))
+    messages = candidate_messages(PROMPTS, ia.CandidateAsk(at=at, transcript=TALK, hint="Keeps bees.\nLives in Graz."))
     assert messages[:-1] == list(TALK[:-1])
     assert messages[-1].role == "user"
     assert messages[-1].content == (
@@ -83,7 +103,8 @@ def test_a_hint_stands_in_the_last_message_only_and_the_rest_is_as_without_it() 
 
 
 def test_the_user_sees_its_persona_and_the_conversation_from_the_other_side() -> None:
-    messages = user_messages(PERSONA, TALK[:2])
+    at = ia.At(tree="t", node="1/u", seed=1)
+    messages = user_messages(PROMPTS, ia.UserAsk(at=at, persona=PERSONA, transcript=TALK[:2], turn=2))
     assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
     assert "| I keep bees.\n| I live in Graz.\n" in messages[0].content
     assert "| Dry and short." in messages[0].content
@@ -111,7 +132,7 @@ def test_a_judge_is_asked_again_with_a_note_on_the_form_and_its_refused_replies_
         assert "[asked again]" not in asked[0].last
         for again in asked[1:]:
             assert again.messages[:-1] == asked[0].messages[:-1]
-            assert again.last == render("again_compare", message=asked[0].last)
+            assert again.last == PROMPTS.render("again_compare", message=asked[0].last)
             assert "I like the first." not in again.last
 
 

@@ -14,7 +14,7 @@ import pytest
 from calls_seen import calls_of, trees_of
 
 import interalign as ia
-from interalign.agents.templates import render
+from interalign.agents.templates import builtin_prompts
 from interalign.agents.transcripts import with_last
 from interalign.models.base import provider_seed
 from interalign.models.world import world_model, world_personas
@@ -73,7 +73,7 @@ def test_a_text_role_is_told_that_there_was_no_message_but_not_where_the_server_
 ) -> None:
     first, second = asked(tmp_path, unusable, "Try rye.", candidate="openai:m")
     (before,), (after,) = first["messages"], second["messages"]
-    again = render("again_text", message=before["content"])
+    again = builtin_prompts().render("again_text", message=before["content"])
     assert after["content"] == (again if noted else before["content"])
 
 
@@ -94,8 +94,8 @@ def test_a_fixed_seed_is_sent_as_it_is_where_nothing_is_asked_again() -> None:
 def test_the_judge_of_the_world_says_the_same_when_it_is_asked_again(role: str) -> None:
     persona = world_personas("train", 1, 0)[0]
     shown = {"first": "Try rye.", "second": "I see. Do you paint?", "reply": "Try rye."}
-    prompt = render(role, message=TALK[0].content, persona=persona, **shown)
-    again = render(f"again_{role.removeprefix('judge_')}", message=prompt)
+    prompt = builtin_prompts().render(role, message=TALK[0].content, persona=persona, **shown)
+    again = builtin_prompts().render(f"again_{role.removeprefix('judge_')}", message=prompt)
 
     async def said(text: str) -> str:
         return (await world_model("judge")(with_last(TALK, text), ia.Parameters(), 3)).text
@@ -106,14 +106,14 @@ def test_the_judge_of_the_world_says_the_same_when_it_is_asked_again(role: str) 
 @pytest.mark.parametrize("model", ["user", "inducer", "attentive", "blind"])
 def test_no_role_of_the_world_takes_the_note_for_a_part_of_the_conversation(model: str) -> None:
     persona = world_personas("train", 1, 0)[0]
-    system = ia.Message(role="system", content=render("user", persona=persona))
+    system = ia.Message(role="system", content=builtin_prompts().render("user", persona=persona))
     talk = (system, ia.Message(role="assistant", content="Hi."), *TALK) if model == "user" else TALK
 
     async def said(text: str) -> str:
         return (await world_model(model)(with_last(talk, text), ia.Parameters(), 3)).text
 
-    for text in (TALK[0].content, render("inducer", message=TALK[0].content)):
-        assert asyncio.run(said(render("again_text", message=text))) == asyncio.run(said(text))
+    for text in (TALK[0].content, builtin_prompts().render("inducer", message=TALK[0].content)):
+        assert asyncio.run(said(builtin_prompts().render("again_text", message=text))) == asyncio.run(said(text))
 
 
 def test_a_message_that_only_looks_like_the_note_stays(tmp_path: Path) -> None:

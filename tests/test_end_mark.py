@@ -12,6 +12,7 @@ from calls_seen import calls_of, trees_of
 import interalign as ia
 from interalign import api
 from interalign.agents.ending import without_mark
+from interalign.agents.templates import builtin_prompts
 from interalign.agents.user import user_messages
 from interalign.config import RunSettings, SimulationSettings, identity_of
 from interalign.eval.results import ScoredCase, candidate_result, candidate_scores, comparisons
@@ -101,7 +102,9 @@ def test_a_run_with_ended_talks_is_resumed_without_another_call_and_comes_out_th
 
 
 def test_a_prompted_user_is_told_the_mark_and_is_told_nothing_where_there_is_none() -> None:
-    plain, marked = user_messages(PERSONA, ()), user_messages(PERSONA, (), "[END]")
+    ask = ia.UserAsk(at=ia.At(tree="t", node="u", seed=1), persona=PERSONA, transcript=(), turn=1)
+    marked_ask = ask.model_copy(update={"end_mark": "[END]"})
+    plain, marked = user_messages(builtin_prompts(), ask), user_messages(builtin_prompts(), marked_ask)
     assert marked[0].content.startswith(plain[0].content + "\n\n")
     assert marked[0].content.count("[END]") == 2
     assert marked[1:] == plain[1:]

@@ -14,7 +14,7 @@ import pytest
 from calls_seen import Seen, calls_of, trees_of
 
 import interalign as ia
-from interalign.agents.templates import render
+from interalign.agents.templates import builtin_prompts
 
 TREES, TURNS = 6, 5
 
@@ -51,7 +51,7 @@ def test_trap_1_every_prompt_of_every_conversation_and_turn_carries_the_persona_
     asked = calls_of(run, "user")
     assert len(asked) == TREES * TURNS
     for call in asked:
-        assert call.messages[0].content == render("user", persona=personas[call.tree])
+        assert call.messages[0].content == builtin_prompts().render("user", persona=personas[call.tree])
     assert len({call.messages[0].content for call in asked}) == TREES
 
 
@@ -81,7 +81,7 @@ def test_trap_2_a_prompt_holds_at_most_its_own_hint_and_the_conversation_holds_n
         if reply.by.endswith("+hint"):
             hinted += 1
             note = notes[call.tree, reply.parent]
-            assert call.last == render("candidate_hint", message=before[-1].content, hint=note)
+            assert call.last == builtin_prompts().render("candidate_hint", message=before[-1].content, hint=note)
             assert ia.Annotation(node=reply.parent, name="hint", by="inducer", value=note) in judged.annotations
         else:
             assert call.last == before[-1].content
@@ -105,7 +105,7 @@ def test_trap_2_asking_again_repeats_no_turn(cli) -> None:
     assert len(places) == 3
     for node, asked in places.items():
         expected = list(judged.tree.transcript(judged.tree.node(node).parent))
-        again = render("again_text", message=expected[-1].content)
+        again = builtin_prompts().render("again_text", message=expected[-1].content)
         assert [call.messages[:-1] for call in asked] == [expected[:-1]] * 3
         assert [call.last for call in asked] == [expected[-1].content, again, again]
 

@@ -89,7 +89,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: Path) -> 
     expected = packaged()
     assert {
         "interalign/py.typed",
-        "interalign/agents/prompts/user.jinja",
+        "interalign/agents/prompts/v1/user.jinja",
         "interalign/eval/view/__init__.py",
     } <= expected
     assert held == expected

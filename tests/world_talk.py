@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from interalign.agents.templates import render
+from interalign.agents.templates import builtin_prompts
 from interalign.models.base import ChatModel, Parameters
 from interalign.models.world import world_model, world_personas
 from interalign.personas import Persona
@@ -49,11 +49,15 @@ def ask_often(model: ChatModel, messages: Sequence[Message], n: int) -> list[str
 
 def user_seat(persona: Persona, talk: Sequence[Message]) -> list[Message]:
     flipped = [said("assistant" if message.role == "user" else "user", message.content) for message in talk]
-    return [said("system", render("user", persona=persona)), said("user", render("user_begin")), *flipped]
+    return [
+        said("system", builtin_prompts().render("user", persona=persona)),
+        said("user", builtin_prompts().render("user_begin")),
+        *flipped,
+    ]
 
 
 def with_last(talk: Sequence[Message], prompt: str, **values: object) -> list[Message]:
-    return [*talk[:-1], said("user", render(prompt, message=talk[-1].content, **values))]
+    return [*talk[:-1], said("user", builtin_prompts().render(prompt, message=talk[-1].content, **values))]
 
 
 async def play(

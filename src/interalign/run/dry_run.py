@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from interalign.agents.templates import builtin_prompts
 from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, identity_of
 from interalign.graphs.policy import Policy, branching_policy, caterpillar
 from interalign.graphs.seats import all_evaluation_seats, simulation_seats
@@ -17,7 +18,7 @@ from interalign.ledger.budget import Prices
 from interalign.models.base import ChatModel, Parameters
 from interalign.personas import Persona
 from interalign.records import Call, Place, Reply, Usage
-from interalign.run.session import refuse_fewer
+from interalign.run.session import recorded_prompts, refuse_fewer
 from interalign.store import Store
 from interalign.tree import Frozen, Message
 from interalign.version import __version__
@@ -90,7 +91,7 @@ async def estimate_simulation(
     """
     record = _Record(run, "simulation", settings, forks=forks)
     rehearsal = _Rehearsal(record.reply_tokens)
-    seats = simulation_seats(settings, rehearsal, _Unasked)
+    seats = simulation_seats(settings, rehearsal, _Unasked, record.prompts)
     await _rehearse(rehearsal, seats, settings, personas[0], branching_policy(settings.policy))
     refuse_fewer(run, settings.trees, record.planned)
     return _estimate(rehearsal.made, record, settings.trees - record.done, runtime)
@@ -102,7 +103,7 @@ async def estimate_evaluation(
     """What `run_evaluation` with the same arguments is expected to take; as `estimate_simulation`."""
     record = _Record(run, "evaluation", settings, forks=forks)
     rehearsal = _Rehearsal(record.reply_tokens)
-    every = all_evaluation_seats(settings, rehearsal, _Unasked)
+    every = all_evaluation_seats(settings, rehearsal, _Unasked, record.prompts)
     for seats in every.values():
         await _rehearse(rehearsal, seats, settings, cases[0], caterpillar)
     asked = len(cases[: settings.limit]) * len(every)
@@ -127,6 +128,7 @@ class _Record:
     def __init__(self, run: Path, kind: RunKind, settings: RunSettings, *, forks: bool) -> None:
         self.done = self.planned = 0
         self.reply_tokens: dict[str, int] = {}
+        self.prompts = builtin_prompts()
         if run.exists():
             with Store.open(run) as store:
                 if store.run is not None and not forks:
@@ -134,6 +136,7 @@ class _Record:
                     store.begin_run(
                         run.stem, kind, {**store.run.identity, "end_mark": None, **identity_of(settings)}, __version__
                     )
+                    self.prompts = recorded_prompts(store.run)
                     count = store.count_trees()
                     self.done, self.planned = count.get("done", 0), sum(count.values())
                 used = {role: use for role, use in store.usage().items() if use.calls and use.completion_tokens}

@@ -37,7 +37,7 @@ async def run_simulation(
     refuse_unknown_prices(models_of(settings), runtime)
     policy = branching_policy(settings.policy)
     async with open_session(path, runtime, progress, fork_of) as session:
-        seats = simulation_seats(settings, session.ledger, session.resolve)
+        seats = simulation_seats(settings, session.ledger, session.resolve, session.prompts)
         source = {"personas": _source(settings.personas, personas)}
         met = personas if len(personas) <= settings.trees else personas[: settings.trees]
         session.begin(settings, "simulation", source, met, _simulation_plan(settings, met))
@@ -56,7 +56,7 @@ async def run_evaluation(
     """Let every candidate talk to every case, one scored path each; what is done already is not done again."""
     refuse_unknown_prices(models_of(settings), runtime)
     async with open_session(path, runtime, progress, fork_of) as session:
-        seats = all_evaluation_seats(settings, session.ledger, session.resolve)
+        seats = all_evaluation_seats(settings, session.ledger, session.resolve, session.prompts)
         met = cases[: settings.limit]
         source = {"cases": _source(settings.cases, cases)}
         session.begin(settings, "evaluation", source, met, _evaluation_plan(settings, met))
@@ -99,7 +99,9 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         session.count()
         settings = settings_of(run)
         role = _watched(
-            session, cast(Judge, Seating(settings, session.ledger, session.resolve).role("judge", judge)), judge
+            session,
+            cast(Judge, Seating(settings, session.ledger, session.resolve, session.prompts).role("judge", judge)),
+            judge,
         )
         judging = settings.judging if isinstance(settings, SimulationSettings) else "score"
         session.trees, session.done = session.done, 0

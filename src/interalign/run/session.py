@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import JsonValue
 
-from interalign.agents.templates import prompt_versions
+from interalign.agents.templates import PromptSet, prompts_of
 from interalign.config import RunSettings, Runtime, identity_of
 from interalign.errors import ConfigError, FailedTreeError
 from interalign.ledger import Ledger
@@ -19,7 +19,7 @@ from interalign.ledger.budget import Budget, Prices, counted
 from interalign.models.base import ChatModel, version_of
 from interalign.models.resolve import is_model_name, resolve_model
 from interalign.personas import Persona
-from interalign.records import Progress, RunSummary, TreeRecord, Usage, by_role
+from interalign.records import Progress, RunRecord, RunSummary, TreeRecord, Usage, by_role
 from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
 from interalign.store import Store
 from interalign.version import __version__
@@ -54,6 +54,11 @@ class Session:
             self.models[spec] = resolve_model(spec, self.runtime)
         return self.models[spec]
 
+    @property
+    def prompts(self) -> PromptSet:
+        """Those the run was begun with, or the newest."""
+        return recorded_prompts(self.store.run)
+
     def begin(
         self,
         settings: RunSettings,
@@ -67,7 +72,7 @@ class Session:
         `source` says in the run's identity where the personas come from.
         """
         _refuse_strangers(personas, settings)
-        identity = {**identity_of(settings, prompts=dict(prompt_versions())), **source, **self._weights()}
+        identity = {**identity_of(settings, prompts=dict(self.prompts.hashes)), **source, **self._weights()}
         self.store.begin_run(self.path.stem, kind, identity, __version__)
         planned = Counter[str]()
         self.store.add_personas(personas)
@@ -194,6 +199,11 @@ async def open_session(
         finally:
             if is_new and (refused or store.run is None):
                 store.discard()
+
+
+def recorded_prompts(run: RunRecord | None) -> PromptSet:
+    """The prompts a run was begun with; the newest for a new one."""
+    return prompts_of(None if run is None else cast(dict[str, str], run.identity.get("prompts", {})))
 
 
 def refuse_fewer(path: Path, asked: int, planned: int) -> None:
