@@ -25,7 +25,7 @@ class PromptedCandidate:
 def candidate_messages(prompts: PromptSet, ask: CandidateAsk) -> list[Message]:
     """The conversation as it is: no system prompt, so what is generated is what is trained on.
 
-    A hint is added to the last message only, in this request only: it never accumulates over turns, and hinted and
+    A hint is put before the last message only, in this request only: it never accumulates over turns, and hinted and
     plain requests share everything before it.
     """
     if ask.hint is None:

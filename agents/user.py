@@ -34,12 +34,19 @@ def user_messages(prompts: PromptSet, ask: UserAsk) -> list[Message]:
 
     The persona comes anew from its own values in every turn; nothing of an earlier prompt is reused.
     """
-    begin = Message(role="user", content=prompts.render("user_begin"))
+    begin = Message(role="assistant", content=prompts.render("user_begin"))
     system = prompts.render("user", persona=ask.persona)
     if ask.end_mark is not None:
         system += "\n" + prompts.render("user_end", end_mark=ask.end_mark)
-    return [Message(role="system", content=system), begin, *map(_flipped, ask.transcript)]
+    talk = (begin, *ask.transcript)
+    return [Message(role="system", content=system), *(_flipped(prompts, message) for message in talk)]
 
 
-def _flipped(message: Message) -> Message:
-    return Message(role="assistant" if message.role == "user" else "user", content=message.content)
+def _flipped(prompts: PromptSet, message: Message) -> Message:
+    """The user's own words as they are; the assistant's in the prompt `user_turn`, where there is one."""
+    if message.role == "user":
+        return Message(role="assistant", content=message.content)
+    quoting = prompts.takes("user_turn", "message")
+    return Message(
+        role="user", content=prompts.render("user_turn", message=message.content) if quoting else message.content
+    )

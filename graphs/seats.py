@@ -73,6 +73,8 @@ def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resol
         judging=settings.judging,
         branch=settings.branch,
         hooks=seating.hooks(),
+        checks_notes=prompts.checks_notes,
+        hint_wording=prompts.render("candidate_hint", message="", hint=""),
     )
 
 

@@ -96,11 +96,18 @@ def _user(numbers: Mapping[str, float]) -> Speak:
 
     def speak(messages: Sequence[Message], rng: Random) -> str:
         sections = prompts.read_prompt(messages[0].content, None)
-        person = _person(sections.section("Who you are"), sections.section("How you talk"), "world:user")
+        quoting = sections.section("About me") is not None
+        names = ("About me", "How I write") if quoting else ("Who you are", "How you talk")
+        person = _person(*map(sections.section, names), "world:user")
         own = [message.content for message in messages if message.role == "assistant"]
-        return user_message(person, own, messages[-1].content if own else None, toss(rng), answers=answers)
+        reply = _quoted_reply(messages[-1].content) if quoting else messages[-1].content
+        return user_message(person, own, reply if own else None, toss(rng), answers=answers)
 
     return speak
+
+
+def _quoted_reply(text: str) -> str:
+    return "\n".join(prompts.read_prompt(text, None).section("The assistant wrote") or (text,))
 
 
 def _person(profile: tuple[str, ...] | None, personality: tuple[str, ...] | None, who: str) -> Person:
@@ -115,6 +122,9 @@ def _person(profile: tuple[str, ...] | None, personality: tuple[str, ...] | None
 
 def _inducer(numbers: Mapping[str, float]) -> Speak:
     def speak(messages: Sequence[Message], rng: Random) -> str:
+        talk = prompts.read_prompt(messages[-1].content, None).section("The conversation so far")
+        if len(messages) == 1 and talk is not None:
+            return induce(prompts.read_script(talk))
         last = prompts.read_prompt(messages[-1].content, prompts.END).message
         return induce(prompts.user_texts(messages, last))
 
@@ -140,7 +150,7 @@ def _judge(numbers: Mapping[str, float]) -> Speak:
 
 def _scripted(policy: Policy) -> Callable[[Mapping[str, float]], Speak]:
     def speak(messages: Sequence[Message], rng: Random) -> str:
-        prompt = prompts.read_prompt(messages[-1].content, prompts.HINT)
+        prompt = prompts.read_hinted(messages[-1].content)
         notes = prompt.section("What the conversation so far has shown")
         hint = None if notes is None else "\n".join(notes)
         return candidate_reply(policy, prompts.user_texts(messages, prompt.message), hint, rng)
