@@ -166,7 +166,8 @@ def _ended_at(node: Node | None) -> Annotation:
 def _audited(node: Node, state: TurnState) -> tuple[Annotation, ...]:
     """A note of what a user agent should not do, if the message does it."""
     earlier = [message.content for message in state["transcript"] if message.role == "user"]
-    marks = audit_user_message(node.text, earlier)
+    replies = [message.content for message in state["transcript"] if message.role == "assistant"]
+    marks = audit_user_message(node.text, earlier, replies)
     return (Annotation(node=node.id, name="audit", by="interalign", value=list(marks)),) if marks else ()
 
 

@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import fault_server
 import pytest
+from calls_seen import trees_of
 
 import interalign as ia
 from interalign import api
 from interalign.agents.leaks import leaked_words
 from interalign.agents.notes import says_nothing
+from interalign.agents.templates import builtin_prompts
 from interalign.training.export import rows, without_leaks
 from interalign.tree import Annotation, JudgedTree, Node, Tree, Verdict
 
@@ -83,7 +87,8 @@ def test_a_note_of_nothing_is_known_as_one(note: str) -> None:
     "note",
     [
         "Keeps bees.", "Nothing about work; keeps bees.", "None of the user's children live at home.", "No children.",
-        "Nothing yet.\nLikes tea.", "Name: Ann", "Not married", "The user has no information on bees.", "No coffee, no tea.",
+        "Nothing yet.\nLikes tea.", "Name: Ann", "Not married", "No coffee, no tea.",
+        "The user has no information on bees.",
         "There is nothing the user likes more than tea.", "43", "Age: 43", "养蜂", "Informal.",
     ],
 )  # fmt: skip
@@ -158,3 +163,57 @@ def test_an_annotation_of_that_name_by_somebody_else_leaves_nothing_out() -> Non
     tree = judged()
     other = tree.model_copy(update={"annotations": (Annotation(node="1", name="leak", by="mine:hook", value=True),)})
     assert chosen_and_rejected(other) == chosen_and_rejected(tree)
+
+
+def grown(run: Path, inducer_says: str) -> None:
+    """One tree of one turn by models behind a server; a candidate that sees a note repeats it."""
+
+    def answer(body: dict[str, Any]) -> fault_server.Step:
+        last = body["messages"][-1]["content"]
+        notes = [line[2:] for line in last.split("\n") if line.startswith("| ")]
+        said = {"inducer": inducer_says, "candidate": f"Noted. {' '.join(notes)}" if notes else "What do you grow?"}
+        return {"message": {"content": said[body["model"]]}}
+
+    with fault_server.serving(answer) as server:
+        seats = {"inducer": "openai:inducer", "candidate": "c=openai:candidate"}
+        runtime = ia.Runtime(base_url=server.url)
+        ia.simulate(run, trees=1, turns=1, policy="full", runtime=runtime, **seats)
+
+
+def test_a_run_marks_counts_and_leaves_out_what_a_candidate_repeats_of_the_note(tmp_path: Path, cli) -> None:
+    run = tmp_path / "run.db"
+    grown(run, "The user likes very short answers.")
+    (tree,) = trees_of(run)
+    assert [node.by for node in tree.tree.nodes] == ["user", "c+hint", "c"]
+    (leak,) = [note for note in tree.annotations if note.name == "leak"]
+    assert (leak.node, leak.by, leak.value) == ("1", "interalign", ["The user likes very short answers"])
+    report = api.report(run)
+    assert report.inducer is not None
+    assert report.inducer.model_dump() == {"notes": 1, "empty": 0, "hinted": 1, "leaks": 1}
+    line = "Inducer: 1 note, 0 of them empty; 1 of 1 hinted replies repeat words of the note."
+    assert line in " ".join(cli("report", str(run)).out.split())
+    assert ia.export(run, tmp_path / "rows.jsonl", format="messages") == 1
+    assert "The user likes" not in (tmp_path / "rows.jsonl").read_text()
+    kept = cli("export", str(run), "--format", "messages", "--out", str(tmp_path / "kept.jsonl"), "--keep-leaks")
+    assert kept.code == 0
+    assert "The user likes very short answers." in (tmp_path / "kept.jsonl").read_text()
+
+
+@pytest.mark.parametrize("note", ["None yet.", "No information.", "- n/a"])
+def test_with_a_note_of_nothing_no_reply_is_hinted_and_the_siblings_were_asked_the_same(
+    note: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run.db"
+    grown(run, note)
+    (tree,) = trees_of(run)
+    assert [(node.by, node.text) for node in tree.tree.nodes[1:]] == [("c", "What do you grow?")] * 2
+    assert [(note.name, note.value) for note in tree.annotations] == [("hint", note)]
+    report = api.report(run)
+    assert report.inducer is not None
+    assert report.inducer.model_dump() == {"notes": 1, "empty": 1, "hinted": 0, "leaks": 0}
+
+
+def test_a_reply_that_repeats_the_prompt_around_the_note_is_found_with_the_packaged_prompts() -> None:
+    wording = builtin_prompts().render("candidate_hint", message="", hint="")
+    assert leaked_words("What the conversation so far has shown about the user is tea.", "Likes tea.", ["Hi"], wording)
+    assert not leaked_words("Do you like tea?", "Likes tea.", ["Hi"], wording)

@@ -151,11 +151,13 @@ def export(
     format: str,  # noqa: A002  (the option's name)
     pairs: Literal["best-worst", "all"] = "best-worst",
     judge: str | None = None,
+    keep_leaks: bool = False,
 ) -> int:
     """Write the trees of `run` as training rows to the JSON lines file `out`, whole or not at all; number of rows.
 
     `format`: sft, dpo, kto, rm, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
-    are those of `judge`, by default the last one that gave a readable answer.
+    are those of `judge`, by default the last one that gave a readable answer. Replies that repeat the inducer's note are
+    left out, with what follows them, unless `keep_leaks`.
     """
     from interalign.store import Store
     from interalign.training.export import rows, write_jsonl
@@ -168,7 +170,7 @@ def export(
             has = ", ".join(store.judges()) or "none at all"
             raise ConfigError(f"{run} has no verdict by {judge!r}; it has {has}{near}")
         judged = (tree.by_judge(name) if name else tree for tree in store.judged_trees())
-        return write_jsonl(rows(judged, format, pairs), Path(out))
+        return write_jsonl(rows(judged, format, pairs, keep_leaks=keep_leaks), Path(out))
 
 
 def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
@@ -182,7 +184,7 @@ def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
 def why_empty(run: Path | str, format: str) -> str:  # noqa: A002  (the option's name)
     """One line that says why `export` found no row, and what to do."""
     from interalign.store import Store
-    from interalign.training.export import export_format
+    from interalign.training.export import export_format, without_leaks
 
     with Store.open(Path(run)) as store:
         trees = list(store.judged_trees())
@@ -194,6 +196,8 @@ def why_empty(run: Path | str, format: str) -> str:  # noqa: A002  (the option's
         return "the replies were never judged; `interalign judge` does it"
     if all(len(tree.tree.children(turn.id)) < 2 for tree in trees for turn in tree.tree.turns()):
         return "one reply a turn leaves nothing to prefer; simulate with --branch 2 or more"
+    if not any(without_leaks(tree) for tree in trees):
+        return "every reply, or what it answers, repeats the inducer's note; --keep-leaks keeps them"
     return "no judge preferred one reply to another: every verdict is a tie or missing"
 
 
