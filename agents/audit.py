@@ -21,11 +21,15 @@ _ENDS = re.compile(
 _ANSWERS = re.compile(
     r"\bas an? (?:ai|artificial intelligence|language model|(?:ai |virtual )?assistant)\b"
     r"|\bi(?: am|'m) (?:an ai\b|a language model\b|here to (?:help|assist))"
-    r"|\b(?:how|what) (?:can|may|could) i (?:help|assist|do for) you\b|\blet me know if you (?:have|need|want|would|'d)\b"
-    r"|\bi(?:'d| would) be (?:happy|glad) to (?:help|assist)\b|\bi(?:'m| am) (?:happy|glad|ready) to (?:help|assist) you\b"
+    r"|\b(?:how|what) (?:can|may|could) i (?:help|assist|do for) you\b"
+    r"|\blet me know if you (?:have|need|want|would|'d)\b"
+    r"|\bi(?:'d| would) be (?:happy|glad) to (?:help|assist)\b"
+    r"|\bi(?:'m| am) (?:happy|glad|ready) to (?:help|assist) you\b"
     r"|\bfeel free to (?:ask|reach out|share|let me know|contact)\b|\bi(?:'m| am) sorry to hear (?:that|about)\b"
-    r"|\bis there anything else (?:i can|you(?:'d| would) like)\b|\bthank(?:s| you) for (?:sharing|reaching out|asking)\b"
-    r"|^\s*(?:certainly|of course|absolutely)! (?:here|i|let)|^\s*great question\b|\bit sounds like you(?:'re| are|'ve)\b"
+    r"|\bis there anything else (?:i can|you(?:'d| would) like)\b"
+    r"|\bthank(?:s| you) for (?:sharing|reaching out|asking)\b"
+    r"|^\s*(?:certainly|of course|absolutely)! (?:here|i|let)|^\s*great question\b"
+    r"|\bit sounds like you(?:'re| are|'ve)\b"
     r"|^\s*(?:assistant|ai|chatbot)\s*:|(?:^\s*(?:\d+[.)]|[-*\u2022]) .*\n?){3}",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -52,7 +52,7 @@ class PromptSet:
     @property
     def checks_notes(self) -> bool:
         """Whether a note of nothing is no hint and hinted replies are checked: all but version 1, which had neither."""
-        return "user_turn" in self.sources
+        return self.takes("inducer", "conversation")
 
     @cached_property
     def hashes(self) -> dict[str, str]:

@@ -38,15 +38,8 @@ def user_messages(prompts: PromptSet, ask: UserAsk) -> list[Message]:
     system = prompts.render("user", persona=ask.persona)
     if ask.end_mark is not None:
         system += "\n" + prompts.render("user_end", end_mark=ask.end_mark)
-    talk = (begin, *ask.transcript)
-    return [Message(role="system", content=system), *(_flipped(prompts, message) for message in talk)]
+    return [Message(role="system", content=system), *map(_flipped, (begin, *ask.transcript))]
 
 
-def _flipped(prompts: PromptSet, message: Message) -> Message:
-    """The user's own words as they are; the assistant's in the prompt `user_turn`, where there is one."""
-    if message.role == "user":
-        return Message(role="assistant", content=message.content)
-    quoting = prompts.takes("user_turn", "message")
-    return Message(
-        role="user", content=prompts.render("user_turn", message=message.content) if quoting else message.content
-    )
+def _flipped(message: Message) -> Message:
+    return Message(role="assistant" if message.role == "user" else "user", content=message.content)

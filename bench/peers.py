@@ -102,15 +102,7 @@ def user_chat(persona: ia.Persona, chat: Chat) -> Chat:
     sides = {"user": "assistant", "assistant": "user"}
     prompts = builtin_prompts()
     greeting = {"role": "assistant", "content": prompts.render("user_begin")}
-    seen = [
-        {
-            "role": sides[said["role"]],
-            "content": said["content"]
-            if said["role"] == "user"
-            else prompts.render("user_turn", message=said["content"]),
-        }
-        for said in [greeting, *chat]
-    ]
+    seen = [{"role": sides[said["role"]], "content": said["content"]} for said in [greeting, *chat]]
     return [{"role": "system", "content": prompts.render("user", persona=persona)}, *seen]
 
 

@@ -137,9 +137,9 @@ def test_the_user_sees_its_persona_and_the_conversation_from_the_other_side() ->
     assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
     assert "| I keep bees.\n| I live in Graz.\n" in messages[0].content
     assert "| Dry and short." in messages[0].content
-    assert messages[2].content == "What shall I cook?"
-    assert messages[1].content.startswith("The assistant wrote:\n| Hello! How can I help you today?\n\n")
-    assert messages[3].content == PROMPTS.render("user_turn", message="Soup.")
+    assert [message.content for message in messages[1:]] == [
+        "Hello! How can I help you today?", "What shall I cook?", "Soup.",
+    ]  # fmt: skip
 
 
 def test_a_reply_is_read_without_the_white_space_around_it_and_an_empty_one_is_bad_content() -> None:

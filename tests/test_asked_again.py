@@ -115,7 +115,6 @@ def test_no_role_of_the_world_takes_the_note_for_a_part_of_the_conversation(mode
     prompts = builtin_prompts()
     for text in (
         TALK[0].content,
-        prompts.render("user_turn", message=TALK[0].content),
         prompts.render("inducer", conversation=as_script(TALK)),
         builtin_prompts("v1").render("inducer", message=TALK[0].content),
     ):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from interalign.diversity import Diversity
     from interalign.eval.results import Report
     from interalign.run.dry_run import Estimate
+    from interalign.run.probe import SeatFigures
     from interalign.store import Store
     from interalign.training.result import TrainResult
 
@@ -330,6 +331,13 @@ def check_role(spec: str) -> str:
     from interalign.agents.registry import describe_role
 
     return describe_role(spec)
+
+
+def probe_role(spec: str, *, base_url: Sequence[str] = (), concurrency: int = 8) -> "tuple[SeatFigures, ...]":
+    """How a model does in each seat, on fixed personas, talks and pairs; ConfigError for a name that is no real model."""
+    from interalign.run.probe import probe
+
+    return run_async(probe(spec, Runtime(base_url=tuple(base_url) or None, concurrency=concurrency)))
 
 
 def personas_generate(out: Path | str, *, n: int, heldout: bool, seed: int) -> int:

@@ -385,6 +385,23 @@ def roles_check(
         typer.echo(api.check_role(spec))
 
 
+@roles_app.command("probe")
+def roles_probe(
+    spec: Annotated[str, typer.Argument(help="A model name, such as openai:NAME or hf:FOLDER.")],
+    json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
+    base_url: Annotated[list[str] | None, typer.Option(metavar="URL", help="A server for openai:... names.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Model calls in flight.")] = 8,
+    debug: Debug = False,
+) -> None:
+    """Try a model in every seat on fixed personas, talks and pairs, and say whether it can play it."""
+    from interalign import api
+    from interalign.cli.probe import probe_json, probe_lines
+
+    with _errors_as_exit_codes(debug):
+        seats = api.probe_role(spec, base_url=base_url or (), concurrency=concurrency)
+        typer.echo(probe_json(spec, seats) if json else "\n".join(probe_lines(spec, seats)))
+
+
 @personas_app.command("generate")
 def personas_generate(
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],

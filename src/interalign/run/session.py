@@ -192,7 +192,7 @@ async def open_session(
                     async with _telling(session, progress), _ended(ledger):
                         yield session
             finally:
-                await _close(session.models.values())
+                await close_models(session.models.values())
         except ConfigError:
             refused = ledger is None or ledger.fresh == 0
             raise
@@ -280,7 +280,7 @@ async def _ended(ledger: Ledger) -> AsyncIterator[None]:
         await ledger.close()
 
 
-async def _close(models: Iterable[ChatModel]) -> None:
+async def close_models(models: Iterable[ChatModel]) -> None:
     for model in models:
         close = getattr(model, "close", None)
         closing = close() if close else None

@@ -96,18 +96,13 @@ def _user(numbers: Mapping[str, float]) -> Speak:
 
     def speak(messages: Sequence[Message], rng: Random) -> str:
         sections = prompts.read_prompt(messages[0].content, None)
-        quoting = sections.section("About me") is not None
-        names = ("About me", "How I write") if quoting else ("Who you are", "How you talk")
+        is_v1 = sections.section("Who you are") is not None
+        names = ("Who you are", "How you talk") if is_v1 else ("About me", "How I write")
         person = _person(*map(sections.section, names), "world:user")
         own = [message.content for message in messages if message.role == "assistant"]
-        reply = _quoted_reply(messages[-1].content) if quoting else messages[-1].content
-        return user_message(person, own, reply if own else None, toss(rng), answers=answers)
+        return user_message(person, own, messages[-1].content if own else None, toss(rng), answers=answers)
 
     return speak
-
-
-def _quoted_reply(text: str) -> str:
-    return "\n".join(prompts.read_prompt(text, None).section("The assistant wrote") or (text,))
 
 
 def _person(profile: tuple[str, ...] | None, personality: tuple[str, ...] | None, who: str) -> Person:
