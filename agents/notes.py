@@ -18,7 +18,7 @@ _LABEL = re.compile(r"[^:]{0,60}:\s*")
 
 
 def says_nothing(note: str) -> bool:
-    """Whether the note tells nothing of the user: blank, or every line is a label, a mark or a phrase such as "none yet".
+    """Whether the note tells nothing of the user: blank, or each line is a label, a mark or words like "none yet".
 
     `Facts: none` says nothing, `Nothing about work; keeps bees` says something. English only: a note of nothing in
     another language counts as a note.

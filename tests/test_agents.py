@@ -111,7 +111,8 @@ def test_the_inducer_reads_the_talk_as_a_script_in_one_message_and_no_message_fo
     )
     assert asked.role == "user"
     assert (
-        "| User: What shall I cook?\n| Assistant: Soup.\n| User: I knit.\n|   Assistant: You knit.\n|   \n|   User: I lie.\n"
+        "| User: What shall I cook?\n| Assistant: Soup.\n| User: I knit.\n"
+        "|   Assistant: You knit.\n|   \n|   User: I lie.\n"
     ) in asked.content
     assert "othing" not in asked.content  # a phrase that is offered is written, whatever has been shown
 

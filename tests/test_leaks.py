@@ -72,9 +72,11 @@ def test_a_leak_is_found_in_other_scripts_and_whatever_apostrophes_are_used(
 @pytest.mark.parametrize(
     "note",
     [
-        "Nothing yet.", "nothing", "None", "None.", "- None", "N/A", "n/a.", "No information.", "...", "-", "(none)", "**Nothing yet.**",
+        "Nothing yet.", "nothing", "None", "None.", "- None", "N/A", "n/a.", "No information.", "...", "-", "(none)",
+        "**Nothing yet.**",
         "No information has been given yet.", "There is nothing to note yet.", "No facts noted.", "No new information",
-        "There is no information about the user in the conversation.", "Facts about the user: none", "Notes:\n- None yet\n",
+        "There is no information about the user in the conversation.", "Facts about the user: none",
+        "Notes:\n- None yet\n",
         "No personal details have been shared so far.", "Not enough information.", "Nothing has been shown yet.",
         "No relevant details were mentioned by the user.", "[]", "Facts: none\nStyle: not specified",
     ],

@@ -157,8 +157,8 @@ def export(
     """Write the trees of `run` as training rows to the JSON lines file `out`, whole or not at all; number of rows.
 
     `format`: sft, dpo, kto, rm, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
-    are those of `judge`, by default the last one that gave a readable answer. Replies that repeat the inducer's note are
-    left out, with what follows them, unless `keep_leaks`.
+    are those of `judge`, by default the last one that gave a readable answer. Replies that repeat the inducer's note
+    are left out, with what follows them, unless `keep_leaks`.
     """
     from interalign.store import Store
     from interalign.training.export import rows, write_jsonl
@@ -334,7 +334,7 @@ def check_role(spec: str) -> str:
 
 
 def probe_role(spec: str, *, base_url: Sequence[str] = (), concurrency: int = 8) -> "tuple[SeatFigures, ...]":
-    """How a model does in each seat, on fixed personas, talks and pairs; ConfigError for a name that is no real model."""
+    """How a model does in each seat, on fixed personas, talks and pairs; ConfigError if it is no real model."""
     from interalign.run.probe import probe
 
     return run_async(probe(spec, Runtime(base_url=tuple(base_url) or None, concurrency=concurrency)))

@@ -1,4 +1,4 @@
-"""How well a model plays each seat, before anybody pays for a run: fixed personas, talks and pairs, and one verdict a seat.
+"""How well a model plays each seat, before anybody pays for a run: fixed personas, talks and pairs, one verdict a seat.
 
 Everything is asked as a run asks it, with the newest prompts. The figures are shares of few messages: they tell a model
 that cannot play a seat from one that can, and do not rank two that can.
@@ -106,7 +106,7 @@ class _Pair(NamedTuple):
 
 
 async def probe(spec: str, runtime: Runtime, parameters: Parameters | None = None) -> tuple[SeatFigures, ...]:
-    """The figures of the model `spec` in every seat. Raises ConfigError for a name that is no model, or of the world."""
+    """The figures of the model `spec` in every seat. Raises ConfigError if there is none, or for the world's."""
     if spec.startswith("world:"):
         raise ConfigError(f"{spec} understands only the world's own talk; the probe is in English: name a real model")
     model = resolve_model(spec, runtime)

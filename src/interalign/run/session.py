@@ -281,6 +281,7 @@ async def _ended(ledger: Ledger) -> AsyncIterator[None]:
 
 
 async def close_models(models: Iterable[ChatModel]) -> None:
+    """Close what models keep open, such as connections."""
     for model in models:
         close = getattr(model, "close", None)
         closing = close() if close else None

@@ -96,9 +96,7 @@ def _user(numbers: Mapping[str, float]) -> Speak:
 
     def speak(messages: Sequence[Message], rng: Random) -> str:
         sections = prompts.read_prompt(messages[0].content, None)
-        is_v1 = sections.section("Who you are") is not None
-        names = ("Who you are", "How you talk") if is_v1 else ("About me", "How I write")
-        person = _person(*map(sections.section, names), "world:user")
+        person = _person(sections.section("Who you are"), sections.section("How you talk"), "world:user")
         own = [message.content for message in messages if message.role == "assistant"]
         return user_message(person, own, messages[-1].content if own else None, toss(rng), answers=answers)
 
