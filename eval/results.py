@@ -135,9 +135,9 @@ class Report(Frozen):
     comparisons: tuple[Comparison, ...]
     judge: JudgeFigures
     simulator: SimulatorFigures
+    usage: Mapping[str, Usage]
     inducer: NoteFigures | None = None
     """None where no notes were taken."""
-    usage: Mapping[str, Usage]
     replies: Mapping[str, ReplyCounts] = {}
     """By role: questions asked again, and replies cut at their length limit."""
     kind: Literal["evaluation", "simulation"]
