@@ -139,7 +139,7 @@ def test_the_user_sees_its_persona_and_the_conversation_from_the_other_side() ->
     assert "| I keep bees.\n| I live in Graz.\n" in messages[0].content
     assert "| Dry and short." in messages[0].content
     assert [message.content for message in messages[1:]] == [
-        "Hello! How can I help you today?", "What shall I cook?", "Soup.",
+        "(The chat begins. Write your first message.)", "What shall I cook?", "Soup.",
     ]  # fmt: skip
 
 
