@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 ENDS, REPEATS, ANSWERS = "ends the talk", "repeats itself", "answers as the assistant"
+REFUSES, THIRD_PERSON, COPIES = "refuses", "speaks of the user in the third person", "copies the assistant"
 
 _ENDS = re.compile(
     r"\b(?:good ?bye|bye[- ]bye|bye for now|farewell|see you (?:later|soon|around))\b"
@@ -19,22 +20,64 @@ _ENDS = re.compile(
 )
 _ANSWERS = re.compile(
     r"\bas an? (?:ai|artificial intelligence|language model|(?:ai |virtual )?assistant)\b"
-    r"|\bi(?: am|'m|\N{RIGHT SINGLE QUOTATION MARK}m) (?:an ai\b|a language model\b|here to (?:help|assist))"
-    r"|\bhow (?:can|may) i (?:help|assist) you\b|\blet me know if you (?:have|need) any\b"
-    r"|^\s*(?:assistant|ai|chatbot)\s*:",
+    r"|\bi(?: am|'m) (?:an ai\b|a language model\b|here to (?:help|assist))"
+    r"|\b(?:how|what) (?:can|may|could) i (?:help|assist|do for) you\b"
+    r"|\blet me know if you (?:have|need|want|would|'d)\b"
+    r"|\bi(?:'d| would) be (?:happy|glad) to (?:help|assist)\b"
+    r"|\bi(?:'m| am) (?:happy|glad|ready) to (?:help|assist) you\b"
+    r"|\bfeel free to (?:ask|reach out|share|let me know|contact)\b|\bi(?:'m| am) sorry to hear (?:that|about)\b"
+    r"|\bis there anything else (?:i can|you(?:'d| would) like)\b"
+    r"|\bthank(?:s| you) for (?:sharing|reaching out|asking)\b"
+    r"|^\s*(?:certainly|of course|absolutely)! (?:here|i|let)|^\s*great question\b"
+    r"|\bit sounds like you(?:'re| are|'ve)\b"
+    r"|^\s*(?:assistant|ai|chatbot)\s*:|(?:^\s*(?:\d+[.)]|[-*\u2022]) .*\n?){3}",
     re.IGNORECASE | re.MULTILINE,
 )
+_REFUSES = re.compile(
+    r"\bi(?: can(?:not|'t)|(?:'m| am) (?:not able|unable) to|(?:'m| am) sorry,? but i can(?:not|'t))"
+    r" (?:assist|help|provide|fulfil+|comply|engage|discuss|continue|generate|answer|do) (?:you |in |to |with )*"
+    r"(?:that|this|such|the request|your request|any)\b",
+    re.IGNORECASE,
+)
+_THIRD_PERSON = re.compile(
+    r"^\W*(?:(?:the|this) (?:user|person|persona|human)(?:'s)?\b|(?:user|human|persona|person) ?:)"
+    r"|\bthe user (?:is|has|wants|asks|says|likes|would)\b",
+    re.IGNORECASE,
+)
+_APOSTROPHES = str.maketrans("\u2019\u02bc", "''")
+_PART = 5
+"""So many words in a row are a passage."""
 
 
-def audit_user_message(text: str, earlier: Iterable[str]) -> tuple[str, ...]:
-    """What is wrong with a user's message: any of ENDS, REPEATS and ANSWERS. `earlier`: the user's messages before it.
+def audit_user_message(text: str, earlier: Iterable[str], replies: Iterable[str] = ()) -> tuple[str, ...]:
+    """What is wrong with a user's message: any of the marks above, in a fixed order.
 
-    A repetition says the same in the same words, case and blanks ignored.
+    `earlier`: the user's messages before it, `replies`: the assistant's. A repetition says the same in the same words,
+    case and blanks ignored, or has four fifths of its passages from one earlier message; a copy has half of them from
+    one reply. A message shorter than two passages is neither unless it is the same.
     """
-    words = text.casefold().split()
+    plain = text.translate(_APOSTROPHES)
     marks = {
-        ENDS: _ENDS.search(text) is not None,
-        REPEATS: any(words == other.casefold().split() for other in earlier),
-        ANSWERS: _ANSWERS.search(text) is not None,
+        ENDS: _ENDS.search(plain) is not None,
+        REPEATS: any(_same(text, other) or _taken_from(text, other) >= 0.8 for other in earlier),
+        ANSWERS: _ANSWERS.search(plain) is not None,
+        REFUSES: _REFUSES.search(plain) is not None,
+        THIRD_PERSON: _THIRD_PERSON.search(plain) is not None,
+        COPIES: any(_taken_from(text, reply) >= 0.5 for reply in replies),
     }
     return tuple(mark for mark, found in marks.items() if found)
+
+
+def _same(text: str, other: str) -> bool:
+    return text.casefold().split() == other.casefold().split()
+
+
+def _taken_from(text: str, other: str) -> float:
+    """The share of the text's passages that the other has too; 0 where the text is too short to say."""
+    own = _passages(text)
+    return len(own & _passages(other)) / len(own) if len(own) > _PART else 0.0
+
+
+def _passages(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+(?:'\w+)*", text.translate(_APOSTROPHES).casefold())
+    return set(zip(*(words[start:] for start in range(_PART)), strict=False))

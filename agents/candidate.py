@@ -25,7 +25,7 @@ class PromptedCandidate:
 def candidate_messages(prompts: PromptSet, ask: CandidateAsk) -> list[Message]:
     """The conversation as it is, after the run's system message if there is one: as exported rows show it.
 
-    A hint is added to the last message only, in this request only: it never accumulates over turns, and hinted and
+    A hint is put before the last message only, in this request only: it never accumulates over turns, and hinted and
     plain requests share everything before it.
     """
     system = [] if ask.system is None else [Message(role="system", content=ask.system)]

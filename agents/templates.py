@@ -6,7 +6,7 @@ A judge's prompt may use `rubric` (None where the user gave none); where it does
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cache, cached_property
 from importlib.resources import files
 
@@ -52,6 +52,20 @@ class PromptSet:
         if template is None:
             template = self._templates[name] = self._environment.get_template(f"{name}.jinja")
         return template.render(values)
+
+    def takes(self, name: str, variable: str) -> bool:
+        """Whether there is a prompt `name` that shows this variable: what a prompt shows says how it is sent."""
+        return variable in self._variables.get(name, ())
+
+    @cached_property
+    def _variables(self) -> Mapping[str, Set[str]]:
+        parse = self._environment.parse
+        return {name: find_undeclared_variables(parse(source)) for name, source in self.sources.items()}
+
+    @property
+    def checks_notes(self) -> bool:
+        """Whether a note of nothing is no hint and hinted replies are checked: all but version 1, which had neither."""
+        return self.takes("inducer", "conversation")
 
     @cached_property
     def hashes(self) -> dict[str, str]:

@@ -34,11 +34,11 @@ def user_messages(prompts: PromptSet, ask: UserAsk) -> list[Message]:
 
     The persona comes anew from its own values in every turn; nothing of an earlier prompt is reused.
     """
-    begin = Message(role="user", content=prompts.render("user_begin"))
+    begin = Message(role="assistant", content=prompts.render("user_begin"))
     system = prompts.render("user", persona=ask.persona)
     if ask.end_mark is not None:
         system += "\n" + prompts.render("user_end", end_mark=ask.end_mark)
-    return [Message(role="system", content=system), begin, *map(_flipped, ask.transcript)]
+    return [Message(role="system", content=system), *map(_flipped, (begin, *ask.transcript))]
 
 
 def _flipped(message: Message) -> Message:

@@ -30,6 +30,7 @@ from fake_server import Served
 import interalign as ia
 from interalign.agents.judge import parse_verdict
 from interalign.agents.templates import builtin_prompts
+from interalign.agents.transcripts import as_script
 from interalign.config import Runtime, SimulationSettings
 from interalign.models.world import world_personas
 from interalign.seeds import addressed_rng
@@ -99,12 +100,16 @@ def unmeasured() -> Iterator[None]:
 def user_chat(persona: ia.Persona, chat: Chat) -> Chat:
     """The conversation from the persona's side."""
     sides = {"user": "assistant", "assistant": "user"}
-    seen = [{"role": sides[said["role"]], "content": said["content"]} for said in chat]
-    begin = [
-        {"role": "system", "content": builtin_prompts().render("user", persona=persona)},
-        {"role": "user", "content": builtin_prompts().render("user_begin")},
-    ]
-    return [*begin, *seen]
+    prompts = builtin_prompts()
+    greeting = {"role": "assistant", "content": prompts.render("user_begin")}
+    seen = [{"role": sides[said["role"]], "content": said["content"]} for said in [greeting, *chat]]
+    return [{"role": "system", "content": prompts.render("user", persona=persona)}, *seen]
+
+
+def noting(chat: Chat) -> Chat:
+    """The conversation as a script, for the inducer."""
+    script = as_script([ia.Message.model_validate(said) for said in chat])
+    return [{"role": "user", "content": builtin_prompts().render("inducer", conversation=script)}]
 
 
 def asking(chat: Chat, prompt: str, **values: Any) -> Chat:
@@ -154,7 +159,7 @@ async def bare(work: Work, clock: Clock) -> None:
         for _ in range(work.turns):
             said = await ask(user_chat(persona, chat), CREATIVE)
             chat.append({"role": "user", "content": said})
-            hint = await ask(asking(chat, "inducer"), STRICT)
+            hint = await ask(noting(chat), STRICT)
             first, second = await asyncio.gather(
                 ask(asking(chat, "candidate_hint", hint=hint), CREATIVE), ask(list(chat), CREATIVE)
             )
@@ -199,7 +204,7 @@ def plain_machine(say: Say, turns: int) -> Any:
         return {"chat": [*state["chat"], {"role": "user", "content": said}], "turn": state["turn"] + 1}
 
     async def inducer(state: State) -> State:
-        return {"hint": await say(asking(state["chat"], "inducer"), STRICT)}
+        return {"hint": await say(noting(state["chat"]), STRICT)}
 
     async def candidates(state: State) -> State:
         chat = state["chat"]

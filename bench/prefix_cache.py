@@ -152,7 +152,7 @@ def rewritten(turn: Turn, kind: bool) -> Iterator[Request]:
     persona, talk = turn.persona, pasted(turn.before, turn.said)
     user = _one(builtin_prompts().render("user", persona=persona), pasted(turn.before), "Write your next message.")
     yield Request("user", user, turn.said)
-    inducer = builtin_prompts().render("inducer", message="").partition("[end of the conversation]")[2]
+    inducer = builtin_prompts("v1").render("inducer", message="").partition("[end of the conversation]")[2]
     yield Request("inducer", _one(inducer, talk, "Your notes:"), turn.notes)
     task = "You are an assistant. Answer the user's last message."
     hinted = f"{task} Have in mind what is known about the user, and do not mention it."

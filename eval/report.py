@@ -67,7 +67,7 @@ def print_report(report: Report, console: Console) -> None:
     for table in _tables(report):
         console.print(table)
         console.print()
-    for line in (*_judge_lines(report), *_simulator_lines(report), *_usage_lines(report)):
+    for line in (*_judge_lines(report), *_simulator_lines(report), *_note_lines(report), *_usage_lines(report)):
         console.print(_text(line))
     for note in report.notes:
         console.print(_text(f"Note: {note}", "yellow"))
@@ -222,6 +222,14 @@ def _simulator_lines(report: Report) -> Iterator[str]:
         f"{number(user.mean_words, 1)} words on average, {percent(user.repeated)} repeated, "
         f"{percent(user.ended)} say goodbye, {percent(user.as_assistant)} speak as the assistant."
     )
+
+
+def _note_lines(report: Report) -> Iterator[str]:
+    if notes := report.inducer:
+        yield (
+            f"Inducer: {_count(notes.notes, 'note')}, {notes.empty} of them empty; "
+            f"{notes.leaks} of {notes.hinted:,} hinted replies repeat words of the note."
+        )
 
 
 def _usage_lines(report: Report) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pydantic import JsonValue, model_validator
 from interalign.errors import MetricError
 from interalign.eval import metrics
 from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
+from interalign.eval.note_figures import NoteFigures, NoteTally
 from interalign.eval.panel_tally import PanelTally
 from interalign.eval.tallies import (
     JudgeFigures,
@@ -137,6 +138,8 @@ class Report(Frozen):
     judge: JudgeFigures
     simulator: SimulatorFigures
     usage: Mapping[str, Usage]
+    inducer: NoteFigures | None = None
+    """None where no notes were taken."""
     replies: Mapping[str, ReplyCounts] = {}
     """By role: questions asked again, and replies cut at their length limit."""
     kind: Literal["evaluation", "simulation"]
@@ -275,16 +278,19 @@ def simulation_report(
         judged = list(judged)
         judge = newest_judge(judged)
     of_judge, of_user, scores, profile_of = _judge_tally(judge, run), UserTally(), _Branching(judge), dict[str, str]()
+    of_notes = NoteTally()
     for tree in judged:
         if tree.tree.persona not in profiles:
             raise MetricError(f"tree {tree.tree.id!r} has persona {tree.tree.persona!r}, which was not passed")
         profile_of[tree.tree.id] = profiles[tree.tree.persona]
         of_judge.add(tree, profile_of[tree.tree.id])
         of_user.add(tree)
+        of_notes.add(tree)
         scores.add(tree)
     figures = of_judge.figures(turns=turns, resamples=resamples, seed=seed)
     candidates = scores.candidates(profile_of, turns)
-    return _report("simulation", run, candidates, of_user, figures, usage, turns, resamples, seed, profile_of)
+    report = _report("simulation", run, candidates, of_user, figures, usage, turns, resamples, seed, profile_of)
+    return report.model_copy(update={"inducer": of_notes.figures()})
 
 
 def _judge_tally(judge: str | None, run: Mapping[str, JsonValue]) -> JudgeTally | PanelTally:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from interalign.agents.audit import ANSWERS, ENDS, REPEATS, audit_user_message
+from interalign.agents.audit import ANSWERS, COPIES, ENDS, REFUSES, REPEATS, THIRD_PERSON, audit_user_message
 from interalign.agents.ending import ENDED
 from interalign.eval.intervals import (
     RESAMPLES,
@@ -117,6 +117,12 @@ class SimulatorFigures(Frozen):
     """Share of those that say goodbye, by their words (agents/audit.py)."""
     as_assistant: float | None
     """Share of those that speak as the assistant, by their words."""
+    refused: float | None = None
+    """Share of those that refuse like an assistant."""
+    third_person: float | None = None
+    """Share of those that speak of the user in the third person."""
+    copied: float | None = None
+    """Share of those with at least half their words from one reply."""
     ended_after: tuple[int, ...] = ()
     """How many paths the user ended with the end mark after turn 1..K; all 0 where the run has no end mark."""
 
@@ -236,6 +242,9 @@ class UserTally:
             repeated=_share(counts[REPEATS], texts),
             ended=_share(counts[ENDS], texts),
             as_assistant=_share(counts[ANSWERS], texts),
+            refused=_share(counts[REFUSES], texts),
+            third_person=_share(counts[THIRD_PERSON], texts),
+            copied=_share(counts[COPIES], texts),
             ended_after=tuple(self._ended[turn] for turn in range(1, turns + 1)),
         )
 
@@ -244,8 +253,9 @@ def _marks(judged: JudgedTree) -> Iterator[str]:
     """Everything that is wrong with the user messages of a tree."""
     for node in judged.tree.nodes:
         if node.role == "user":
-            earlier = [said.text for said in judged.tree.path(node.id)[:-1] if said.role == "user"]
-            yield from audit_user_message(node.text, earlier)
+            before = judged.tree.path(node.id)[:-1]
+            said, heard = ([each.text for each in before if each.role == role] for role in ("user", "assistant"))
+            yield from audit_user_message(node.text, said, heard)
 
 
 def _agree(one: Presentation, other: Presentation) -> bool:

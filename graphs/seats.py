@@ -77,6 +77,8 @@ def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resol
         branch=settings.branch,
         hooks=seating.hooks(),
         system=prompts.system,
+        checks_notes=prompts.checks_notes,
+        hint_wording=prompts.render("candidate_hint", message="", hint=""),
     )
 
 

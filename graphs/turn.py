@@ -17,6 +17,8 @@ from langgraph.runtime import Runtime
 from interalign.agents.audit import audit_user_message
 from interalign.agents.ending import ENDED, without_mark
 from interalign.agents.judge import compare_siblings, score_siblings
+from interalign.agents.leaks import LEAK, leaked_words
+from interalign.agents.notes import says_nothing
 from interalign.agents.protocols import (
     At,
     Candidate,
@@ -53,6 +55,11 @@ class Seats:
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]] = field(default_factory=dict)
     system: str | None = None
     """System message of the candidates' requests."""
+    checks_notes: bool = True
+    """A note of nothing is no hint, and hinted replies are checked for the note's words. False: as runs begun with
+    prompts of version 1 do it, so that they go on as they began."""
+    hint_wording: str = ""
+    """The hint's prompt without any note: its words in a reply are a leak as well."""
 
 
 class Conversation(Frozen):
@@ -159,7 +166,8 @@ def _ended_at(node: Node | None) -> Annotation:
 def _audited(node: Node, state: TurnState) -> tuple[Annotation, ...]:
     """A note of what a user agent should not do, if the message does it."""
     earlier = [message.content for message in state["transcript"] if message.role == "user"]
-    marks = audit_user_message(node.text, earlier)
+    replies = [message.content for message in state["transcript"] if message.role == "assistant"]
+    marks = audit_user_message(node.text, earlier, replies)
     return (Annotation(node=node.id, name="audit", by="interalign", value=list(marks)),) if marks else ()
 
 
@@ -167,12 +175,14 @@ async def inducer(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     """Somebody who does not know the persona writes down what has come to light."""
     if runtime.context.inducer is None:
         return {"hint": None}
-    node = state["user"]
+    node, seats = state["user"], runtime.context
     said = await runtime.context.inducer(
         InducerAsk(at=state["conversation"].at(node.id, node.id, "inducer"), transcript=state["transcript"])
     )
     notes = Annotation(node=node.id, name="hint", by="inducer", value=said.text)
-    return {"hint": said.text, "annotations": (notes,)}
+    # Handed on, a note of nothing would make a "hinted" reply that differs from a plain one by its prompt alone.
+    hint = None if seats.checks_notes and says_nothing(said.text) else said.text
+    return {"hint": hint, "annotations": (notes,)}
 
 
 async def candidates(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
@@ -184,7 +194,19 @@ async def candidates(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any
             group.create_task(_reply(state, seats, names[index % len(names)], index + 1))
             for index in range(seats.branch)
         ]
-    return {"replies": tuple(task.result() for task in tasks)}
+    replies = tuple(task.result() for task in tasks)
+    leak = _leak(state, seats, replies[0])
+    return {"replies": replies, "annotations": (leak,)} if leak else {"replies": replies}
+
+
+def _leak(state: TurnState, seats: Seats, first: Node) -> Annotation | None:
+    """A note of the words that the hinted reply has from the note, if there are any."""
+    hint = state["hint"]
+    if hint is None or not seats.checks_notes:
+        return None
+    talk = [message.content for message in state["transcript"]]
+    found = leaked_words(first.text, hint, talk, seats.hint_wording)
+    return Annotation(node=first.id, name=LEAK, by="interalign", value=list(found)) if found else None
 
 
 async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node:

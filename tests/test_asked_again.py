@@ -15,7 +15,7 @@ from calls_seen import calls_of, trees_of
 
 import interalign as ia
 from interalign.agents.templates import builtin_prompts
-from interalign.agents.transcripts import with_last
+from interalign.agents.transcripts import as_script, with_last
 from interalign.models.base import provider_seed
 from interalign.models.world import world_model, world_personas
 
@@ -112,7 +112,12 @@ def test_no_role_of_the_world_takes_the_note_for_a_part_of_the_conversation(mode
     async def said(text: str) -> str:
         return (await world_model(model)(with_last(talk, text), ia.Parameters(), 3)).text
 
-    for text in (TALK[0].content, builtin_prompts().render("inducer", message=TALK[0].content)):
+    prompts = builtin_prompts()
+    for text in (
+        TALK[0].content,
+        prompts.render("inducer", conversation=as_script(TALK)),
+        builtin_prompts("v1").render("inducer", message=TALK[0].content),
+    ):
         assert asyncio.run(said(builtin_prompts().render("again_text", message=text))) == asyncio.run(said(text))
 
 

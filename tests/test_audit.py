@@ -45,6 +45,20 @@ def test_what_a_user_agent_should_not_do_is_kept_annotated_and_counted(tmp_path:
         ("I will drive by the end of the street.", []),
         ("My assistant cannot help me. That is all it takes?", []),
         ("Passers-by stop. As an airline pilot I know how you can help.", []),
+        ("I\u2019d be happy to help you with your tomatoes.", ["answers as the assistant"]),
+        ("Feel free to ask me anything!", ["answers as the assistant"]),
+        ("What can I do for you today?", ["answers as the assistant"]),
+        ("I'm sorry to hear that.", ["answers as the assistant"]),
+        ("Certainly! Here is a plan.", ["answers as the assistant"]),
+        ("Try this:\n1. Rest.\n2. Drink.\n3. Sleep.", ["answers as the assistant"]),
+        ("I'm sorry, but I can't assist with that.", ["refuses"]),
+        ("I am unable to discuss this.", ["refuses"]),
+        ("The user likes tea and wants to know more.", ["speaks of the user in the third person"]),
+        ("User: I like tea.", ["speaks of the user in the third person"]),
+        ("I really do like tea, and my sister and I drink it every day of the week", []),
+        ("I can't help my sister, she lives too far away.", []),
+        ("Sorry, I can't come on Tuesday. Thanks for the tip, I am glad to hear it.", []),
+        ("I bought milk, eggs and flour. The person next door helps.", []),
         ("", []),
     ],
 )
@@ -56,3 +70,23 @@ def test_the_world_s_user_does_nothing_of_the_kind(tmp_path: Path) -> None:
     ia.simulate(tmp_path / "run.db", trees=5, candidate="world:average")
     found = [note for judged in trees_of(tmp_path / "run.db") for note in judged.annotations if note.name == "audit"]
     assert [note for note in found if note.value != ["repeats itself"]] == []
+
+
+ASKED = "My old bicycle has a flat tyre again and I need to be at work by eight."
+ANSWER = "A flat tyre is quickly mended: take the wheel off, find the hole, and put a patch on it before you ride on."
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"),
+    [
+        (ASKED.replace("flat tyre again", "flat tyre once more"), []),
+        (ASKED.upper(), ["repeats itself"]),
+        (ASKED + " Help!", ["repeats itself"]),
+        (ANSWER, ["copies the assistant"]),
+        ("Ok: take the wheel off, find the hole, and put a patch on it.", ["copies the assistant"]),
+        ("So I take the wheel off first?", []),
+        ("A flat tyre.", []),
+    ],
+)
+def test_near_repeats_and_copies_of_the_assistant_s_message_are_found(text: str, marks: list[str]) -> None:
+    assert list(audit_user_message(text, [ASKED], [ANSWER])) == marks

@@ -41,7 +41,7 @@ COMMANDS = {
 """How each command that reads or writes files is called, with everything it can be told to read."""
 READS = ("config", "prices", "data", "file", "model", "personas", "personalities", "cases")
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
-NO_FILES = {"graph", "roles list", "roles check", "personas stats"}
+NO_FILES = {"graph", "roles list", "roles check", "roles probe", "personas stats"}
 FOLDERS = {"train", "demo"}
 
 

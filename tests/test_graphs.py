@@ -80,7 +80,8 @@ def test_a_turn_is_user_then_notes_then_replies_then_verdict() -> None:
         ("2", "u", 1, "c", "reply at 2, hint: None"),
     ]
     assert [(note.node, note.name, note.by, note.value) for note in turn.annotations] == [
-        ("u", "hint", "inducer", "notes on 1 messages")
+        ("u", "hint", "inducer", "notes on 1 messages"),
+        ("1", "leak", "interalign", ["notes on 1 messages"]),
     ]
     (verdict,) = turn.verdicts
     assert [(order.first, order.second, order.said) for order in verdict.orders] == [("1", "2", "A"), ("2", "1", "B")]

@@ -408,7 +408,16 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
     found = json.loads(report_json(small_report()), parse_constant=refuse_constant)
     assert found["schema"] == 1
     assert list(found)[:7] == ["schema", "run", "candidates", "comparisons", "judge", "simulator", "usage"]
-    assert set(list(found)[7:]) == {"replies", "kind", "turns", "n_cases", "n_profiles", "bootstrap", "notes"}
+    assert set(list(found)[7:]) == {
+        "inducer",
+        "replies",
+        "kind",
+        "turns",
+        "n_cases",
+        "n_profiles",
+        "bootstrap",
+        "notes",
+    }
     assert set(found["candidates"][0]) == (
         {"name", "n_cases", "missing", "al", "al_mean", "al_ci", "ir", "ir_ci", "r2", "n_al", "n_ir", "n_r2"}
         | {"n", "n_profiles", "al_k_ci", "reached"}
@@ -420,7 +429,9 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
         {"name", "others", "asked", "missing", "re_asked", "comparisons", "scores", "hint", "members", "agreement"}
     )
     counted = {"user", "conversations", "turns", "mean_words", "mean_characters"}
-    assert set(found["simulator"]) == counted | {"repeated", "ended", "as_assistant", "ended_after"}
+    assert set(found["simulator"]) == counted | {
+        "repeated", "ended", "as_assistant", "refused", "third_person", "copied", "ended_after",
+    }  # fmt: skip
     assert found["usage"] == {
         "user": {"calls": 16, "prompt_tokens": 1600, "completion_tokens": 160, "bad": 1, "usd": 0.25}
     }

@@ -5,12 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from interalign.agents.inducer import inducer_messages
+from interalign.agents.protocols import At, InducerAsk, UserAsk
 from interalign.agents.templates import builtin_prompts
+from interalign.agents.user import user_messages
 from interalign.models.base import ChatModel, Parameters
 from interalign.models.world import world_model, world_personas
 from interalign.personas import Persona
 from interalign.seeds import addressed_seed
 from interalign.tree import Message
+
+AT = At(tree="t", node="u", seed=1)
 
 
 def said(role: str, content: str) -> Message:
@@ -48,15 +53,12 @@ def ask_often(model: ChatModel, messages: Sequence[Message], n: int) -> list[str
 
 
 def user_seat(persona: Persona, talk: Sequence[Message]) -> list[Message]:
-    flipped = [said("assistant" if message.role == "user" else "user", message.content) for message in talk]
-    return [
-        said("system", builtin_prompts().render("user", persona=persona)),
-        said("user", builtin_prompts().render("user_begin")),
-        *flipped,
-    ]
+    return user_messages(builtin_prompts(), UserAsk(at=AT, persona=persona, transcript=tuple(talk), turn=1))
 
 
 def with_last(talk: Sequence[Message], prompt: str, **values: object) -> list[Message]:
+    if prompt == "inducer":
+        return inducer_messages(builtin_prompts(), InducerAsk(at=AT, transcript=tuple(talk)))
     return [*talk[:-1], said("user", builtin_prompts().render(prompt, message=talk[-1].content, **values))]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from interalign.agents.leaks import LEAK
 from interalign.errors import ConfigError
 from interalign.files import write_atomically
 from interalign.preferences import PairMode
@@ -24,18 +25,28 @@ def export_format(name: str) -> ExportFormat:
     return found
 
 
-def rows(judged_trees: Iterable[JudgedTree], fmt: str, mode: PairMode = "best-worst") -> Iterator[Row]:
+def rows(
+    judged_trees: Iterable[JudgedTree], fmt: str, mode: PairMode = "best-worst", *, keep_leaks: bool = False
+) -> Iterator[Row]:
     """Training rows of trees, each of which holds what one judge said (`JudgedTree.by_judge`); trees in given order.
 
-    `mode` is how preferences become pairs; formats without pairs do not depend on it. Raises ConfigError for an unknown
-    format or mode.
+    `mode` is how preferences become pairs; formats without pairs do not depend on it. Replies that carry words of the
+    inducer's note (annotation `leak`), and what follows them, are left out unless `keep_leaks`. Raises ConfigError for
+    an unknown format or mode.
     """
     if mode not in get_args(PairMode):
         raise ConfigError(f"no way {mode!r} to choose pairs; choose one of {', '.join(get_args(PairMode))}")
     make = export_format(fmt).rows
     for judged in judged_trees:
-        for row in make(judged, mode):
+        kept = judged if keep_leaks else without_leaks(judged)
+        for row in make(kept, mode) if kept else ():
             yield _without_lone_surrogates(row)
+
+
+def without_leaks(judged: JudgedTree) -> JudgedTree | None:
+    """The tree without the replies that leak, nor anything said after them; None if nothing is left of it."""
+    leaks = {note.node for note in judged.annotations if note.name == LEAK and note.by == "interalign"}
+    return judged.without(leaks) if leaks else judged
 
 
 def _without_lone_surrogates(value: Any) -> Any:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from interalign.people.importing import Imported
     from interalign.people.split import SplitPool
     from interalign.run.dry_run import Estimate
+    from interalign.run.probe import SeatFigures
     from interalign.store import Store
     from interalign.training.result import TrainResult
 
@@ -165,12 +166,14 @@ def export(
     format: str,  # noqa: A002  (the option's name)
     pairs: Literal["best-worst", "all"] = "best-worst",
     judge: str | None = None,
+    keep_leaks: bool = False,
 ) -> int:
     """Write the trees of `run` as training rows to the JSON lines file `out`, whole or not at all; number of rows.
 
     `format`: sft, dpo, kto, rm, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
     are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a readable
-    answer. `panel` for a run with one judge: of all judges that were asked about it since.
+    answer. `panel` for a run with one judge: of all judges that were asked about it since. Replies that repeat the
+    inducer's note are left out, with what follows them, unless `keep_leaks`.
     """
     from interalign.store import Store
     from interalign.training.export import rows, write_jsonl
@@ -185,7 +188,7 @@ def export(
             raise ConfigError(f"{run} has no verdict by {judge!r}; it has {has}{near}")
         judged = (with_panel(tree, members) if members else tree for tree in store.judged_trees())
         judged = (tree.by_judge(name) if name else tree for tree in judged)
-        return write_jsonl(rows(judged, format, pairs), Path(out))
+        return write_jsonl(rows(judged, format, pairs, keep_leaks=keep_leaks), Path(out))
 
 
 def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
@@ -199,7 +202,7 @@ def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
 def why_empty(run: Path | str, format: str) -> str:  # noqa: A002  (the option's name)
     """One line that says why `export` found no row, and what to do."""
     from interalign.store import Store
-    from interalign.training.export import export_format
+    from interalign.training.export import export_format, without_leaks
 
     with Store.open(Path(run)) as store:
         trees = list(store.judged_trees())
@@ -211,6 +214,8 @@ def why_empty(run: Path | str, format: str) -> str:  # noqa: A002  (the option's
         return "the replies were never judged; `interalign judge` does it"
     if all(len(tree.tree.children(turn.id)) < 2 for tree in trees for turn in tree.tree.turns()):
         return "one reply a turn leaves nothing to prefer; simulate with --branch 2 or more"
+    if not any(without_leaks(tree) for tree in trees):
+        return "every reply, or what it answers, repeats the inducer's note; --keep-leaks keeps them"
     return "no judge preferred one reply to another: every verdict is a tie or missing"
 
 
@@ -329,6 +334,13 @@ def check_role(spec: str) -> str:
     from interalign.agents.registry import describe_role
 
     return describe_role(spec)
+
+
+def probe_role(spec: str, *, base_url: Sequence[str] = (), concurrency: int = 8) -> "tuple[SeatFigures, ...]":
+    """How a model does in each seat, on fixed personas, talks and pairs; ConfigError if it is no real model."""
+    from interalign.run.probe import probe
+
+    return run_async(probe(spec, Runtime(base_url=tuple(base_url) or None, concurrency=concurrency)))
 
 
 def personas_generate(out: Path | str, *, n: int, heldout: bool, seed: int) -> int:

@@ -1,6 +1,6 @@
 """Conversation trees and what judges said about them. Nothing here says *better*: that is derived from verdicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -233,6 +233,34 @@ class JudgedTree(Frozen):
                 "scores": tuple(score for score in self.scores if score.judge == judge),
             }
         )
+
+    def without(self, nodes: Collection[str]) -> Self | None:
+        """The same tree without these replies, what follows them, and what was said of either; None if nothing is left.
+
+        A user message that nobody answers any more goes too.
+        """
+        kept = _answered(self.tree, set(nodes))
+        if not kept:
+            return None
+        return self.model_copy(
+            update={
+                # Built anew, not copied: a copy would keep the links that were worked out for all nodes.
+                "tree": Tree(**{**dict(self.tree), "nodes": tuple(n for n in self.tree.nodes if n.id in kept)}),
+                "verdicts": tuple(v for v in self.verdicts if v.a in kept and v.b in kept),
+                "scores": tuple(s for s in self.scores if s.node in kept),
+                "annotations": tuple(a for a in self.annotations if a.node in kept),
+            }
+        )
+
+
+def _answered(tree: Tree, gone: set[str]) -> set[str]:
+    """Ids of the nodes whose path has none of `gone`, less the user messages that have no reply among them."""
+    kept: set[str] = set()
+    for node in sorted(tree.nodes, key=lambda node: (node.turn, node.role == "assistant")):  # parents come first
+        if node.id not in gone and (node.parent is None or node.parent in kept):
+            kept.add(node.id)
+    answered = {node.parent for node in tree.nodes if node.id in kept}
+    return {node for node in kept if tree.node(node).role == "assistant" or node in answered}
 
 
 def net_wins(replies: Sequence[str], verdicts: Sequence[Verdict]) -> dict[str, int]:

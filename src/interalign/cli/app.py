@@ -304,13 +304,16 @@ def export(
             "last with a readable answer]"
         ),
     ] = None,
+    keep_leaks: Annotated[
+        bool, typer.Option("--keep-leaks", help="Keep replies that repeat the inducer's note, and what follows them.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Write the trees of RUN.db as training data, one JSON object a line."""
     from interalign import api
 
     with _errors_as_exit_codes(debug):
-        written = api.export(run, out, format=format, pairs=pairs.value, judge=judge)
+        written = api.export(run, out, format=format, pairs=pairs.value, judge=judge, keep_leaks=keep_leaks)
     _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {api.why_empty(run, format)}")
     _say_short(api.export_shortfalls(run, judge))
 
@@ -415,6 +418,23 @@ def roles_check(
 
     with _errors_as_exit_codes(debug):
         typer.echo(api.check_role(spec))
+
+
+@roles_app.command("probe")
+def roles_probe(
+    spec: Annotated[str, typer.Argument(help="A model name, such as openai:NAME or hf:FOLDER.")],
+    json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
+    base_url: Annotated[list[str] | None, typer.Option(metavar="URL", help="A server for openai:... names.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Model calls in flight.")] = 8,
+    debug: Debug = False,
+) -> None:
+    """Try a model in every seat on fixed personas, talks and pairs, and say whether it can play it."""
+    from interalign import api
+    from interalign.cli.probe import probe_json, probe_lines
+
+    with _errors_as_exit_codes(debug):
+        seats = api.probe_role(spec, base_url=base_url or (), concurrency=concurrency)
+        typer.echo(probe_json(spec, seats) if json else "\n".join(probe_lines(spec, seats)))
 
 
 @app.command()

@@ -202,7 +202,7 @@ async def open_session(
                     async with _reporting(session, progress), _ended(ledger):
                         yield session
             finally:
-                await _close(session.models.values())
+                await close_models(session.models.values())
         except ConfigError:
             refused = ledger is None or ledger.fresh == 0
             raise
@@ -290,7 +290,8 @@ async def _ended(ledger: Ledger) -> AsyncIterator[None]:
         await ledger.close()
 
 
-async def _close(models: Iterable[ChatModel]) -> None:
+async def close_models(models: Iterable[ChatModel]) -> None:
+    """Close what models keep open, such as connections."""
     for model in models:
         close = getattr(model, "close", None)
         closing = close() if close else None

@@ -11,6 +11,7 @@ from interalign.tree import Message
 
 END: Final = "[end of the conversation]"
 HINT: Final = "[for the assistant only]"
+MESSAGE: Final = "[the user's message]"
 _AGAIN: Final = "\n\n[asked again]\nYour last answer to this could not be used"
 _QUOTE: Final = "|"
 
@@ -46,6 +47,27 @@ def read_prompt(text: str, marker: str | None) -> ReceivedPrompt:
         return ReceivedPrompt(text, (), "")
     at = len(lines) - 1 - lines[::-1].index(marker)
     return ReceivedPrompt("\n".join(lines[:at]).removesuffix("\n"), *_sections(lines[at + 1 :]))
+
+
+def read_hinted(text: str) -> ReceivedPrompt:
+    """The user's message and the note with it: before the message, or after it as in version 1 of the prompts."""
+    lines = text.split("\n")
+    if lines[0] != HINT or MESSAGE not in lines:
+        return read_prompt(text, HINT)
+    at = lines.index(MESSAGE)  # the first one: every line of the note is quoted, and the message comes last
+    return ReceivedPrompt("\n".join(lines[at + 1 :]), *_sections(lines[1:at]))
+
+
+def read_script(lines: Sequence[str]) -> tuple[str, ...]:
+    """What the user said in a conversation that is quoted as a script, in order."""
+    texts: list[tuple[bool, list[str]]] = []
+    for line in lines:
+        if line.startswith("  ") and texts:
+            texts[-1][1].append(line[2:])
+        else:
+            who, _, said = line.partition(": ")
+            texts.append((who == "User", [said]))
+    return tuple("\n".join(said) for by_user, said in texts if by_user)
 
 
 def _sections(lines: Sequence[str]) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], str]:

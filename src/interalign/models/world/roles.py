@@ -115,6 +115,9 @@ def _person(profile: tuple[str, ...] | None, personality: tuple[str, ...] | None
 
 def _inducer(numbers: Mapping[str, float]) -> Speak:
     def speak(messages: Sequence[Message], rng: Random) -> str:
+        talk = prompts.read_prompt(messages[-1].content, None).section("The conversation so far")
+        if len(messages) == 1 and talk is not None:
+            return induce(prompts.read_script(talk))
         last = prompts.read_prompt(messages[-1].content, prompts.END).message
         return induce(prompts.user_texts(messages, last))
 
@@ -140,7 +143,7 @@ def _judge(numbers: Mapping[str, float]) -> Speak:
 
 def _scripted(policy: Policy) -> Callable[[Mapping[str, float]], Speak]:
     def speak(messages: Sequence[Message], rng: Random) -> str:
-        prompt = prompts.read_prompt(messages[-1].content, prompts.HINT)
+        prompt = prompts.read_hinted(messages[-1].content)
         notes = prompt.section("What the conversation so far has shown")
         hint = None if notes is None else "\n".join(notes)
         return candidate_reply(policy, prompts.user_texts(messages, prompt.message), hint, rng)
