@@ -14,12 +14,12 @@ from fault_server import Step
 from test_view_failed import page_of
 
 import interalign as ia
-from interalign.budget import Budget
-from interalign.calls import CallRecord, Place
 from interalign.config import Parameters, Runtime
 from interalign.errors import FailedTreeError
 from interalign.ledger import Ledger
+from interalign.ledger.budget import Budget
 from interalign.models.base import Reply
+from interalign.records import CallRecord, Place
 from interalign.store import Store
 from interalign.tree import Message
 

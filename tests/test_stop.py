@@ -21,15 +21,15 @@ from langchain_openai import ChatOpenAI
 from tiny import tiny_model
 
 import interalign as ia
-from interalign.budget import Budget
-from interalign.calls import Place
 from interalign.config import Parameters, Runtime
 from interalign.errors import StopError
 from interalign.ledger import Ledger
+from interalign.ledger.budget import Budget
 from interalign.models.base import ChatModel, Reply
 from interalign.models.langchain import LangChainModel
 from interalign.models.local import hf_model
 from interalign.models.openai import openai_model
+from interalign.records import Place
 from interalign.store import Store
 from interalign.tree import Message
 
