@@ -226,7 +226,7 @@ ROW = {"profile": ["Keeps bees."], "personality": "Dry."}
         (json.dumps([ROW, {**ROW, "personality": "Warm."}]).encode(), 2),
         (json.dumps([ROW], indent=2).encode(), 1),
         (json.dumps(ROW, indent=2).encode(), 1),
-        (gzip.compress(json.dumps(ROW).encode()), 1),
+        (gzip.compress(json.dumps(ROW).encode(), mtime=0), 1),
         (json.dumps(ROW).encode("utf-16"), 1),
         (b"\r\n" + json.dumps(ROW).encode() + b"\r\n", 1),
     ],
