@@ -384,6 +384,23 @@ def test_the_same_call_asked_by_ten_at_once_is_one_call(store: Store) -> None:
     assert len(model.asked) == 1
 
 
+class Gated(Model):
+    """Answers once its gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__(self._through)
+        self.gate = asyncio.Event()
+
+    async def _through(self, text: str) -> str:
+        await self.gate.wait()
+        return f"{text} it is."
+
+    async def was_asked(self, times: int) -> None:
+        """Wait until it was asked so often."""
+        while len(self.asked) < times:  # noqa: ASYNC110  (a few steps of the loop)
+            await asyncio.sleep(0)
+
+
 async def cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -391,34 +408,33 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 
 
 def test_if_the_first_to_ask_is_cancelled_the_next_one_gets_the_reply_on_its_way(store: Store) -> None:
-    model = Model(slowly)
-
-    async def talk() -> Call:
-        ledger = Ledger(store, concurrency=4)
+    async def talk() -> None:
+        model, ledger = Gated(), Ledger(store, concurrency=4)
         first, second = (asyncio.create_task(ledger.call(AT, model, HELLO, WARM, 1)) for _ in range(2))
-        await asyncio.sleep(0.005)
+        await model.was_asked(1)
         await cancelled(first)
-        return await second
+        model.gate.set()
+        assert (await second).reply.text == "Hello? it is."
+        assert len(model.asked) == 1
 
-    assert asyncio.run(talk()).reply.text == "Hello? it is."
-    assert len(model.asked) == 1
+    asyncio.run(talk())
 
 
 def test_if_the_first_to_ask_is_cancelled_before_it_is_sent_the_next_one_asks(store: Store) -> None:
-    model = Model(slowly)
-
-    async def talk() -> Call:
-        ledger = Ledger(store, concurrency=1)
+    async def talk() -> None:
+        model, ledger = Gated(), Ledger(store, concurrency=1)
         other = asyncio.create_task(ledger.call(AT._replace(node="other"), model, ask("Other?"), WARM, 1))
-        await asyncio.sleep(0.001)
+        await model.was_asked(1)
         first, second = (asyncio.create_task(ledger.call(AT, model, HELLO, WARM, 1)) for _ in range(2))
-        await asyncio.sleep(0.001)
+        for _ in range(5):
+            await asyncio.sleep(0)
         await cancelled(first)
+        model.gate.set()
         await other
-        return await second
+        assert (await second).reply.text == "Hello? it is."
+        assert model.asked == ["Other?", "Hello?"]
 
-    assert asyncio.run(talk()).reply.text == "Hello? it is."
-    assert model.asked == ["Other?", "Hello?"]
+    asyncio.run(talk())
 
 
 def test_calls_in_flight_reach_the_concurrency_and_never_pass_it(store: Store) -> None:
@@ -500,48 +516,48 @@ def test_a_reply_whose_caller_was_cancelled_in_the_queue_for_a_commit_is_kept_to
 
 
 def test_a_call_whose_caller_was_cancelled_comes_home_and_its_tree_can_wait_for_it(store: Store) -> None:
-    model = Model(slowly)
-
     async def talk() -> None:
-        ledger = Ledger(store, concurrency=1)
+        model, ledger = Gated(), Ledger(store, concurrency=1)
         task = asyncio.create_task(ledger.call(AT, model, HELLO, WARM, 1))
-        await asyncio.sleep(0.001)
+        await model.was_asked(1)
         await cancelled(task)
-        assert (ledger.in_flight, calls_in(store.path)) == (1, 0)
+        assert ledger.in_flight == 1
         await ledger.settled("another tree")
         assert ledger.in_flight == 1
+        model.gate.set()
         await ledger.settled("t0")
         assert (ledger.in_flight, calls_in(store.path)) == (0, 1)
         await ledger.call(AT, model, HELLO, WARM, 1)
+        assert len(model.asked) == 1
 
     asyncio.run(talk())
-    assert len(model.asked) == 1
 
 
 def test_a_call_whose_caller_was_cancelled_before_it_was_sent_is_not_made(store: Store) -> None:
-    model = Model(slowly)
-
     async def talk() -> None:
-        ledger = Ledger(store, concurrency=1)
-        first, second = (
-            asyncio.create_task(ledger.call(AT._replace(node=text), model, ask(text), WARM, 1)) for text in "ab"
-        )
-        await asyncio.sleep(0.001)
+        model, ledger = Gated(), Ledger(store, concurrency=1)
+        calls = [ledger.call(AT._replace(node=text), model, ask(text), WARM, 1) for text in "ab"]
+        first, second = (asyncio.create_task(call) for call in calls)
+        await model.was_asked(1)
         await cancelled(second)
+        model.gate.set()
         await first
         await ledger.settled("t0")
+        assert model.asked == ["a"]
 
     asyncio.run(talk())
-    assert model.asked == ["a"]
 
 
 def test_at_the_end_what_is_in_flight_comes_home_and_is_committed(store: Store) -> None:
     async def talk() -> None:
-        ledger = Ledger(store, concurrency=2)
-        task = asyncio.create_task(ledger.call(AT, Model(slowly), HELLO, WARM, 1))
-        await asyncio.sleep(0.001)
+        model, ledger = Gated(), Ledger(store, concurrency=2)
+        task = asyncio.create_task(ledger.call(AT, model, HELLO, WARM, 1))
+        await model.was_asked(1)
         await cancelled(task)
-        await ledger.close()
+        ended = asyncio.create_task(ledger.close())
+        await asyncio.sleep(0)
+        model.gate.set()
+        await ended
         assert calls_in(store.path) == 1
 
     asyncio.run(talk())

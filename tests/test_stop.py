@@ -4,12 +4,13 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from interalign.models.base import ChatModel, Reply
 from interalign.models.langchain import LangChainModel
 from interalign.models.local import hf_model
 from interalign.models.openai import openai_model
-from interalign.records import Place
+from interalign.records import Call, Place
 from interalign.store import Store
 from interalign.tree import Message
 
@@ -207,6 +208,34 @@ def test_a_plug_in_that_refuses_to_be_cancelled_holds_up_no_stop(store: Store, m
             may_end.set()
 
     assert asyncio.run(talk()) == "interrupted"
+
+
+@pytest.mark.usefixtures("an_hour")
+@pytest.mark.parametrize("released", [True, False])
+def test_a_reply_that_waits_for_its_commit_is_kept_as_long_as_it_can_be(
+    released: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interalign.writer._PATIENCE", SOON if released else 0.3)
+
+    async def talk() -> object:
+        model, ledger = Slow(), Ledger(store, concurrency=1)
+        model.may_answer.set()
+        with closing(sqlite3.connect(store.path, isolation_level=None)) as another_program:
+            another_program.execute("BEGIN IMMEDIATE")
+            asked = ledger.call(Place("t0", "0", "user", 0), model, HELLO, Parameters(), 0)
+            task = asyncio.create_task(asked)
+            await until(lambda: ledger.fresh == 1)
+            ledger.stop("interrupted")
+            if released:
+                another_program.execute("ROLLBACK")
+            async with asyncio.timeout(SOON):
+                await ledger.close()
+        return (await asyncio.gather(task, return_exceptions=True))[0]
+
+    end = asyncio.run(talk())
+    assert [call.place.node for call in store.calls_of("t0")] == (["0"] if released else [])
+    assert isinstance(end, Call if released else StopError)
+    assert ("cannot be written" in str(end)) is not released
 
 
 @pytest.mark.usefixtures("an_hour")

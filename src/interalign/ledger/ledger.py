@@ -279,6 +279,7 @@ class Ledger:
 
     async def _stop(self) -> NoReturn:
         await self._finished.wait()
+        self._store.refuse_if_stopped()  # worse than any other reason
         raise StopError(self.stopping)
 
     async def settled(self, tree: str) -> None:
