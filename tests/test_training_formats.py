@@ -6,6 +6,7 @@ import json
 import lzma
 import sqlite3
 import zipfile
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -216,7 +217,7 @@ def _zipped(path):
 
 
 def _run_file(path):
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE t (x)")
 
 
