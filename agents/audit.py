@@ -6,6 +6,7 @@ The marks are phrases that such messages hold, so they say where to look, not ho
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 ENDS, REPEATS, ANSWERS = "ends the talk", "repeats itself", "answers as the assistant"
 REFUSES, THIRD_PERSON, COPIES = "refuses", "speaks of the user in the third person", "copies the assistant"
@@ -47,6 +48,8 @@ _THIRD_PERSON = re.compile(
 _APOSTROPHES = str.maketrans("\u2019\u02bc", "''")
 _PART = 5
 """So many words in a row are a passage."""
+_CACHED = 4096
+"""Characters up to which a text's passages are cached."""
 
 
 def audit_user_message(text: str, earlier: Iterable[str], replies: Iterable[str] = ()) -> tuple[str, ...]:
@@ -78,6 +81,14 @@ def _taken_from(text: str, other: str) -> float:
     return len(own & _passages(other)) / len(own) if len(own) > _PART else 0.0
 
 
-def _passages(text: str) -> set[tuple[str, ...]]:
+def _passages(text: str) -> frozenset[tuple[str, ...]]:
+    """Every run of five words. A conversation is looked at again with each of its turns: what is not long is cached."""
+    return _cached_passages(text) if len(text) < _CACHED else _read_passages(text)
+
+
+def _read_passages(text: str) -> frozenset[tuple[str, ...]]:
     words = re.findall(r"\w+(?:'\w+)*", text.translate(_APOSTROPHES).casefold())
-    return set(zip(*(words[start:] for start in range(_PART)), strict=False))
+    return frozenset(zip(*(words[start:] for start in range(_PART)), strict=False))
+
+
+_cached_passages = lru_cache(maxsize=1024)(_read_passages)

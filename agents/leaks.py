@@ -6,6 +6,7 @@ something that a user never said and that will not be there when the trained mod
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 LEAK: Final = "leak"
@@ -89,51 +90,64 @@ _FUNCTION_WORDS: Final = frozenset(
 )
 
 
-class _Word(NamedTuple):
-    text: str
+class _Gram(NamedTuple):
+    """A run of words in a text, case and apostrophes folded, and where it stands."""
+
+    words: tuple[str, ...]
     start: int
     end: int
 
-    @property
-    def weight(self) -> float:
-        """A character of a script without blanks between words counts half a word."""
-        return 0.5 if _UNSPACED.fullmatch(self.text) else 1.0
 
-
-def leaked_words(reply: str, note: str, talk: Iterable[str], wording: str = "") -> tuple[str, ...]:
+def leaked_words(reply: str, note: str, talk: Sequence[str], wording: str = "") -> tuple[str, ...]:
     """Passages of the reply, in order, that it shares with the note or the prompt's `wording` and not with the talk.
 
     `talk`: the texts of the conversation, the user's last message included. A passage is at least GRAM words long, case
     and punctuation ignored, and not of function words alone; or it names the note itself ("the note says").
     """
-    words, talk = _words(reply), list(talk)
-    shown = _grams_of([note, wording]) - _grams_of(talk)
-    spans = [(words[first].start, words[last].end) for first, last, gram in _grams(words) if gram in shown]
-    if not _NAMES_NOTE.search(" ".join(talk)):
-        spans += [match.span() for match in _NAMES_NOTE.finditer(reply)]
+    shared = {gram.words for gram in _grams(note)} | _grams_of(wording)
+    found = [gram for gram in _grams(reply) if gram.words in shared]
+    # The talk is long and most replies share nothing: it is read only where something is to be taken off.
+    said = {gram.words for text in talk for gram in _grams(text)} if found else set()
+    spans = [(gram.start, gram.end) for gram in found if gram.words not in said]
+    named = [match.span() for match in _NAMES_NOTE.finditer(reply)]
+    if named and not _NAMES_NOTE.search(" ".join(talk)):
+        spans += named
     return tuple(reply[start:end] for start, end in _merged(sorted(spans)))
 
 
-def _words(text: str) -> list[_Word]:
-    return [
-        _Word(match[0].casefold().replace("\u2019", "'"), match.start(), match.end()) for match in _WORD.finditer(text)
-    ]
+@lru_cache(maxsize=8)
+def _grams_of(wording: str) -> frozenset[tuple[str, ...]]:
+    """The grams of a prompt's wording, which is the same with every reply of a run."""
+    return frozenset(gram.words for gram in _grams(wording))
 
 
-def _grams_of(texts: Iterable[str]) -> set[tuple[str, ...]]:
-    return {gram for text in texts for _, _, gram in _grams(_words(text))}
+def _grams(text: str) -> Iterator[_Gram]:
+    """Every run of GRAM words, function words alone excepted.
+
+    A character of a script without blanks between words counts half a word.
+    """
+    matches = list(_WORD.finditer(text))
+    words = [match[0].casefold().replace("\u2019", "'") for match in matches]
+    has_unspaced = not text.isascii() and _UNSPACED.search(text) is not None
+    ends = _ends_by_weight(words) if has_unspaced else range(GRAM, len(words) + 1)
+    for first, end in enumerate(ends):
+        gram = tuple(words[first:end])
+        if not _FUNCTION_WORDS.issuperset(gram):
+            yield _Gram(gram, matches[first].start(), matches[end - 1].end())
 
 
-def _grams(words: Sequence[_Word]) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-    """Every run of words that weighs GRAM, as its first and last index and its words."""
+def _ends_by_weight(words: Sequence[str]) -> Iterator[int]:
+    """For each first word the index behind the last one of its run, as long as there are words enough."""
+    end, weight = 0, 0.0
+    weights = [0.5 if _UNSPACED.fullmatch(word) else 1.0 for word in words]
     for first in range(len(words)):
-        weight, last = 0.0, first - 1
-        while weight < GRAM and last + 1 < len(words):
-            last += 1
-            weight += words[last].weight
-        gram = tuple(word.text for word in words[first : last + 1])
-        if weight >= GRAM and not _FUNCTION_WORDS.issuperset(gram):
-            yield first, last, gram
+        while weight < GRAM and end < len(words):
+            weight += weights[end]
+            end += 1
+        if weight < GRAM:
+            return
+        yield end
+        weight -= weights[first]
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
