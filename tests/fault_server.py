@@ -54,7 +54,8 @@ def good_text(messages: list[dict[str, str]]) -> str:
 
 def opening_of(body: dict[str, Any]) -> str:
     """What the conversation of a request began with: tells the trees of a short run apart."""
-    return str(body["messages"][0]["content"]).partition("\n\n[for the assistant only]")[0]
+    text = str(body["messages"][0]["content"]).partition("\n\n[asked again]")[0]
+    return text.partition("\n[the user's message]\n")[2] or text
 
 
 class FaultServer:

@@ -25,8 +25,10 @@ from interalign.store import Store
 Cli = Callable[..., Any]
 
 COMMANDS = {
-    "simulate": "simulate {run} --config {config} --prices {prices} --personas {personas}",
-    "evaluate": "evaluate {eval} --candidate world:blind --cases {personas} --config {config} --prices {prices}",
+    "simulate": "simulate {run} --config {config} --prices {prices} --personas {personas} --prompts {folder} --rubric {data} "
+    "--system {data}",
+    "evaluate": "evaluate {eval} --candidate world:blind --cases {personas} --config {config} --prices {prices} "
+    "--prompts {folder} --rubric {data} --system {data}",
     "judge": "judge {run} --judge world:judge --prices {prices}",
     "export": "export {run} --format dpo --out {out}",
     "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
@@ -39,7 +41,19 @@ COMMANDS = {
     "demo": "demo --no-train --out {folder}",
 }
 """How each command that reads or writes files is called, with everything it can be told to read."""
-READS = ("config", "prices", "data", "file", "model", "personas", "personalities", "cases")
+READS = (
+    "config",
+    "prices",
+    "data",
+    "file",
+    "model",
+    "personas",
+    "personalities",
+    "cases",
+    "prompts",
+    "rubric",
+    "system",
+)
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
 NO_FILES = {"graph", "roles list", "roles check", "roles probe", "personas stats"}
 FOLDERS = {"train", "demo"}
