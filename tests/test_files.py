@@ -25,8 +25,8 @@ from interalign.store import Store
 Cli = Callable[..., Any]
 
 COMMANDS = {
-    "simulate": "simulate {run} --config {config} --prices {prices} --personas {personas} --prompts {folder} --rubric {data} "
-    "--system {data}",
+    "simulate": "simulate {run} --config {config} --prices {prices} --personas {personas} "
+    "--prompts {folder} --rubric {data} --system {data}",
     "evaluate": "evaluate {eval} --candidate world:blind --cases {personas} --config {config} --prices {prices} "
     "--prompts {folder} --rubric {data} --system {data}",
     "judge": "judge {run} --judge world:judge --prices {prices}",

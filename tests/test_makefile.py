@@ -92,4 +92,4 @@ def test_a_python_that_is_too_old_or_not_there_is_one_line_and_nothing_is_made(p
 
 def test_help_lists_every_target(project: Path) -> None:
     lines = make(project, "help").stdout.splitlines()
-    assert [line.split()[1] for line in lines] == ["help", "demo", "test", "check", "docs", "clean"]
+    assert [line.split()[1] for line in lines] == ["help", "demo", "test", "newest", "check", "docs", "clean"]

@@ -120,7 +120,11 @@ def test_a_changed_prompt_is_a_changed_setting_and_says_which(server: Server, wr
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("judge.jinja", "x", "'judge.jinja' is no prompt; there are again_compare.jinja, again_score.jinja"),
+        (
+            "judge.jinja",
+            "x",
+            "'judge.jinja' is no prompt; there are again_compare.jinja, again_form.jinja",
+        ),
         ("notes.txt", "x", "'notes.txt' is no prompt"),
         ("user.jinja", "{{ persnoa.profile }}", "there is no 'persnoa'; this prompt is given persona; did you mean"),
         ("user.jinja", "{{ persona }} {{ message }}", "there is no 'message'; this prompt is given persona"),
@@ -186,7 +190,7 @@ def test_wording_that_cannot_be_read_is_refused_by_name(server: Server, write, c
     [
         ("user", "Be nice.", "persona"),
         ("judge_compare", "{{ persona }} {{ first }} Verdict: A", "message, second"),
-        ("inducer", "What do you know?", "message"),
+        ("inducer", "What do you know?", "conversation"),
         ("again_text", "Again!", "message"),
         ("user_begin", "Go.", ""),
     ],

@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError
 from interalign.errors import ConfigError, DataError, did_you_mean
 from interalign.people.formats.base import Draft, PersonaFormat, facts, text
 from interalign.people.pool import personalities
-from interalign.people.table import Bad, Row, read_table
+from interalign.people.table import Bad, TableRow, read_table
 from interalign.personas import Persona, content_id
 from interalign.registries import PERSONA_FORMATS
 from interalign.seeds import addressed_rng
@@ -115,7 +115,7 @@ def _personality(value: Any) -> str:
     return text(value, "text")
 
 
-def _format(path: Path, rows: Sequence[Row], given: str, columns: Sequence[str]) -> tuple[str, PersonaFormat]:
+def _format(path: Path, rows: Sequence[TableRow], given: str, columns: Sequence[str]) -> tuple[str, PersonaFormat]:
     if columns:
         if given != "auto":
             raise ConfigError("--map says which columns are read, and so does --format; give one of them")
@@ -128,7 +128,7 @@ def _format(path: Path, rows: Sequence[Row], given: str, columns: Sequence[str])
     return _recognised(path, rows)
 
 
-def _recognised(path: Path, rows: Sequence[Row]) -> tuple[str, PersonaFormat]:
+def _recognised(path: Path, rows: Sequence[TableRow]) -> tuple[str, PersonaFormat]:
     """The format that recognises most rows; the first of those that recognise equally many."""
     known = {name: PERSONA_FORMATS.load(name)[0] for name in PERSONA_FORMATS.names()}
     counts = Counter[str](dict.fromkeys(known, 0))
@@ -144,7 +144,7 @@ def _recognised(path: Path, rows: Sequence[Row]) -> tuple[str, PersonaFormat]:
     return name, known[name]
 
 
-def _shown(row: Row) -> str:
+def _shown(row: TableRow) -> str:
     if isinstance(row.value, Bad):
         return f"is {row.value.reason}"
     if isinstance(row.value, Mapping):
@@ -152,7 +152,7 @@ def _shown(row: Row) -> str:
     return f"is a {type(row.value).__name__}"
 
 
-def _mapped(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> PersonaFormat:
+def _mapped(path: Path, rows: Sequence[TableRow], columns: Sequence[str]) -> PersonaFormat:
     """A format of the user's own: these columns."""
     pairs = []
     for part in (part for given in columns for part in given.split(",")):

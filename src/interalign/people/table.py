@@ -22,7 +22,7 @@ class Bad(NamedTuple):
     reason: str
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A row and where it stands: `line 3`, or `row 3` of a Parquet file or a JSON array."""
 
     where: str
@@ -30,14 +30,16 @@ class Row(NamedTuple):
     """Plain JSON, or `Bad`."""
 
 
-def read_table(path: Path) -> list[Row]:
+def read_table(path: Path) -> list[TableRow]:
     """All rows of a file, blank lines left out; ConfigError for a file that cannot be read at all."""
     try:
         content = path.read_bytes()
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
         if content.startswith(b"PAR1"):
-            return [Row(f"row {number}", plain(row)) for number, row in enumerate(_parquet(path, content), start=1)]
+            return [
+                TableRow(f"row {number}", plain(row)) for number, row in enumerate(_parquet(path, content), start=1)
+            ]
         return list(_rows(content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")))
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); give JSON lines, JSON, CSV or Parquet") from None
@@ -66,7 +68,7 @@ def _parquet(path: Path, content: bytes) -> list[Any]:
     return rows
 
 
-def _rows(content: str) -> Iterator[Row]:
+def _rows(content: str) -> Iterator[TableRow]:
     first = next((line for line in content.splitlines() if line.strip()), "")
     if not first.lstrip().startswith(("{", "[", '"')) or _is_header(first):
         return _csv(content)
@@ -76,8 +78,8 @@ def _rows(content: str) -> Iterator[Row]:
         except (ValueError, RecursionError):
             return _lines(content)
         if isinstance(whole, list) and not (first.strip().endswith("]") and "\n" in content.strip()):
-            return (Row(f"row {number}", plain(row)) for number, row in enumerate(whole, start=1))
-        return iter([Row("row 1", plain(whole))]) if isinstance(whole, dict) else _lines(content)
+            return (TableRow(f"row {number}", plain(row)) for number, row in enumerate(whole, start=1))
+        return iter([TableRow("row 1", plain(whole))]) if isinstance(whole, dict) else _lines(content)
     return _lines(content)
 
 
@@ -86,11 +88,11 @@ def _is_header(first: str) -> bool:
     return first.lstrip().startswith('"') and not _is_json(first)
 
 
-def _lines(content: str) -> Iterator[Row]:
+def _lines(content: str) -> Iterator[TableRow]:
     # Not `splitlines`: JSON texts may hold line separators of Unicode as they are.
     for number, line in enumerate(content.split("\n"), start=1):
         if line.strip():
-            yield Row(f"line {number}", _parsed(line))
+            yield TableRow(f"line {number}", _parsed(line))
 
 
 def _parsed(line: str) -> Any:
@@ -104,7 +106,7 @@ def _is_json(line: str) -> bool:
     return not isinstance(_parsed(line), Bad)
 
 
-def _csv(content: str) -> Iterator[Row]:
+def _csv(content: str) -> Iterator[TableRow]:
     head = content.lstrip().partition("\n")[0]
     delimiter = max(",\t;|", key=lambda sign: (head.count(sign), sign == ","))
     lines = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter)
@@ -116,9 +118,9 @@ def _csv(content: str) -> Iterator[Row]:
             if not names:
                 names = [cell.strip() for cell in cells]
                 continue
-            yield Row(f"line {lines.line_num}", _record(names, cells))
+            yield TableRow(f"line {lines.line_num}", _record(names, cells))
     except csv.Error as error:
-        yield Row(f"line {lines.line_num}", Bad(f"not CSV ({error})"))
+        yield TableRow(f"line {lines.line_num}", Bad(f"not CSV ({error})"))
 
 
 def _record(names: list[str], cells: list[str]) -> Any:
