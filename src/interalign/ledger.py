@@ -43,20 +43,19 @@ class Calls(Protocol):
 class _OnItsWay(CallState):
     """A call that is being made, by a task of the ledger's own: it outlives whoever asked for it."""
 
+    waiting = True
+    ends = False
+    """It is not to wait any more: the run stops, or nobody wants the reply."""
+    replied = False
+    """The reply is here, and on its way into the file."""
+    given_up = False
+    """Nobody waits for it any more, whatever it does."""
+    task: asyncio.Task[None]
+
     def __init__(self, tree: str, answer: "asyncio.Future[CallRow]") -> None:
-        super().__init__()
-        self.waiting = True
+        """`answer`: the committed row for the one who asked; cancelled if nobody waits for it any more."""
         self.tree = tree
         self.answer = answer
-        """The committed row, for the one who asked; cancelled if nobody waits for it any more."""
-        self.task: asyncio.Task[None]
-        self.ends = False
-        """It is not to wait any more: the run stops, or nobody wants the reply."""
-        self.replied = False
-        """The reply is here, and on its way into the file."""
-        self.given_up = False
-        """Nobody waits for it any more, whatever it does."""
-        self._began = self._since = 0.0
 
     def begin(self) -> None:
         """The model is asked now."""

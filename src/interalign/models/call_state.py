@@ -10,15 +10,15 @@ from contextvars import ContextVar
 class CallState:
     """One call on its way to an answer."""
 
-    def __init__(self) -> None:
-        self.waiting = False
-        """Nothing of it is at a server: it waits for its turn, or to be sent again."""
-        self.is_queued: Callable[[], bool] | None = None
-        """Says the same for a model that has a queue of its own; None: there is no such queue."""
-        self.sends = 0
-        """Requests sent so far."""
-        self.server = ""
-        """The address of the last request; empty if none was sent to a server."""
+    # The values at first are those of the class: there is one object a call.
+    waiting: bool = False
+    """Nothing of it is at a server: it waits for its turn, or to be sent again."""
+    is_queued: Callable[[], bool] | None = None
+    """Says the same for a model that has a queue of its own; None: there is no such queue."""
+    sends: int = 0
+    """Requests sent so far."""
+    server: str = ""
+    """The address of the last request; empty if none was sent to a server."""
 
     @property
     def only_waits(self) -> bool:
