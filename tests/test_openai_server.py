@@ -17,6 +17,7 @@ import pytest
 from calls_seen import calls_of, trees_of
 
 import interalign as ia
+from interalign.agents.templates import render
 from interalign.models.openai import openai_model
 
 KEY = "sk-canary-1357913579"
@@ -223,7 +224,9 @@ def test_a_reply_that_cannot_be_used_is_asked_for_three_times_then_its_tree_fail
     with loopback.serving(lambda body: answer) as server:
         ended = cli("simulate", "run.db", *ONE, "--branch", "1", "--base-url", server.url)
         assert len(server.asked) == 3
-        assert server.asked[0] == server.asked[1] == server.asked[2]
+        first, *again = server.asked
+        noted = render("again_text", message=first["messages"][-1]["content"])
+        assert again == [{**first, "messages": [*first["messages"][:-1], {"role": "user", "content": noted}]}] * 2
     assert ended.code == 1
     assert f"failed: t00000: {said}" in ended.err
     assert [call.sample for call in calls_of("run.db", "candidate")] == [0, 1, 2]
