@@ -134,7 +134,7 @@ def test_a_command_that_is_no_run_ends_with_3_at_a_kill_too(tmp_path: Path) -> N
     code = (
         "import os, signal, sys\n"
         "import interalign.api as api, interalign.cli as cli\n"
-        "api.personas_stats = lambda file: os.kill(os.getpid(), signal.SIGTERM) or {}\n"
+        "api.personas_stats = lambda *given, **options: os.kill(os.getpid(), signal.SIGTERM) or {}\n"
         "sys.argv = ['interalign', 'personas', 'stats', 'x']\n"
         "cli.main()\n"
     )

@@ -215,7 +215,7 @@ def test_a_plug_in_that_refuses_to_be_cancelled_holds_up_no_stop(store: Store, m
 def test_a_reply_that_waits_for_its_commit_is_kept_as_long_as_it_can_be(
     released: bool, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interalign.writer._PATIENCE", SOON if released else 0.3)
+    monkeypatch.setattr("interalign.store.group_commit._BUSY_TIMEOUT", SOON if released else 0.3)
 
     async def talk() -> object:
         model, ledger = Slow(), Ledger(store, concurrency=1)
@@ -267,7 +267,7 @@ def test_a_local_model_in_the_middle_of_a_long_reply_ends_with_its_next_token_an
         try:
             places = [Place("t0", str(number), "user", 0) for number in range(4)]
             tasks = [asyncio.create_task(ledger.call(place, model, HELLO, endless, 1)) for place in places]
-            await until(lambda: model._lanes[0]._answering == 2)
+            await until(lambda: model._queues[0]._answering == 2)
             await asyncio.sleep(0.2)
             ledger.stop("interrupted")
             async with asyncio.timeout(SOON):

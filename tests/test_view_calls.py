@@ -109,7 +109,7 @@ def test_a_score_and_the_notes_of_the_inducer_lead_to_their_calls(path: Path) ->
         assert reply == answer.every("div", class_="text")[0].text
     for notes in page.every("aside", class_="hints"):
         ((sent, reply),) = viewer.calls(notes)
-        assert "Note down what the conversation" in sent[-1]
+        assert "Note down what the user" in sent[-1]
         assert notes.every("div", class_="text")[0].text == reply.strip()
 
 
