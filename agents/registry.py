@@ -24,7 +24,8 @@ from interalign.config import Parameters, Runtime
 from interalign.errors import ConfigError, did_you_mean
 from interalign.ledger import Calls
 from interalign.models.base import ChatModel
-from interalign.models.resolve import is_model_name, resolve_model, unknown_name
+from interalign.models.names import is_model_name, unknown_name
+from interalign.models.resolve import resolve_model
 from interalign.models.world import world_models
 
 GROUP = "interalign.roles"

@@ -13,7 +13,8 @@ import interalign as ia
 from interalign.agents import watchdog
 from interalign.agents.registry import describe_role, is_plugin_name, load_hook, load_plugin, registered_roles
 from interalign.errors import ConfigError
-from interalign.models.resolve import is_model_name, resolve_model
+from interalign.models.names import is_model_name
+from interalign.models.resolve import resolve_model
 
 SMALL = ("--trees", "2", "--turns", "2")
 

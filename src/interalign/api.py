@@ -23,7 +23,7 @@ from interalign.config import (
 from interalign.errors import ConfigError, did_you_mean
 from interalign.files import refuse_folder, refuse_outputs, write_atomically
 from interalign.ledger.budget import Prices, price_table, read_prices
-from interalign.models.resolve import importable
+from interalign.models.names import importable
 from interalign.panel import PANEL, with_panel
 from interalign.people import load_personas
 from interalign.personas import Persona, dump_personas

@@ -10,7 +10,7 @@ from interalign.models.base import Parameters, provider_seed
 from interalign.models.endings import Ending, ending_of
 from interalign.models.faults import AttemptContext, Transient, fault_of_status
 from interalign.models.governor import Governor
-from interalign.models.resolve import importable, needed_package, unknown_name
+from interalign.models.names import importable, needed_package, unknown_name
 from interalign.models.retry import DeadlineError, RetryUselessError, ask_until_answered
 from interalign.records import Reply
 from interalign.tree import Message

@@ -18,7 +18,8 @@ from interalign.errors import ConfigError, FailedTreeError
 from interalign.ledger import Ledger
 from interalign.ledger.budget import Budget, Prices, counted
 from interalign.models.base import ChatModel, version_of
-from interalign.models.resolve import is_model_name, resolve_model
+from interalign.models.names import is_model_name
+from interalign.models.resolve import resolve_model
 from interalign.personas import Persona
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord, Usage, by_role
 from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
