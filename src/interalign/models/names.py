@@ -1,4 +1,4 @@
-"""Names of models, as LangChain writes them: which are models, what a provider needs, what a wrong one may have meant."""
+"""Names of models, as LangChain writes them: what is one, what it needs, what a wrong one may have meant."""
 
 import importlib.util
 from pathlib import Path
