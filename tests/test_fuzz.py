@@ -264,7 +264,8 @@ def check_judges_prompts(trees: Sequence[JudgedTree], calls: Sequence[Seen]) -> 
 
 def check_export(path: Path, trees: Sequence[JudgedTree]) -> None:
     out = path.with_suffix(".jsonl")
-    ia.export(path, out, format="messages")
+    # Which call gets which reply is a race here: one may repeat its note. What is left out then, test_leaks holds.
+    ia.export(path, out, format="messages", keep_leaks=True)
     rows = [json.loads(line) for line in out.read_bytes().decode("utf-8").split("\n")[:-1]]
     done = trees_done(path)
     expected = [spoken(judged, leaf) for judged in trees if judged.tree.id in done for leaf in judged.tree.leaves()]
