@@ -5,45 +5,82 @@ The marks are phrases that such messages hold, so they say where to look, not ho
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 ENDS, REPEATS, ANSWERS = "ends the talk", "repeats itself", "answers as the assistant"
 REFUSES, THIRD_PERSON, COPIES = "refuses", "speaks of the user in the third person", "copies the assistant"
 
-_ENDS = re.compile(
-    r"\b(?:good ?bye|bye[- ]bye|bye for now|farewell|see you (?:later|soon|around))\b"
-    r"|\b(?:talk|speak) to you (?:later|soon)\b"
-    r"|\bhave a (?:nice|good|great|lovely) (?:day|evening|night|weekend|one)\b"
-    r"|\b(?:that is|that's|thats) (?:all|it) for (?:now|today)\b"
-    r"|(?:^|\s)bye[.!]*\s*$|[<\[(](?:end|stop|exit|terminate)(?: of (?:the )?(?:conversation|chat|talk))?[>\])]",
-    re.IGNORECASE,
+
+class _Phrases:
+    """Phrases, each under a piece of text that it always holds: only where the piece stands is the phrase looked for.
+
+    A user's message is audited as it is said, and a look for a piece costs a fiftieth of a search for its phrases.
+    """
+
+    def __init__(self, by_piece: Mapping[str, str]) -> None:
+        """Lower-case pieces -> regular expressions."""
+        self._patterns = [(piece, re.compile(phrase, re.MULTILINE)) for piece, phrase in by_piece.items()]
+
+    def are_in(self, lowered: str) -> bool:
+        """Whether this text, in lower case, holds one of them."""
+        return any(piece in lowered and pattern.search(lowered) for piece, pattern in self._patterns)
+
+
+_ENDS = _Phrases(
+    {
+        "bye": r"\b(?:good ?bye|bye[- ]bye|bye for now)\b|(?:^|\s)bye[.!]*\s*\Z",
+        "farewell": r"\bfarewell\b",
+        "see you": r"\bsee you (?:later|soon|around)\b",
+        "to you": r"\b(?:talk|speak) to you (?:later|soon)\b",
+        "have a ": r"\bhave a (?:nice|good|great|lovely) (?:day|evening|night|weekend|one)\b",
+        " for now": r"\b(?:that is|that's|thats) (?:all|it) for now\b",
+        " for today": r"\b(?:that is|that's|thats) (?:all|it) for today\b",
+        "": r"[<\[(](?:end|stop|exit|terminate)(?: of (?:the )?(?:conversation|chat|talk))?[>\])]",
+    }
 )
-_ANSWERS = re.compile(
-    r"\bas an? (?:ai|artificial intelligence|language model|(?:ai |virtual )?assistant)\b"
-    r"|\bi(?: am|'m) (?:an ai\b|a language model\b|here to (?:help|assist))"
-    r"|\b(?:how|what) (?:can|may|could) i (?:help|assist|do for) you\b"
-    r"|\blet me know if you (?:have|need|want|would|'d)\b"
-    r"|\bi(?:'d| would) be (?:happy|glad) to (?:help|assist)\b"
-    r"|\bi(?:'m| am) (?:happy|glad|ready) to (?:help|assist) you\b"
-    r"|\bfeel free to (?:ask|reach out|share|let me know|contact)\b|\bi(?:'m| am) sorry to hear (?:that|about)\b"
-    r"|\bis there anything else (?:i can|you(?:'d| would) like)\b"
-    r"|\bthank(?:s| you) for (?:sharing|reaching out|asking)\b"
-    r"|^\s*(?:certainly|of course|absolutely)! (?:here|i|let)|^\s*great question\b"
-    r"|\bit sounds like you(?:'re| are|'ve)\b"
-    r"|^\s*(?:assistant|ai|chatbot)\s*:|(?:^\s*(?:\d+[.)]|[-*\u2022]) .*\n?){3}",
-    re.IGNORECASE | re.MULTILINE,
+_ANSWERS = _Phrases(
+    {
+        "as a": r"\bas an? (?:ai|artificial intelligence|language model|(?:ai |virtual )?assistant)\b",
+        "an ai": r"\bi(?: am|'m) an ai\b",
+        "a language model": r"\bi(?: am|'m) a language model\b",
+        "here to": r"\bi(?: am|'m) here to (?:help|assist)",
+        " can i ": r"\b(?:how|what) can i (?:help|assist|do for) you\b",
+        " may i ": r"\b(?:how|what) may i (?:help|assist|do for) you\b",
+        " could i ": r"\b(?:how|what) could i (?:help|assist|do for) you\b",
+        "let me know": r"\blet me know if you (?:have|need|want|would|'d)\b",
+        " be ": r"\bi(?:'d| would) be (?:happy|glad) to (?:help|assist)\b",
+        "assist you": r"\bi(?:'m| am) (?:happy|glad|ready) to assist you\b",
+        "help you": r"\bi(?:'m| am) (?:happy|glad|ready) to help you\b",
+        "feel free": r"\bfeel free to (?:ask|reach out|share|let me know|contact)\b",
+        "sorry to hear": r"\bi(?:'m| am) sorry to hear (?:that|about)\b",
+        "is there anything": r"\bis there anything else (?:i can|you(?:'d| would) like)\b",
+        "thank": r"\bthank(?:s| you) for (?:sharing|reaching out|asking)\b",
+        "! ": r"^\s*(?:certainly|of course|absolutely)! (?:here|i|let)",
+        "great question": r"^\s*great question\b",
+        "sounds like": r"\bit sounds like you(?:'re| are|'ve)\b",
+        ":": r"^\s*(?:assistant|ai|chatbot)\s*:",
+        "\n": r"(?:^\s*(?:\d+[.)]|[-*\u2022]) .*\n?){3}",
+    }
 )
-_REFUSES = re.compile(
-    r"\bi(?: can(?:not|'t)|(?:'m| am) (?:not able|unable) to|(?:'m| am) sorry,? but i can(?:not|'t))"
+_TO_HELP = (
     r" (?:assist|help|provide|fulfil+|comply|engage|discuss|continue|generate|answer|do) (?:you |in |to |with )*"
-    r"(?:that|this|such|the request|your request|any)\b",
-    re.IGNORECASE,
+    r"(?:that|this|such|the request|your request|any)\b"
 )
-_THIRD_PERSON = re.compile(
-    r"^\W*(?:(?:the|this) (?:user|person|persona|human)(?:'s)?\b|(?:user|human|persona|person) ?:)"
-    r"|\bthe user (?:is|has|wants|asks|says|likes|would)\b",
-    re.IGNORECASE,
+_REFUSES = _Phrases(
+    {
+        "i can": r"\bi can(?:not|'t)" + _TO_HELP,
+        "able to": r"\bi(?:'m| am) (?:not able|unable) to" + _TO_HELP,
+    }
+)
+_THIRD_PERSON = _Phrases(
+    {
+        "the user": r"\A\W*the user(?:'s)?\b|\bthe user (?:is|has|wants|asks|says|likes|would)\b",
+        "person": r"\A\W*(?:(?:the|this) (?:person|persona)(?:'s)?\b|(?:persona|person) ?:)",
+        "this user": r"\A\W*this user(?:'s)?\b",
+        "human": r"\A\W*(?:(?:the|this) human(?:'s)?\b|human ?:)",
+        "user": r"\A\W*user ?:",
+    }
 )
 _APOSTROPHES = str.maketrans("\u2019\u02bc", "''")
 _PART = 5
@@ -59,20 +96,20 @@ def audit_user_message(text: str, earlier: Iterable[str], replies: Iterable[str]
     case and blanks ignored, or has four fifths of its passages from one earlier message; a copy has half of them from
     one reply. A message shorter than two passages is neither unless it is the same.
     """
-    plain = text.translate(_APOSTROPHES)
+    lowered, words = text.translate(_APOSTROPHES).lower(), _words(text)
     marks = {
-        ENDS: _ENDS.search(plain) is not None,
-        REPEATS: any(_same(text, other) or _taken_from(text, other) >= 0.8 for other in earlier),
-        ANSWERS: _ANSWERS.search(plain) is not None,
-        REFUSES: _REFUSES.search(plain) is not None,
-        THIRD_PERSON: _THIRD_PERSON.search(plain) is not None,
+        ENDS: _ENDS.are_in(lowered),
+        REPEATS: any(words == _words(other) or _taken_from(text, other) >= 0.8 for other in earlier),
+        ANSWERS: _ANSWERS.are_in(lowered),
+        REFUSES: _REFUSES.are_in(lowered),
+        THIRD_PERSON: _THIRD_PERSON.are_in(lowered),
         COPIES: any(_taken_from(text, reply) >= 0.5 for reply in replies),
     }
     return tuple(mark for mark, found in marks.items() if found)
 
 
-def _same(text: str, other: str) -> bool:
-    return text.casefold().split() == other.casefold().split()
+def _words(text: str) -> list[str]:
+    return text.casefold().split()
 
 
 def _taken_from(text: str, other: str) -> float:
