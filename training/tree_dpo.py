@@ -9,15 +9,15 @@ tokenised by TRL. The rows of a tree are merged into a token trie, read in one f
 ancestors only, and the log-probabilities are handed to TRL's own loss in the layout it expects. So loss, gradients and
 metrics are those of TRL on the same pairs; only the time they take is not.
 
-One item of a batch is one tree: `per_device_train_batch_size` counts trees. The loss of an optimisation step is the mean
-over all of its pairs, however they are spread over trees, accumulated batches and devices.
+One item of a batch is one tree: `per_device_train_batch_size` counts trees. The loss of an optimisation step is the
+mean over all of its pairs, however they are spread over trees, accumulated batches and devices.
 """
 
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from interalign.training.packing.agreement import difference_on_a_small_tree, plain_difference
 from interalign.training.packing.attention import refusal
@@ -26,7 +26,12 @@ from interalign.training.packing.forward import add_packed_forward
 from interalign.training.packing.gather import UnevenGather
 from interalign.training.served import rounding
 
-__all__ = ["TreeDPOConfig", "TreeDPOTrainer"]
+if TYPE_CHECKING:
+    from trl import DPOTrainer as _Base
+else:
+    _Base = object  # a mixin: importing TRL takes seconds
+
+__all__ = ["TreeDPOConfig", "TreeDPOTrainer"]  # noqa: F822 (made by __getattr__)
 
 MAX_TREE_TOKENS: Final = 4096
 """Default of `max_tree_tokens`: a mask has 16 MB then, so that memory grows linearly with the tokens of a tree."""
@@ -36,6 +41,7 @@ _OTHERWISE: Final = "use trl.DPOTrainer"
 _log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass
 class _TreeConfig:
     """What `TreeDPOConfig` adds to `trl.DPOConfig`."""
 
@@ -49,7 +55,7 @@ class _TreeConfig:
     )
 
 
-class _TreeTrainer:
+class _TreeTrainer(_Base):  # type: ignore[misc]
     """What `TreeDPOTrainer` does its own way; a mixin over `trl.DPOTrainer`."""
 
     # The loss is divided by the pairs of the whole optimisation step here.
@@ -206,7 +212,7 @@ def _public(name: str) -> Any:
     if name == "TreeDPOTrainer":
         made = type(name, (_TreeTrainer, trl.DPOTrainer), {"__doc__": __doc__})
     else:
-        fields = [(each.name, each.type, each) for each in dataclasses.fields(dataclasses.dataclass(_TreeConfig))]
+        fields = [(each.name, each.type, each) for each in dataclasses.fields(_TreeConfig)]
         made = dataclasses.make_dataclass(name, fields, bases=(trl.DPOConfig,))
         made.__doc__ = "`trl.DPOConfig` with `max_tree_tokens` and `check_first_batch`."
     made.__module__ = __name__  # so that checkpoints can hold it: it is found here by its name

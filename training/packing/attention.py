@@ -5,6 +5,10 @@ from typing import Any, Final
 
 _FULL: Final = "full_attention"
 _SLIDING: Final = "sliding_attention"
+_KNOWN: Final = {
+    "sliding_window", "use_sliding_window", "max_window_layers", "sliding_window_pattern", "_sliding_window_pattern",
+}  # fmt: skip
+"""Settings of windows that `layer_kinds` follows."""
 
 
 def ancestors(end: Any, depth: Any, window: int | None = None) -> Any:
@@ -66,8 +70,16 @@ def _refusal(model: Any) -> str | None:
         return "it makes its attention mask by itself"
     if any(window is not None for window in kinds.values()) and "create_sliding_window_causal_mask" not in module:
         return "it has a sliding window of its own making"
+    if own := _windows_of_its_own(model):
+        return f"{' and '.join(own)} in its configuration limits what a token sees, and it is not known how"
     if getattr(model.config.get_text_config(), "use_bidirectional_attention", None):
         return "its attention also looks ahead"
     if implementation not in ("sdpa", "eager"):
         return f"its attention {implementation} takes no mask; load it with attn_implementation sdpa or eager"
     return None
+
+
+def _windows_of_its_own(model: Any) -> list[str]:
+    settings = model.config.get_text_config().to_dict().items()
+    limits = [key for key, value in settings if value and ("window" in key or "attention_chunk" in key)]
+    return sorted(set(limits) - _KNOWN)

@@ -1,6 +1,7 @@
 """Trees of rows cut, or put together, into parts of about the size that one forward pass should read."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from interalign.training.packing.trie import Row, Trie, build_trie, shared_nodes, sorted_order
@@ -35,7 +36,7 @@ class _Piece(NamedTuple):
 def _cut(tree: Sequence[int], rows: Sequence[Row], max_tokens: int | None) -> Iterator[_Piece]:
     order = [tree[place] for place in sorted_order([rows[place] for place in tree])]
     piece, size = [order[0]], len(rows[order[0]].ids)
-    for previous, place in zip(order, order[1:], strict=False):
+    for previous, place in pairwise(order):
         new = len(rows[place].ids) - shared_nodes(rows[previous].ids, rows[place].ids)
         if max_tokens is not None and size + new > max_tokens:
             yield _Piece(piece, size)

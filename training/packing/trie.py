@@ -5,6 +5,7 @@ head wants it: where rows part, the last token that they share stands once for e
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ def build_trie(rows: Sequence[Row]) -> Trie:
     """The trie of rows whose neighbours share the longest prefixes, as in sorted order; in another order it is as
     right, but larger.
     """
-    shared = [0, *(shared_nodes(one.ids, other.ids) for one, other in zip(rows, rows[1:], strict=False))]
+    shared = [0, *(shared_nodes(one.ids, other.ids) for one, other in pairwise(rows))]
     size = sum(len(row.ids) - prefix for row, prefix in zip(rows, shared, strict=True))
     tokens, depth, end, following = (np.zeros(size, dtype=np.int64) for _ in range(4))
     learnt, path, paths, used = np.zeros(size, dtype=bool), np.zeros(0, dtype=np.int64), [], 0
