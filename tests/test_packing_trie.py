@@ -4,11 +4,11 @@ from tree_pairs import pairs_of_tree
 
 from interalign.training.packing.batches import TreeCollator, grouped, lay_out, pairs_of
 from interalign.training.packing.parts import parts
-from interalign.training.packing.trie import NO_LABEL, Row, build_trie
+from interalign.training.packing.trie import NO_LABEL, TrieRow, build_trie
 
 
 def row(ids, learnt_from):
-    return Row(np.array(ids), np.arange(len(ids)) >= learnt_from)
+    return TrieRow(np.array(ids), np.arange(len(ids)) >= learnt_from)
 
 
 def test_the_last_shared_token_stands_once_for_each_way_on_and_has_that_way_as_its_label():

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from interalign.training.packing.batches import PACKED, as_tensors, lay_out
-from interalign.training.packing.trie import NO_LABEL, Row
+from interalign.training.packing.trie import NO_LABEL, TrieRow
 
 _ROWS: Final = 16
 """As many rows of a batch are compared: those of its first pairs."""
@@ -57,7 +57,7 @@ def difference_on_a_small_tree(model: Any) -> float:
         key: value.to(model.device) for key, value in _small_tree(model.config.get_text_config().vocab_size).items()
     }
     asked = batch["completion_mask"][:, 1:].bool()
-    rows = [Row(ids.numpy(), mask.bool().numpy()) for ids, mask in zip(*_on_cpu(batch), strict=True)]
+    rows = [TrieRow(ids.numpy(), mask.bool().numpy()) for ids, mask in zip(*_on_cpu(batch), strict=True)]
     layout = _moved(as_tensors(lay_out([range(len(rows))], rows, None)), model.device)
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, NO_LABEL)
     with _reading(model):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from interalign.training.packing.parts import Part, parts
-from interalign.training.packing.trie import Row
+from interalign.training.packing.trie import TrieRow
 
 PACKED = "packed"
 """Key of the packed layout in a batch, and name of the argument that hands it to the model."""
@@ -67,7 +67,7 @@ class Layout(NamedTuple):
         return sum(part.trie.size for part in self.parts)
 
 
-def lay_out(trees: Sequence[Sequence[int]], rows: Sequence[Row], max_tokens: int | None) -> Layout:
+def lay_out(trees: Sequence[Sequence[int]], rows: Sequence[TrieRow], max_tokens: int | None) -> Layout:
     """The layout of a batch; `trees` names the rows of each tree by their places."""
     found = parts(trees, rows, max_tokens)
     place = np.full((len(rows), max(len(row.ids) for row in rows) - 1), -1, dtype=np.int64)
@@ -100,10 +100,10 @@ class TreeCollator:
         return {**batch, PACKED: as_tensors(lay_out(trees, rows_of(batch), self._max_tokens))}
 
 
-def rows_of(batch: Mapping[str, Any]) -> list[Row]:
+def rows_of(batch: Mapping[str, Any]) -> list[TrieRow]:
     """The rows of TRL's padded batch."""
     whole = zip(batch["input_ids"], batch["attention_mask"], batch["completion_mask"], strict=True)
-    return [Row(ids[mask.bool()].numpy(), learnt[mask.bool()].bool().numpy()) for ids, mask, learnt in whole]
+    return [TrieRow(ids[mask.bool()].numpy(), learnt[mask.bool()].bool().numpy()) for ids, mask, learnt in whole]
 
 
 def as_tensors(layout: Layout) -> dict[str, Any]:

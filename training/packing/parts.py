@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from interalign.training.packing.trie import Row, Trie, build_trie, shared_nodes, sorted_order
+from interalign.training.packing.trie import TrieRow, Trie, build_trie, shared_nodes, sorted_order
 
 _SMALL = 1024
 """Trees that fit together into as many tokens are read together: a mask of that size costs next to nothing."""
@@ -18,7 +18,7 @@ class Part(NamedTuple):
     trie: Trie
 
 
-def parts(trees: Sequence[Sequence[int]], rows: Sequence[Row], max_tokens: int | None) -> list[Part]:
+def parts(trees: Sequence[Sequence[int]], rows: Sequence[TrieRow], max_tokens: int | None) -> list[Part]:
     """The rows of each tree (their places in `rows`) in parts of at most `max_tokens`, None for no limit.
 
     A tree that is larger is cut between its subtrees, and each part reads the path from the root to its subtrees again;
@@ -33,7 +33,7 @@ class _Piece(NamedTuple):
     size: int
 
 
-def _cut(tree: Sequence[int], rows: Sequence[Row], max_tokens: int | None) -> Iterator[_Piece]:
+def _cut(tree: Sequence[int], rows: Sequence[TrieRow], max_tokens: int | None) -> Iterator[_Piece]:
     order = [tree[place] for place in sorted_order([rows[place] for place in tree])]
     piece, size = [order[0]], len(rows[order[0]].ids)
     for previous, place in pairwise(order):

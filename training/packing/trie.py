@@ -17,7 +17,7 @@ NO_LABEL = -100
 Ints = npt.NDArray[np.int64]
 
 
-class Row(NamedTuple):
+class TrieRow(NamedTuple):
     """One sequence, and what is to be learnt of it."""
 
     ids: Ints
@@ -44,7 +44,7 @@ class Trie(NamedTuple):
         return len(self.tokens)
 
 
-def build_trie(rows: Sequence[Row]) -> Trie:
+def build_trie(rows: Sequence[TrieRow]) -> Trie:
     """The trie of rows whose neighbours share the longest prefixes, as in sorted order; in another order it is as
     right, but larger.
     """
@@ -73,7 +73,7 @@ def shared_nodes(one: Ints, other: Ints) -> int:
     return same if same == len(one) == len(other) else max(same - 1, 0)
 
 
-def sorted_order(rows: Sequence[Row]) -> list[int]:
+def sorted_order(rows: Sequence[TrieRow]) -> list[int]:
     """Places of the rows in the order in which neighbours share the longest prefixes."""
     return sorted(range(len(rows)), key=lambda place: _plain(rows[place].ids))
 
