@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from interalign.training.packing.trie import TrieRow, Trie, build_trie, shared_nodes, sorted_order
+from interalign.training.packing.trie import Trie, TrieRow, build_trie, shared_nodes, sorted_order
 
 _SMALL = 1024
 """Trees that fit together into as many tokens are read together: a mask of that size costs next to nothing."""
