@@ -25,7 +25,8 @@ def test_without_training_the_demo_leaves_trees_data_an_evaluation_and_a_page(tm
     said = run_all(Demo(tmp_path, train=False, scale=SMALL))
     assert len(said) == 5
     assert {path.name for path in tmp_path.iterdir()} == {
-        "personas-train.jsonl", "personas-heldout.jsonl", "run.db", "sft.jsonl", "dpo.jsonl", "eval.db", "report.html",
+        "personas-train.jsonl", "personas-heldout.jsonl", "run.db", "sft.jsonl", "sft.jsonl.card.json", "dpo.jsonl",
+        "dpo.jsonl.card.json", "eval.db", "report.html",
     }  # fmt: skip
     assert len(lines(tmp_path / "sft.jsonl")) == len(lines(tmp_path / "dpo.jsonl")) > 0
     assert [candidate.name for candidate in api.report(tmp_path / "eval.db").candidates] == [

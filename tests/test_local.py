@@ -181,6 +181,36 @@ def test_a_batch_never_holds_more_rows_than_max_batch(folder: Path) -> None:
     assert rows == [4, 4, 2]
 
 
+def test_calls_with_different_limits_run_as_one_batch_and_are_answered_as_alone(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}?dtype=float64")
+    rows = count_batches(model)
+    asked = [
+        (TALKS[seed % 3], Parameters(temperature=0.0 if seed % 2 else 1.0, max_tokens=1 + 2 * seed), seed)
+        for seed in range(8)
+    ]
+    together = ask_all(model, asked)
+    assert rows == [3]
+    assert together == [ask(model, *call) for call in asked]
+    assert together == [ask(hf_model(f"hf:{folder}?dtype=float64&cache_mb=0"), *call) for call in asked]
+    assert all(reply.completion_tokens <= call[1].max_tokens for reply, call in zip(together, asked, strict=True))
+    # The next turn begins with these replies, kept or not.
+    after = [
+        ([*call[0], Message(role="assistant", content=reply.text), *talk("and you")], GREEDY, 0)
+        for call, reply in zip(asked, together, strict=True)
+    ]
+    assert ask_all(model, after) == [ask(hf_model(f"hf:{folder}?dtype=float64&cache_mb=0"), *call) for call in after]
+
+
+def test_a_batch_is_split_where_a_row_would_wait_beyond_the_models_last_position(folder: Path) -> None:
+    model = hf_model(f"hf:{folder}?max_new_tokens=500")
+    rows = count_batches(model)
+    long, short = talk("hello " * 50), talk("hello you")
+    asked = [(long, Parameters(max_tokens=4), 1), (short, Parameters(max_tokens=40), 2), (short, GREEDY, 3)]
+    together = ask_all(model, asked)
+    assert rows == [1, 1]  # 53 positions and 12 more are beyond 64; the two short ones share their prompt
+    assert [reply.text for reply in together] == [ask(model, *call).text for call in asked]
+
+
 def test_finish_reason_and_token_counts_say_how_a_reply_ended(folder: Path) -> None:
     model = hf_model(f"hf:{folder}")
     replies = [ask(model, TALKS[1], Parameters(max_tokens=6), seed) for seed in range(30)]

@@ -1,6 +1,5 @@
 """Training files: read, and refused where training on them would go wrong without a word."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
@@ -201,9 +200,3 @@ def _check_words(reply: list[int], tokenizer: Any, stops: Set[int], where: str) 
             f"{where}: the reply has words this tokenizer does not know, and the model would learn to say "
             f"{tokenizer.unk_token!r}; use a tokenizer that covers them, or leave the row out"
         )
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

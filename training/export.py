@@ -26,27 +26,46 @@ def export_format(name: str) -> ExportFormat:
 
 
 def rows(
-    judged_trees: Iterable[JudgedTree], fmt: str, mode: PairMode = "best-worst", *, keep_leaks: bool = False
+    judged_trees: Iterable[JudgedTree],
+    fmt: str,
+    mode: PairMode = "best-worst",
+    *,
+    keep_leaks: bool = False,
+    keep_cut: bool = False,
 ) -> Iterator[Row]:
     """Training rows of trees, each of which holds what one judge said (`JudgedTree.by_judge`); trees in given order.
 
     `mode` is how preferences become pairs; formats without pairs do not depend on it. Replies that carry words of the
-    inducer's note (annotation `leak`), and what follows them, are left out unless `keep_leaks`. Raises ConfigError for
-    an unknown format or mode.
+    inducer's note (annotation `leak`), and what follows them, are left out unless `keep_leaks`. A message that was cut
+    at its length limit is learnt in no row unless `keep_cut`; it may stand in the conversation before what is learnt.
+    Raises ConfigError for an unknown format or mode.
     """
     if mode not in get_args(PairMode):
         raise ConfigError(f"no way {mode!r} to choose pairs; choose one of {', '.join(get_args(PairMode))}")
     make = export_format(fmt).rows
     for judged in judged_trees:
-        kept = judged if keep_leaks else without_leaks(judged)
+        kept = _learnable(judged, keep_leaks=keep_leaks, keep_cut=keep_cut)
         for row in make(kept, mode) if kept else ():
             yield _without_lone_surrogates(row)
 
 
+def _learnable(judged: JudgedTree, *, keep_leaks: bool, keep_cut: bool) -> JudgedTree | None:
+    """The tree as formats get it: replies that must not be learnt are gone, or not judged and listed in `cut`."""
+    kept = judged if keep_leaks else without_leaks(judged)
+    if kept is None or not kept.cut:
+        return kept
+    return kept.model_copy(update={"cut": frozenset()}) if keep_cut else kept.unjudged(kept.cut)
+
+
 def without_leaks(judged: JudgedTree) -> JudgedTree | None:
     """The tree without the replies that leak, nor anything said after them; None if nothing is left of it."""
-    leaks = {note.node for note in judged.annotations if note.name == LEAK and note.by == "interalign"}
+    leaks = leaking(judged)
     return judged.without(leaks) if leaks else judged
+
+
+def leaking(judged: JudgedTree) -> set[str]:
+    """Ids of the replies that carry words of the inducer's note."""
+    return {note.node for note in judged.annotations if note.name == LEAK and note.by == "interalign"}
 
 
 def _without_lone_surrogates(value: Any) -> Any:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError, DataError
-from interalign.files import write_atomically
+from interalign.files import sha256, write_atomically
 from interalign.training.card import CardFacts, model_card
-from interalign.training.data import TokenRow, TrainingRow, learnable_rows, read_rows, sha256, tokenize
+from interalign.training.data import TokenRow, TrainingRow, learnable_rows, read_rows, tokenize
 from interalign.training.export import write_jsonl
 from interalign.training.library_output import quiet_libraries
 from interalign.training.merging import refuse_shared_weights

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
+from interalign.files import sha256
 from interalign.models.local.chat_template import ChatTemplate, install
-from interalign.training.data import sha256
 from interalign.training.merging import merged
 from interalign.training.served import Row, answers, check_same
 from interalign.training.settings import TrainSettings

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from interalign.run.probe import SeatFigures
     from interalign.store import Store
     from interalign.training.result import TrainResult
+    from interalign.tree import JudgedTree
 
 T = TypeVar("T")
 R = TypeVar("R", bound=RunSettings)
@@ -167,18 +168,24 @@ def export(
     pairs: Literal["best-worst", "all"] = "best-worst",
     judge: str | None = None,
     keep_leaks: bool = False,
+    keep_cut: bool = False,
 ) -> int:
     """Write the trees of `run` as training rows to the JSON lines file `out`, whole or not at all; number of rows.
+
+    Beside a file, `out` with `.card.json` behind its name says what the rows were made from (docs/data-format.md).
 
     `format`: sft, dpo, kto, rm, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
     are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a readable
     answer. `panel` for a run with one judge: of all judges that were asked about it since. Replies that repeat the
-    inducer's note are left out, with what follows them, unless `keep_leaks`.
+    inducer's note are left out, with what follows them, unless `keep_leaks`; those that were cut at their length limit
+    are learnt in no row unless `keep_cut`.
     """
     from interalign.store import Store
+    from interalign.training.data_card import Tally, card_beside, write_card
     from interalign.training.export import rows, write_jsonl
 
-    refuse_outputs([out], inputs=[run])
+    card = card_beside(Path(out))
+    refuse_outputs([out, card], inputs=[run])
     with Store.open(Path(run)) as store:
         name = judge or store.newest_judge()
         members = store.judges() if judge == PANEL and not store.panel() else []
@@ -188,7 +195,13 @@ def export(
             raise ConfigError(f"{run} has no verdict by {judge!r}; it has {has}{near}")
         judged = (with_panel(tree, members) if members else tree for tree in store.judged_trees())
         judged = (tree.by_judge(name) if name else tree for tree in judged)
-        return write_jsonl(rows(judged, format, pairs, keep_leaks=keep_leaks), Path(out))
+        tally = Tally()
+        made = rows(tally.counting(judged), format, pairs, keep_leaks=keep_leaks, keep_cut=keep_cut)
+        written = write_jsonl(made, Path(out))
+        if card is not None:
+            chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks}
+            write_card(card, Path(out), store.run, written, tally, chosen)
+        return written
 
 
 def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
@@ -209,6 +222,8 @@ def why_empty(run: Path | str, format: str) -> str:  # noqa: A002  (the option's
     if not trees:
         return "no tree of the run is finished yet; run `interalign simulate` again to go on"
     if not export_format(format).needs_judge:
+        if any(tree.cut for tree in trees):
+            return "every conversation begins with a message that was cut at its length limit; --keep-cut keeps it"
         return "no tree of the run has a reply"
     if not any(tree.judges() for tree in trees):
         return "the replies were never judged; `interalign judge` does it"
@@ -216,7 +231,17 @@ def why_empty(run: Path | str, format: str) -> str:  # noqa: A002  (the option's
         return "one reply a turn leaves nothing to prefer; simulate with --branch 2 or more"
     if not any(without_leaks(tree) for tree in trees):
         return "every reply, or what it answers, repeats the inducer's note; --keep-leaks keeps them"
+    if all(_too_few_whole(tree) for tree in trees):
+        return "too few replies were not cut at their length limit; raise max_tokens, or --keep-cut keeps them"
     return "no judge preferred one reply to another: every verdict is a tie or missing"
+
+
+def _too_few_whole(tree: "JudgedTree") -> bool:
+    """Whether replies were cut, and no turn has two others."""
+    turns = tree.tree.turns()
+    return bool(tree.cut) and all(
+        len([reply for reply in tree.tree.children(turn.id) if reply.id not in tree.cut]) < 2 for turn in turns
+    )
 
 
 def report(run: Path | str, prices: Path | None = None) -> "Report":

@@ -6,6 +6,7 @@ knows the inputs and outputs of the command.
 """
 
 import errno
+import hashlib
 import os
 import stat
 import unicodedata
@@ -37,7 +38,7 @@ def write_atomically(path: Path, pieces: Iterable[str]) -> None:
     """
     refuse_outputs([path])
     try:
-        if _is_stream(path):
+        if is_stream(path):
             _write_to_stream(path, pieces)
         else:
             _replace(_real(path), pieces)
@@ -77,20 +78,20 @@ def refuse_shared(outputs: Iterable[Path], inputs: Iterable[Path | str | None]) 
     for given in (Path(given) for given in inputs if given is not None):
         beside = [given.with_name(given.name + suffix) for suffix in COMPANIONS] if _is_database(given) else []
         for output in outputs:
-            if _is_stream(output):
+            if is_stream(output):
                 continue  # a terminal is read and written to at once
             if _same(output, given):
                 raise ConfigError(f"{output} is read by this command and would be overwritten; give another path")
             if any(_same(output, companion) for companion in beside):
                 raise ConfigError(_of_a_run(output, given))
     for one, other in combinations(outputs, 2):
-        if not _is_stream(one) and (_same(one, other) or _differ_in_case(one, other)):
+        if not is_stream(one) and (_same(one, other) or _differ_in_case(one, other)):
             raise ConfigError(f"{one} and {other} are one file; give every output a file of its own")
 
 
 def refuse_run(path: Path) -> None:
     """ConfigError if a file written here would replace a run file, another SQLite database, or a part of one."""
-    target, is_file = _real(path), not _is_stream(path)
+    target, is_file = _real(path), not is_stream(path)
     if is_file:
         refuse_companion(target)  # by its name, first: whoever opens and closes `-shm` drops this process's locks on it
     if _is_database(target):
@@ -145,7 +146,7 @@ def _refuse_place(path: Path) -> None:
     """ConfigError for a folder, and where no file can be made."""
     if stat.S_ISDIR(_mode(path)):
         raise ConfigError(f"{path} is a folder; name a file to write")
-    if _is_stream(path):
+    if is_stream(path):
         return
     folder = _real(path).parent
     if not stat.S_ISDIR(_mode(folder)):
@@ -173,7 +174,7 @@ def _replace(target: Path, pieces: Iterable[str]) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
     """Whether the path is no file that could be replaced: a pipe, a device, a descriptor of this process."""
     mode = _mode(path)
     return _descriptor(path) is not None or (mode != 0 and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode))
@@ -225,3 +226,9 @@ def _real(path: Path) -> Path:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

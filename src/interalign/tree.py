@@ -213,6 +213,8 @@ class JudgedTree(Frozen):
     verdicts: tuple[Verdict, ...] = ()
     scores: tuple[Score, ...] = ()
     annotations: tuple[Annotation, ...] = ()
+    cut: frozenset[str] = frozenset()
+    """Ids of the messages that ended at their length limit, and not because the model was done."""
 
     def judges(self) -> tuple[str, ...]:
         """Names of the judges asked, in the order they were first asked."""
@@ -249,6 +251,16 @@ class JudgedTree(Frozen):
                 "verdicts": tuple(v for v in self.verdicts if v.a in kept and v.b in kept),
                 "scores": tuple(s for s in self.scores if s.node in kept),
                 "annotations": tuple(a for a in self.annotations if a.node in kept),
+                "cut": self.cut & kept,
+            }
+        )
+
+    def unjudged(self, nodes: Collection[str]) -> Self:
+        """The same tree without what was said of these replies, alone or beside another one."""
+        return self.model_copy(
+            update={
+                "verdicts": tuple(v for v in self.verdicts if v.a not in nodes and v.b not in nodes),
+                "scores": tuple(s for s in self.scores if s.node not in nodes),
             }
         )
 

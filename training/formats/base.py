@@ -23,9 +23,17 @@ class ExportFormat:
     title: str
     """One line that says what a row is."""
     rows: Callable[[JudgedTree, PairMode], Iterator[Row]]
-    """The rows of one tree, which holds what one judge said. The mode says how preferences become pairs."""
+    """The rows of one tree, which holds what one judge said. The mode says how preferences become pairs.
+
+    What is in the tree's `cut` must not be learnt; the judge says nothing of it, so no pair or ranking has it.
+    """
     needs_judge: bool = True
     """False: rows are made of what was said alone."""
+
+
+def replies_cut(judged: JudgedTree) -> set[str]:
+    """Ids of the assistant's messages that were cut at their length limit and are not to be learnt."""
+    return {node for node in judged.cut if judged.tree.node(node).role == "assistant"}
 
 
 def place(tree: Tree, node: Node) -> Row:

@@ -307,13 +307,18 @@ def export(
     keep_leaks: Annotated[
         bool, typer.Option("--keep-leaks", help="Keep replies that repeat the inducer's note, and what follows them.")
     ] = False,
+    keep_cut: Annotated[
+        bool, typer.Option("--keep-cut", help="Learn replies that were cut at their length limit, too.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Write the trees of RUN.db as training data, one JSON object a line."""
     from interalign import api
 
     with _errors_as_exit_codes(debug):
-        written = api.export(run, out, format=format, pairs=pairs.value, judge=judge, keep_leaks=keep_leaks)
+        written = api.export(
+            run, out, format=format, pairs=pairs.value, judge=judge, keep_leaks=keep_leaks, keep_cut=keep_cut
+        )
     _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {api.why_empty(run, format)}")
     _say_short(api.export_shortfalls(run, judge))
 

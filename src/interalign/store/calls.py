@@ -50,6 +50,17 @@ def reply_counts(connection: sqlite3.Connection) -> dict[str, ReplyCounts]:
     return {role: ReplyCounts(asked_again=again, cut=cut) for role, again, cut in rows}
 
 
+def cut_calls(connection: sqlite3.Connection, tree: str) -> set[str]:
+    """Keys, in hex, of the calls of this tree whose reply was cut at its length limit."""
+    first = tree_prefix(tree)
+    cut = f"lower(finish_reason) IN ({', '.join('?' * len(_CUT))})"
+    rows = connection.execute(
+        f"SELECT key FROM calls WHERE key BETWEEN ? AND ? AND {cut}",
+        (first, first + b"\xff" * 11, *_CUT),
+    )
+    return {key.hex() for (key,) in rows}
+
+
 class CallRow(NamedTuple):
     """One call as it goes into the file. `error` is why the reply could not be used."""
 

@@ -14,7 +14,7 @@ from interalign.models.local.weights import Weights
 def generate(
     weights: Weights, prefixes: PrefixCache, jobs: Sequence[GenerationJob], closed: Callable[[], bool] = lambda: False
 ) -> list[list[int]]:
-    """The new token ids of each job, `max_new_tokens` long at most, padded after the end of the reply.
+    """The new token ids of each job, its own `max_new_tokens` long at most, padded after the end of the reply.
 
     Raises ClosedError between two tokens once `closed` is true: the caller does not wait for them any more.
     """
@@ -25,15 +25,30 @@ def generate(
         ids, mask = left_padded(weights.model, [job.prompt for job in jobs])
         spans = prefill_missing(weights.model, prefixes, [job.prompt[:-1] for job in jobs]) if kept else {}
         past = batch_cache([spans[job.prompt[:-1]] for job in jobs]) if kept else prefill_unique(weights.model, jobs)
-        processors = [Watch(closed), Sampler(jobs)]
+        limits = [job.max_new_tokens for job in jobs]
         out = generate_from(
-            weights.model, ids, mask, past, max_new_tokens=jobs[0].max_new_tokens, logits_processor=processors
-        )
-        rows: list[list[int]] = out.sequences[:, ids.shape[1] :].tolist()
+            weights.model, ids, mask, past, max_new_tokens=max(limits),
+            logits_processor=[Watch(closed), Sampler(jobs)], stopping_criteria=[_RowLimits(limits, ids.shape[1])],
+        )  # fmt: skip
+        written: list[list[int]] = out.sequences[:, ids.shape[1] :].tolist()
+        rows = [row[:limit] for row, limit in zip(written, limits, strict=True)]
         if kept:
             replies = [until_stop(row, weights.stops) for row in rows]
             _keep_replies(prefixes, spans, jobs, replies, out.cache.layers)
     return rows
+
+
+class _RowLimits:
+    """A stopping criterion that ends each row at its own number of new tokens."""
+
+    def __init__(self, limits: Sequence[int], prompt: int) -> None:
+        self._ends = [prompt + limit for limit in limits]
+
+    def __call__(self, ids: Any, _: Any, **__: Any) -> Any:
+        """Token ids [rows, columns] in; whether each row has ended [rows] out."""
+        import torch
+
+        return torch.tensor([ids.shape[1] >= end for end in self._ends], device=ids.device)
 
 
 def until_stop(row: list[int], stops: Sequence[int]) -> list[int]:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import groupby
 from typing import Any
 
 from interalign.errors import BadContentError, FailedTreeError, InteralignError, StopError
@@ -73,10 +72,7 @@ class Engine:
         `begin` is called with the jobs of a batch when its prefill begins.
         """
         try:
-            ready = sorted((job for job in jobs if self._prepare(job)), key=lambda job: job.max_new_tokens)
-            # One limit a batch: a row beyond its own limit would reach positions that the model does not have.
-            for _, group in groupby(ready, key=lambda job: job.max_new_tokens):
-                batch = list(group)
+            for batch in batches_within([job for job in jobs if self._prepare(job)], self.weights.limit):
                 begin(batch)
                 self._within_memory(batch)
         except ClosedError:
@@ -182,6 +178,21 @@ class Engine:
                 *(self.name, size),
             )
         self._warned = True
+
+
+def batches_within(jobs: Sequence[GenerationJob], limit: int) -> list[list[GenerationJob]]:
+    """The jobs, shortest limit first, in as few batches as keep every row within `limit` positions.
+
+    A row that has ended stays in its batch until the last one ends, so its longest prompt and its longest reply count.
+    """
+    batches: list[list[GenerationJob]] = []
+    for job in sorted(jobs, key=lambda job: job.max_new_tokens):
+        fits = batches and max(len(each.prompt) for each in (*batches[-1], job)) + job.max_new_tokens <= limit
+        if fits:
+            batches[-1].append(job)
+        else:
+            batches.append([job])
+    return batches
 
 
 def _whole(message: Message) -> Message:

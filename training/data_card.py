@@ -1,0 +1,84 @@
+"""The data card: a JSON file beside an export that says which run its rows were made from, and what was left out."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from interalign.files import is_stream, sha256, write_atomically
+from interalign.records import RunRecord
+from interalign.training.export import leaking
+from interalign.tree import JudgedTree
+from interalign.version import __version__
+
+SCHEMA = 1
+
+
+class Counts(NamedTuple):
+    """What the trees of an export hold, whatever of it became rows."""
+
+    trees: int
+    replies: int
+    cut: int
+    """Replies that ended at their length limit."""
+    leaks: int
+    """Replies that repeat the inducer's note."""
+    user_cut: int
+    """User messages that ended at their length limit."""
+
+
+class Tally:
+    """Counts trees as they pass."""
+
+    def __init__(self) -> None:
+        self.counts = Counts(0, 0, 0, 0, 0)
+
+    def counting(self, judged_trees: Iterable[JudgedTree]) -> Iterator[JudgedTree]:
+        """The same trees, each counted before it is handed on."""
+        for judged in judged_trees:
+            more = _counts(judged)
+            self.counts = Counts(*(one + other for one, other in zip(self.counts, more, strict=True)))
+            yield judged
+
+
+def _counts(judged: JudgedTree) -> Counts:
+    replies = {node.id for node in judged.tree.nodes if node.role == "assistant"}
+    cut = judged.cut & replies
+    return Counts(1, len(replies), len(cut), len(leaking(judged)), len(judged.cut - cut))
+
+
+def card_beside(data: Path) -> Path | None:
+    """Where the card of a file of rows is; None for what is no file, such as a pipe."""
+    return None if is_stream(data) else data.with_name(f"{data.name}.card.json")
+
+
+def write_card(
+    card: Path, data: Path, run: RunRecord | None, rows: int, tally: Tally, chosen: Mapping[str, object]
+) -> None:
+    """Write the card of `rows` rows in `data`; `chosen` are the options of the export."""
+    facts = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "data": data.name,
+        "sha256": sha256(data),
+        "rows": rows,
+        **chosen,
+        "counts": tally.counts._asdict(),
+        "run": None if run is None else _run(run),
+    }
+    write_atomically(card, [json.dumps(facts, indent=2), "\n"])
+
+
+def _run(run: RunRecord) -> dict[str, Any]:
+    """The run in short: the texts of the user's own prompts are in the run file."""
+    settings = {name: value for name, value in run.identity.items() if name != "own_prompts"}
+    return {"name": run.name, "kind": run.kind, "created": run.created, "version": run.version, "settings": settings}
+
+
+def read_card(data: Path) -> Mapping[str, Any] | None:
+    """The card beside a file of rows; None if there is none, or it is about other rows than these."""
+    try:
+        facts = json.loads(data.with_name(f"{data.name}.card.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) and facts.get("sha256") == sha256(data) else None
