@@ -78,7 +78,7 @@ class PromptSet:
 
     @property
     def identity(self) -> dict[str, JsonValue]:
-        """What a run of conversations records of its wording. The user's own texts stand there whole, to judge again."""
+        """What a run of conversations records of its wording. The user's own texts stand there whole, for judging."""
         said: dict[str, JsonValue] = {"own_prompts": dict(self.own), "rubric": self.rubric, "system": self.system}
         hashes = {name: each for name, each in self.hashes.items() if not name.startswith(_OF_PERSONAS)}
         return {"prompts": cast(JsonValue, hashes), **{name: text for name, text in said.items() if text}}

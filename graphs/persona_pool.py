@@ -19,7 +19,7 @@ from langgraph.types import Send
 
 from interalign.agents.numbered_people import Entry
 from interalign.errors import ConfigError
-from interalign.nearest_text import Near, NearestText
+from interalign.nearest_text import NearestNeighbour, NearestText
 from interalign.seeds import addressed_rng
 
 Kind = Literal["profile", "personality"]
@@ -49,7 +49,7 @@ class Judged(NamedTuple):
     entry: Entry
     is_kept: bool
     reason: str
-    near: Near
+    near: NearestNeighbour
     """The most similar one of the seeds and of what was kept before; 0 where nothing was compared."""
 
 
@@ -185,11 +185,13 @@ def judge(entries: Sequence[Entry], work: PoolWork, enough: int) -> list[Judged]
     found = []
     for entry in entries:
         if enough > 0 and entry.fault:
-            found.append(Judged(entry, is_kept=False, reason=entry.fault, near=Near(0.0)))
+            found.append(Judged(entry, is_kept=False, reason=entry.fault, near=NearestNeighbour(0.0)))
             continue
         offer = next(offered, None)
         if offer is None:
-            found.append(Judged(entry, is_kept=False, reason="came when the pool was complete", near=Near(0.0)))
+            found.append(
+                Judged(entry, is_kept=False, reason="came when the pool was complete", near=NearestNeighbour(0.0))
+            )
         else:
             reason = "" if offer[0] else "is too much like another one"
             found.append(Judged(entry, is_kept=offer[0], reason=reason, near=offer[1]))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from interalign.people.importing import Imported
     from interalign.people.split import SplitPool
     from interalign.run.dry_run import Estimate
-    from interalign.run.generation import Generated
+    from interalign.run.generation import GeneratedPool
     from interalign.run.probe import SeatFigures
     from interalign.store import Store
     from interalign.training.result import TrainResult
@@ -360,7 +360,7 @@ def personas_by_model(
     runtime: Runtime | None = None,
     progress: Progress | None = None,
     **settings: Any,
-) -> "Generated":
+) -> "GeneratedPool":
     """Have a model write personas by self-generation and keep those that are different enough; what came of it.
 
     `settings` are the fields of PersonaSettings, of which `model` must be given. Every call is kept in the run file

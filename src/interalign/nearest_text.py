@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _WORD: Final = re.compile(r"\b\w+\b")
 
 
-class Near(NamedTuple):
+class NearestNeighbour(NamedTuple):
     """The text most like a new one."""
 
     cosine: float
@@ -49,7 +49,7 @@ class NearestText:
         self._rows.add(texts)
         self._held = list(texts)
 
-    def offer(self, texts: Sequence[str], most: int) -> list[tuple[bool, Near]]:
+    def offer(self, texts: Sequence[str], most: int) -> list[tuple[bool, NearestNeighbour]]:
         """For each text, in order: whether it is kept, and the nearest of those held before it.
 
         A text is kept if its cosine to each one held is at most the threshold; then it is held, too. Ends when `most`
@@ -60,7 +60,7 @@ class NearestText:
         self._rows.add(texts)
         cosines = self._rows.cosines(len(texts))
         self._rows.drop_last(len(texts))
-        held, found = list(range(len(self._held))), list[tuple[bool, Near]]()
+        held, found = list(range(len(self._held))), list[tuple[bool, NearestNeighbour]]()
         every, kept = [*self._held, *texts], list[str]()
         for row, text in enumerate(texts):
             if len(kept) == most:
@@ -76,12 +76,12 @@ class NearestText:
         return found
 
 
-def _nearest(cosines: "NDArray[Any]", held: Sequence[int], texts: Sequence[str]) -> Near:
+def _nearest(cosines: "NDArray[Any]", held: Sequence[int], texts: Sequence[str]) -> NearestNeighbour:
     """`held`: the rows that count."""
     if not held:
-        return Near(0.0)
+        return NearestNeighbour(0.0)
     best = held[int(cosines[held].argmax())]
-    return Near(round(float(cosines[best]), 6), texts[best])
+    return NearestNeighbour(round(float(cosines[best]), 6), texts[best])
 
 
 class _WordCounts:

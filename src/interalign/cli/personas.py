@@ -70,6 +70,7 @@ def personas_generate(
     """
     from interalign import api
     from interalign.errors import ConfigError
+    from interalign.files import refuse_outputs
 
     given = {
         "seeds": seeds, "per_profile": per_profile, "personalities": personalities, "threshold": threshold,
@@ -89,6 +90,7 @@ def personas_generate(
             return
         if heldout:
             raise ConfigError("--heldout is for --model world; divide what a model wrote with `personas split`")
+        refuse_outputs([out], inputs=[prices, seeds])
         runtime = _runtime(carried)
         settings |= {"model": model, "n": n, "seed": seed}
         if dry_run:

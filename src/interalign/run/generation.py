@@ -39,7 +39,7 @@ _SHOWN_REASONS: Final = 3
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedPool:
     """What came of a generation."""
 
     personas: tuple[Persona, ...]
@@ -78,7 +78,7 @@ def _dry(pool: Pool) -> str:
 
 async def run_generation(
     path: Path, settings: PersonaSettings, seeds: Seeds, runtime: Runtime, progress: Progress | None = None
-) -> Generated:
+) -> GeneratedPool:
     """Generate personas; the calls are on record in `path`, and the same command goes on where it stopped.
 
     Raises StopError when it stopped and can be resumed, ConfigError if nothing could be made of the replies.
@@ -98,7 +98,7 @@ async def run_generation(
     personas = crossed(pools[0].kept, pools[1].kept, settings)
     if not personas:
         raise ConfigError(f"no persona could be made: {'; '.join(_dry(pool) for pool in pools if not pool.kept)}")
-    return Generated(personas, pools, settings.n, path)
+    return GeneratedPool(personas, pools, settings.n, path)
 
 
 async def both_pools(
