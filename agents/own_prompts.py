@@ -17,7 +17,7 @@ from interalign.agents.templates import (
     prompts_of,
     variables_of,
 )
-from interalign.config import RunSettings, SimulationSettings
+from interalign.config import PersonaSettings, RunSettings, SimulationSettings
 from interalign.errors import ConfigError, did_you_mean
 from interalign.personas import Persona
 
@@ -40,6 +40,17 @@ def read_prompts(settings: RunSettings, recorded: Mapping[str, str] | None) -> P
     for name in prompts.own:
         _check(Path(str(settings.prompts), f"{name}.jinja"), name, prompts)
     refuse_world(prompts, settings)
+    return prompts
+
+
+def persona_prompts(settings: PersonaSettings, recorded: Mapping[str, str] | None) -> PromptSet:
+    """The prompts that ask for personas, checked; as `read_prompts`."""
+    own = {} if settings.prompts is None else _read_folder(Path(settings.prompts))
+    prompts = prompts_of(recorded, own=own)
+    for name in prompts.own:
+        _check(Path(str(settings.prompts), f"{name}.jinja"), name, prompts)
+    if settings.model.startswith("world:") and any(name.startswith("persona_") for name in own):
+        raise ConfigError(f"--prompts: {settings.model} reads the built-in wording only; name another --model")
     return prompts
 
 
@@ -133,7 +144,8 @@ def _check(file: Path, name: str, prompts: PromptSet) -> None:
 
 def shown_by_version(name: str) -> list[set[str]]:
     """The variables that each version of a built-in prompt shows, the newest first; `rubric` is left out."""
-    return [variables_of(builtin_prompts(each).sources[name]) - {"rubric"} for each in reversed(prompt_versions())]
+    versions = (builtin_prompts(each).sources for each in reversed(prompt_versions()))
+    return [variables_of(sources[name]) - {"rubric"} for sources in versions if name in sources]
 
 
 def _try(option: str, name: str, prompts: PromptSet, given: Collection[str]) -> None:

@@ -9,10 +9,14 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cache, cached_property
 from importlib.resources import files
+from typing import cast
 
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from jinja2.meta import find_undeclared_variables
 from pydantic import JsonValue
+
+_OF_PERSONAS = "persona_"
+"""How the names of the prompts begin that ask for personas: no conversation sees them."""
 
 
 def quoted(value: str | Iterable[str]) -> str:
@@ -74,9 +78,10 @@ class PromptSet:
 
     @property
     def identity(self) -> dict[str, JsonValue]:
-        """What a run records of its wording. The user's own texts stand there whole, so that it can be judged again."""
+        """What a run of conversations records of its wording. The user's own texts stand there whole, for judging."""
         said: dict[str, JsonValue] = {"own_prompts": dict(self.own), "rubric": self.rubric, "system": self.system}
-        return {"prompts": dict(self.hashes), **{name: text for name, text in said.items() if text}}
+        hashes = {name: each for name, each in self.hashes.items() if not name.startswith(_OF_PERSONAS)}
+        return {"prompts": cast(JsonValue, hashes), **{name: text for name, text in said.items() if text}}
 
 
 def environment() -> Environment:

@@ -424,15 +424,15 @@ def test_the_turn_graph_shows_who_speaks_when(cli: Cli) -> None:
 def test_an_unknown_graph_is_answered_with_the_known_ones(cli: Cli) -> None:
     ended = cli("graph", "moebius")
     assert (ended.code, ended.out) == (2, "")
-    assert one_line(ended.err) == "interalign: no graph is called 'moebius'; there are turn, tree, evaluation"
+    assert one_line(ended.err) == "interalign: no graph is called 'moebius'; there are turn, tree, evaluation, personas"
 
 
 def test_roles_are_listed_with_what_they_are(cli: Cli) -> None:
     ended = cli("roles", "list")
     assert (ended.code, ended.err) == (0, "")
     names = [line.partition("\t")[0].partition("[")[0] for line in ended.out.splitlines()]
-    world = ["user", "inducer", "judge", "blind", "average", "attentive", "oracle"]
-    assert names[:7] == [f"world:{name}" for name in world]
+    world = ["user", "inducer", "judge", "personas", "blind", "average", "attentive", "oracle"]
+    assert names[:8] == [f"world:{name}" for name in world]
     assert "beam:K\tbranching policy, built in\n" in ended.out
     assert "sft\texport format, built in\n" in ended.out
 

@@ -34,7 +34,8 @@ COMMANDS = {
     "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
     "report": "report {run} --html {out} --prices {prices}",
     "view": "view {run} --export {out}",
-    "personas generate": "personas generate --n 2 --out {out}",
+    "personas generate": "personas generate --n 2 --out {out} --model world:personas "
+    "--seeds {personas} --prompts {folder} --prices {prices}",
     "personas import": "personas import {personas} --out {out} --personalities {personas}",
     "personas filter": "personas filter {personas} --out {out}",
     "personas split": "personas split {personas} --train {out} --heldout {second}",
@@ -49,6 +50,7 @@ READS = (
     "model",
     "personas",
     "personalities",
+    "seeds",
     "cases",
     "prompts",
     "rubric",

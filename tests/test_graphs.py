@@ -347,7 +347,7 @@ def test_a_graph_is_printed_as_mermaid_text(name: str, cli) -> None:
 def test_an_unknown_graph_is_refused_with_the_names_there_are(cli) -> None:
     ended = cli("graph", "forest")
     assert ended.code == 2
-    assert ended.err == "interalign: no graph is called 'forest'; there are turn, tree, evaluation\n"
+    assert ended.err == "interalign: no graph is called 'forest'; there are turn, tree, evaluation, personas\n"
 
 
 def test_langgraph_json_names_compiled_graphs_that_draw() -> None:

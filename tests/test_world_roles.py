@@ -271,6 +271,7 @@ def test_the_listing_names_every_role_and_its_numbers() -> None:
         "user[?answers=0..1]",
         "inducer",
         "judge[?noise=0..1&position_bias=0..1]",
+        "personas[?broken=0..1&duplicates=0..1]",
         "blind",
         "average",
         "attentive",

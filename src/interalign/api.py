@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from interalign.config import (
     EvaluationSettings,
+    PersonaSettings,
     RunSettings,
     Runtime,
     SimulationSettings,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from interalign.people.importing import Imported
     from interalign.people.split import SplitPool
     from interalign.run.dry_run import Estimate
+    from interalign.run.generation import GeneratedPool
     from interalign.run.probe import SeatFigures
     from interalign.store import Store
     from interalign.training.result import TrainResult
@@ -187,6 +189,7 @@ def export(
     card = card_beside(Path(out))
     refuse_outputs([out, card], inputs=[run])
     with Store.open(Path(run)) as store:
+        store.refuse_personas("export")
         name = judge or store.newest_judge()
         members = store.judges() if judge == PANEL and not store.panel() else []
         if judge is not None and judge not in store.judges() and len(members) < 2:
@@ -250,6 +253,7 @@ def report(run: Path | str, prices: Path | None = None) -> "Report":
     from interalign.store import Store
 
     with Store.open(Path(run)) as store:
+        store.refuse_personas("report")
         return run_report(store, Prices(read_prices(prices) if prices else ()))
 
 
@@ -375,6 +379,54 @@ def personas_generate(out: Path | str, *, n: int, heldout: bool, seed: int) -> i
     return _write_personas(Path(out), personas)
 
 
+def personas_by_model(
+    out: Path | str,
+    *,
+    runtime: Runtime | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> "GeneratedPool":
+    """Have a model write personas by self-generation and keep those that are different enough; what came of it.
+
+    `settings` are the fields of PersonaSettings, of which `model` must be given. Every call is kept in the run file
+    `OUT.db`; the same call again goes on where it stopped, and one for more personas begins with the same. Raises
+    ConfigError for settings that cannot work or differ from those it was begun with, StopError when it stopped cleanly.
+    """
+    from interalign.people.seeds import read_seeds
+    from interalign.run.generation import run_generation
+
+    chosen, runtime = _persona_settings(settings, runtime)
+    refuse_outputs([out], inputs=[chosen.seeds])
+    seeds = read_seeds(chosen.seeds, chosen.seed)
+    found = run_async(run_generation(calls_of_pool(out), chosen, seeds, runtime, progress))
+    _write_personas(Path(out), found.personas)
+    return found
+
+
+def personas_estimate(out: Path | str, *, runtime: Runtime | None = None, **settings: Any) -> "Estimate":
+    """What `personas_by_model` with the same arguments is expected to take; nothing is asked and nothing is written."""
+    from interalign.people.seeds import read_seeds
+    from interalign.run.generation_dry_run import estimate_generation
+
+    chosen, runtime = _persona_settings(settings, runtime)
+    refuse_outputs([out], inputs=[chosen.seeds])
+    seeds = read_seeds(chosen.seeds, chosen.seed)
+    return run_async(estimate_generation(calls_of_pool(out), chosen, seeds, runtime))
+
+
+def calls_of_pool(out: Path | str) -> Path:
+    """The run file beside a generated pool: `people.jsonl.db` beside `people.jsonl`."""
+    return Path(out).with_name(Path(out).name + ".db")
+
+
+def _persona_settings(settings: Mapping[str, Any], runtime: Runtime | None) -> tuple[PersonaSettings, Runtime]:
+    """The settings with the model's bare name; how it is reached or run goes into the runtime."""
+    chosen = build(PersonaSettings, settings)
+    name, how = known_as(chosen.model)
+    runtime = (runtime or Runtime()).model_copy(update=as_runtime({name: how}))
+    return chosen.model_copy(update={"model": name}), runtime
+
+
 def personas_import(
     file: Path | str,
     out: Path | str,
@@ -453,7 +505,7 @@ def _write_personas(out: Path, personas: Sequence[Persona]) -> int:
 
 
 def graph(name: str) -> str:
-    """Mermaid text of the state machine `turn`, `tree` or `evaluation`."""
+    """Mermaid text of the state machine `turn`, `tree`, `evaluation` or `personas`."""
     from interalign.graphs.drawing import mermaid
 
     return mermaid(name)

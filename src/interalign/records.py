@@ -125,6 +125,8 @@ class JudgeCounts(Frozen):
 
 
 TreeStatus = Literal["planned", "done", "failed"]
+RunKind = Literal["simulation", "evaluation", "personas"]
+"""`personas`: the calls that wrote a persona pool, a tree a call."""
 
 
 class TreeRecord(Frozen):
@@ -151,7 +153,7 @@ class RunRecord(Frozen):
     """What the file is a run of."""
 
     name: str
-    kind: Literal["simulation", "evaluation"]
+    kind: RunKind
     identity: dict[str, JsonValue]
     """Every setting that must not change while the run goes on, by name."""
     created: str
@@ -200,6 +202,8 @@ class RunSummary(Frozen):
     """Calls answered from the ledger."""
     in_flight: int = 0
     """Calls being answered at this moment."""
+    note: str = ""
+    """What else there is to say of how it stands, in words."""
     stopping: str | None = None
     """Why no call is begun any more; None while the run goes on."""
     retried: int = 0

@@ -5,7 +5,8 @@ to frequent, and a kept row is indexed without the frequent columns at its end, 
 short for a cosine above the threshold. Pairs that meet in the index are compared in full.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,12 +46,8 @@ def embedded(texts: Sequence[str], embedding: str = TFIDF) -> Embedded:
     """
     if embedding == TFIDF:
         return _by_tfidf(texts)
-    kind, _, model = embedding.partition(":")
-    if kind == "st" and model:
-        return _by_sentence_transformer(texts, model)
-    raise ConfigError(
-        f"--embedding {embedding}: expected `tfidf` or `st:NAME_OR_FOLDER` of a sentence-transformers model"
-    )
+    rows = sentence_encoder(embedding)(texts)
+    return Embedded(embedding_name(embedding), rows)
 
 
 def _by_tfidf(texts: Sequence[str]) -> Embedded:
@@ -58,28 +55,55 @@ def _by_tfidf(texts: Sequence[str]) -> Embedded:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", dtype=np.float32)  # noqa: S106  (a pattern, no password)
-    name = f"TF-IDF of words (scikit-learn {version('scikit-learn')})"
     try:
         rows = vectorizer.fit_transform(texts)
     except ValueError:
         raise ConfigError("the profiles hold no words, so TF-IDF cannot compare them; use --embedding st:...") from None
-    return Embedded(name, rows[:, np.argsort(-vectorizer.idf_, kind="stable")].tocsr())
+    return Embedded(embedding_name(TFIDF), rows[:, np.argsort(-vectorizer.idf_, kind="stable")].tocsr())
 
 
-def _by_sentence_transformer(texts: Sequence[str], model: str) -> Embedded:
+def sentence_encoder(embedding: str) -> "Callable[[Sequence[str]], NDArray[Any]]":
+    """What turns texts into vectors of length 1 by `st:NAME_OR_FOLDER`; ConfigError as `embedded`."""
+    encoder = _sentence_transformer(_model_of(embedding))
+
+    def encode(texts: Sequence[str]) -> "NDArray[Any]":
+        rows: NDArray[Any] = encoder.encode(
+            list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+        )
+        return rows
+
+    return encode
+
+
+def embedding_name(embedding: str) -> str:
+    """The embedding with its version: no figure is told without it."""
+    if embedding == TFIDF:
+        return f"TF-IDF of words (scikit-learn {version('scikit-learn')})"
+    return f"{Path(_model_of(embedding)).name} (sentence-transformers {version('sentence-transformers')})"
+
+
+def _model_of(embedding: str) -> str:
+    kind, _, model = embedding.partition(":")
+    if kind == "st" and model:
+        return model
+    raise ConfigError(
+        f"--embedding {embedding}: expected `tfidf` or `st:NAME_OR_FOLDER` of a sentence-transformers model"
+    )
+
+
+@cache
+def _sentence_transformer(model: str) -> Any:
     if find_spec("sentence_transformers") is None:
         raise ConfigError("--embedding st:... needs sentence-transformers; pip install 'interalign[embed]'")
     from sentence_transformers import SentenceTransformer
 
     try:
-        encoder = SentenceTransformer(model)
+        return SentenceTransformer(model)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"--embedding st:{model}: cannot be loaded ({reason}); give the model's folder or id"
         ) from error
-    rows = encoder.encode(list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
-    return Embedded(f"{Path(model).name} (sentence-transformers {version('sentence-transformers')})", rows)
 
 
 def greedily_kept(vectors: Embedded, threshold: float) -> list[int]:

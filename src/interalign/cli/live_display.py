@@ -127,7 +127,8 @@ def run_lines(what: str, pace: Pace, width: int) -> "RenderableType | None":
     tokens = sum(use.prompt_tokens + use.completion_tokens for use in run.usage.values())
     facts = [f"{pace.calls_per_s():,.1f} calls/s", f"{run.in_flight:,} in flight", f"{run.retried:,} retries"]
     facts += [f"{_short(tokens)} tokens", *([] if run.usd is None else [_dollars(run.usd)])]
-    share = (run.done + len(run.failed)) / run.trees
+    facts += [run.note] if run.note else []
+    share = (run.done + len(run.failed)) / max(1, run.trees)
     return Group(_bar(what, share, ended, _times(pace.elapsed(), pace.eta()), width), Text("  ".join(facts)))
 
 

@@ -1,14 +1,19 @@
 """`interalign personas`: make, read, compare and divide persona files."""
 
+from collections.abc import Mapping
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from interalign.cli.exit_codes import errors_as_exit_codes, say
 from interalign.cli.live_display import one_line
+from interalign.cli.progress import json_line, shown
 from interalign.registries import PERSONA_FORMATS
+
+if TYPE_CHECKING:
+    from interalign.config import Runtime
 
 personas_app = typer.Typer(no_args_is_help=True, help="Make, read and divide persona files.")
 
@@ -24,16 +29,92 @@ Embedding = Annotated[
 def personas_generate(
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 100,
-    heldout: Annotated[bool, typer.Option("--heldout", help="Of values kept out of all training.")] = False,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL|world", help="Who writes them; `world`: those of the embedded world.")
+    ] = "world",
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.jsonl", help="Personas to begin with. [default: 20 + 20 of the shipped pool]"),
+    ] = None,
+    per_profile: Annotated[int | None, typer.Option(min=1, help="Personalities to each profile. [default: 10]")] = None,
+    personalities: Annotated[
+        int | None, typer.Option(min=1, help="Different personalities. [default: 7 x --per-profile at most]")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Largest cosine of what is kept to all kept before. [default: 0.6]"),
+    ] = None,
+    embedding: Annotated[
+        str | None,
+        typer.Option(metavar="tfidf|st:MODEL", help="How texts are compared; st: needs the extra `embed`."),
+    ] = None,
+    prompts: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of your own prompts.")] = None,
+    heldout: Annotated[bool, typer.Option("--heldout", help="World: of values kept out of all training.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    base_url: Annotated[list[str] | None, typer.Option(help="Server of an openai: model.")] = None,
+    server: Annotated[
+        list[str] | None, typer.Option(metavar="URL=VARIABLE", help="Where the key of a server is.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, max=4096, help="Calls in flight. [default: 16]")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds for one call in all. [default: 120]")] = None,
+    max_usd: Annotated[float | None, typer.Option(min=0, help="Stop before it costs more. Needs --prices.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=0, help="Stop before it takes more tokens.")] = None,
+    prices: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="What each model costs.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what to expect. Nothing is asked.")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Progress and messages as JSON lines.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write personas of the embedded world."""
-    from interalign import api
+    """Have a model write personas by self-generation, or take those of the embedded world.
 
-    with errors_as_exit_codes(debug):
-        written = api.personas_generate(out, n=n, heldout=heldout, seed=seed)
-    say(f"{written} personas written to {out}")
+    A model's calls are kept in OUT.db, and the same command goes on where it stopped.
+    """
+    from interalign import api
+    from interalign.errors import ConfigError
+    from interalign.files import refuse_outputs
+
+    given = {
+        "seeds": seeds, "per_profile": per_profile, "personalities": personalities, "threshold": threshold,
+        "embedding": embedding, "prompts": prompts,
+    }  # fmt: skip
+    carried = {
+        "base_url": base_url, "server": server, "concurrency": concurrency, "deadline": deadline, "max_usd": max_usd,
+        "max_tokens": max_tokens, "prices": prices,
+    }  # fmt: skip
+    settings = {name: value for name, value in given.items() if value is not None}
+    with errors_as_exit_codes(debug, log_json):
+        if model == "world":
+            if useless := next(iter([*settings, *(name for name in carried if carried[name] is not None)]), None):
+                raise ConfigError(f"--{useless.replace('_', '-')} is for --model MODEL; the world's are not written")
+            written = api.personas_generate(out, n=n, heldout=heldout, seed=seed)
+            say(f"{written} personas written to {out}")
+            return
+        if heldout:
+            raise ConfigError("--heldout is for --model world; divide what a model wrote with `personas split`")
+        refuse_outputs([out], inputs=[prices, seeds])
+        runtime = _runtime(carried)
+        settings |= {"model": model, "n": n, "seed": seed}
+        if dry_run:
+            typer.echo(api.personas_estimate(out, runtime=runtime, **settings))
+            return
+        with shown("calls", log_json=log_json) as progress:
+            found = api.personas_by_model(out, runtime=runtime, progress=progress, **settings)
+    said = f"{len(found.personas)} personas written to {out}: {found}; every call and text: interalign view {found.run}"
+    say(json_line("done", message=said) if log_json else one_line(said))
+    if found.shortfall:
+        say(json_line("short", message=found.shortfall) if log_json else one_line(found.shortfall))
+        raise typer.Exit(1)
+
+
+def _runtime(given: Mapping[str, Any]) -> "Runtime":
+    from interalign.config import Runtime, build, key_variables
+    from interalign.ledger.budget import read_prices
+
+    carried = {name: value for name, value in given.items() if value is not None and name not in ("server", "prices")}
+    if given["server"]:
+        carried["servers"] = key_variables(given["server"])
+    if given["prices"]:
+        carried["prices"] = read_prices(given["prices"])
+    return build(Runtime, carried)
 
 
 @personas_app.command("import")

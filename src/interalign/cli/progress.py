@@ -136,7 +136,7 @@ class _Json:
         self._stream.write(json_line(event, **fields) + "\n")
 
 
-def _figures(run: "RunSummary", pace: Pace) -> dict[str, int | float | None]:
+def _figures(run: "RunSummary", pace: Pace) -> dict[str, int | float | str | None]:
     eta = pace.eta()
     return {
         "trees": run.trees,
@@ -151,6 +151,7 @@ def _figures(run: "RunSummary", pace: Pace) -> dict[str, int | float | None]:
         "completion_tokens": sum(use.completion_tokens for use in run.usage.values()),
         "usd": run.usd,
         "eta_s": None if eta is None else round(eta, 1),
+        **({"note": run.note} if run.note else {}),
     }
 
 

@@ -25,14 +25,14 @@ from interalign.version import __version__
 
 RunKind = Literal["simulation", "evaluation"]
 
-_BYTES_A_TOKEN = 4
+BYTES_A_TOKEN = 4
 _REPLY_TOKENS = {"user": 40, "inducer": 60, "candidate": 200, "judge": 100}
 """What replies are taken to have where none of that role is on record yet."""
 _WORLD_TOKENS = 25
 """The same for the embedded world, whose roles are brief."""
-_SECONDS_A_CALL, _SECONDS_A_TOKEN = 0.5, 0.02
+SECONDS_A_CALL, SECONDS_A_TOKEN = 0.5, 0.02
 """What a call is taken to last until its first token, and for each token of the reply. The world takes no time."""
-_BYTES_A_CALL, _BYTES_A_REPLY_BYTE = 520, 0.5
+BYTES_A_CALL, BYTES_A_REPLY_BYTE = 520, 0.5
 """Disk space of a call, beside that of its reply's own words: bench/speed.py finds 38 kB for 60 calls."""
 
 
@@ -54,6 +54,8 @@ class Estimate(Frozen):
     bytes_on_disk: int
     basis: str
     """What the figures rest on."""
+    what: str = "trees"
+    """What `trees` counts."""
 
     def __str__(self) -> str:
         """A table, and a line each for time, disk and what all that rests on."""
@@ -68,7 +70,7 @@ class Estimate(Frozen):
         size = f"{self.bytes_on_disk / 1e6:,.1f} MB"
         return "\n".join(
             [
-                f"Expected for {self.trees:,} trees; nothing was asked, nothing was written.",
+                f"Expected for {self.trees:,} {self.what}; nothing was asked, nothing was written.",
                 *(row.rstrip() for row in rows),
                 f"about {_duration(self.seconds)}, {size} on disk",
                 f"({self.basis})",
@@ -91,7 +93,7 @@ async def estimate_simulation(
     """
     record = _Record(run, "simulation", settings, forks=forks)
     counting = _CountingLedger(record.reply_tokens)
-    seats = simulation_seats(settings, counting, _Unasked, record.prompts)
+    seats = simulation_seats(settings, counting, Unasked, record.prompts)
     await _count_calls(counting, seats, settings, personas[0], branching_policy(settings.policy))
     refuse_fewer(run, settings.trees, record.planned)
     return _estimate(counting.made, record, settings.trees - record.done, runtime)
@@ -103,7 +105,7 @@ async def estimate_evaluation(
     """What `run_evaluation` with the same arguments is expected to take; as `estimate_simulation`."""
     record = _Record(run, "evaluation", settings, forks=forks)
     counting = _CountingLedger(record.reply_tokens)
-    every = all_evaluation_seats(settings, counting, _Unasked, record.prompts)
+    every = all_evaluation_seats(settings, counting, Unasked, record.prompts)
     for seats in every.values():
         await _count_calls(counting, seats, settings, cases[0], caterpillar)
     asked = len(cases[: settings.limit]) * len(every)
@@ -144,13 +146,14 @@ class _Record:
         self.prompts = read_prompts(settings, recorded)
 
 
-class _Unasked:
+class Unasked:
     """A model that has a name and is never asked."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
+        """Must not be called."""
         raise AssertionError("a dry run calls no model")
 
 
@@ -164,7 +167,7 @@ class _Made(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        return 0.0 if self.model.startswith("world:") else _SECONDS_A_CALL + _SECONDS_A_TOKEN * self.completion_tokens
+        return 0.0 if self.model.startswith("world:") else SECONDS_A_CALL + SECONDS_A_TOKEN * self.completion_tokens
 
 
 class _CountingLedger:
@@ -181,7 +184,7 @@ class _CountingLedger:
         """Filler, for a judge with a last line in the contract's form."""
         assumed = _WORLD_TOKENS if model.name.startswith("world:") else _REPLY_TOKENS.get(place.role, 0)
         tokens = min(self._known.get(place.role, assumed), parameters.max_tokens or 10**9)
-        self.made.append(_Made(place, model.name, _tokens(messages), tokens))
+        self.made.append(_Made(place, model.name, count_tokens(messages), tokens))
         text = _filler(tokens)
         if place.role == "judge":
             text += "\nVerdict: A" if "Verdict: " in messages[-1].content else "\nScore: 3"
@@ -212,8 +215,9 @@ def _filler(tokens: int) -> str:
     return "word" * max(1, tokens)
 
 
-def _tokens(messages: Iterable[Message]) -> int:
-    return sum(len(message.content.encode("utf-8", "replace")) for message in messages) // _BYTES_A_TOKEN
+def count_tokens(messages: Iterable[Message]) -> int:
+    """The tokens of a prompt, about."""
+    return sum(len(message.content.encode("utf-8", "replace")) for message in messages) // BYTES_A_TOKEN
 
 
 async def _count_calls(
@@ -261,7 +265,7 @@ def _sequential_seconds(made: Sequence[_Made]) -> float:
 
 
 def _bytes_on_disk(call: _Made) -> float:
-    return _BYTES_A_CALL + _BYTES_A_REPLY_BYTE * _BYTES_A_TOKEN * call.completion_tokens
+    return BYTES_A_CALL + BYTES_A_REPLY_BYTE * BYTES_A_TOKEN * call.completion_tokens
 
 
 def _basis(record: _Record) -> str:
@@ -270,8 +274,8 @@ def _basis(record: _Record) -> str:
     parts = [
         f"replies as long as those on record (tokens: {measured})" if measured else "",
         f"replies taken to have so many tokens: {assumed}, the world's {_WORLD_TOKENS}" if assumed else "",
-        f"{_BYTES_A_TOKEN} bytes a token",
-        f"{_SECONDS_A_CALL:g} s a call and {_SECONDS_A_TOKEN * 1000:g} ms a token of the reply, the world's none",
+        f"{BYTES_A_TOKEN} bytes a token",
+        f"{SECONDS_A_CALL:g} s a call and {SECONDS_A_TOKEN * 1000:g} ms a token of the reply, the world's none",
         "no retries",
     ]
     return "; ".join(part for part in parts if part)

@@ -87,7 +87,8 @@ def _evaluation_plan(settings: EvaluationSettings, cases: Sequence[Persona]) -> 
 
 async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progress | None) -> RunSummary:
     """Judge every finished tree of which this judge has no readable answer yet, in the way the run was judged."""
-    Store.open(path).close()  # a missing file must not be created here
+    with Store.open(path) as stored:  # a missing file must not be created here
+        stored.refuse_personas("judge")
     refuse_unknown_prices([judge], runtime)
     async with open_session(path, runtime, progress) as session:
         run = session.store.run

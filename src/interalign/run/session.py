@@ -46,6 +46,8 @@ class Session:
     trees: int = 0
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    """What else there is to say of how it stands, in words."""
     broken: str | None = None
     """Why the run stops although no call raised StopError: its first trees all failed with the same fault."""
     _first_faults: list[object] = field(default_factory=list)
@@ -168,6 +170,7 @@ class Session:
             calls=self.ledger.fresh,
             replayed=self.ledger.replayed,
             in_flight=self.ledger.in_flight,
+            note=self.note,
             stopping=self.ledger.stopping,
             retried=sum(getattr(model, "retried", 0) for model in self.models.values()),
             usage=by_role(priced),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 from pydantic import JsonValue
 
@@ -23,6 +23,7 @@ from interalign.records import (
     JudgeCounts,
     Reply,
     ReplyCounts,
+    RunKind,
     RunRecord,
     Shortfalls,
     TreeRecord,
@@ -124,7 +125,7 @@ class Store:
     def begin_run(
         self,
         name: str,
-        kind: Literal["simulation", "evaluation"],
+        kind: RunKind,
         identity: Mapping[str, JsonValue],
         version: str,
     ) -> RunRecord:
@@ -149,6 +150,15 @@ class Store:
                 "restore them, or start a copy with --fork OTHER.db"
             )
         return stored
+
+    def refuse_personas(self, command: str) -> None:
+        """ConfigError if the file holds the calls that wrote a persona pool: there are no conversations in it."""
+        run = self.run
+        if run is not None and run.kind == "personas":
+            raise ConfigError(
+                f"{self.path} holds the calls that wrote a persona pool, and {command} needs conversations; "
+                "`interalign view` shows the calls, `interalign personas stats` measures the pool"
+            )
 
     def usage(self) -> dict[str, Usage]:
         """Calls and tokens by role, over all calls in the file."""

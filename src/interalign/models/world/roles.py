@@ -11,6 +11,7 @@ from interalign.models.world import judge, prompts
 from interalign.models.world.candidate import POLICIES, Policy, candidate_reply
 from interalign.models.world.inducer import induce
 from interalign.models.world.people import Person, read_person
+from interalign.models.world.self_generation import write_people
 from interalign.models.world.user import ANSWERS, toss, user_message
 from interalign.records import Reply
 from interalign.tree import Message
@@ -151,6 +152,10 @@ def _scripted(policy: Policy) -> Callable[[Mapping[str, float]], Speak]:
     return lambda numbers: speak
 
 
+def _personas(numbers: Mapping[str, float]) -> Speak:
+    return lambda messages, rng: write_people(messages[-1].content, rng, **numbers)
+
+
 _WHAT: Final = {
     "blind": "reads nothing, notes neither",
     "average": "often misses what the user has shown",
@@ -161,5 +166,8 @@ _KINDS: Final = {
     "user": _Kind("user: plays a persona of the world; answers=0 never answers a question", _user, ("answers",)),
     "inducer": _Kind("inducer: notes exactly what the user has shown", _inducer),
     "judge": _Kind("judge: the true score; faults can be planted in it", _judge, ("noise", "position_bias")),
+    "personas": _Kind(
+        "writer of personas, out of the examples shown; some repeated, some broken", _personas, ("broken", "duplicates")
+    ),
     **{name: _Kind(f"candidate: {_WHAT[name]}", _scripted(policy)) for name, policy in POLICIES.items()},
 }
