@@ -221,8 +221,16 @@ async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node
         system=seats.system,
     )
     said = await seats.candidates[name](ask)
-    by = name if hint is None else f"{name}+hint"
-    return Node(id=node_id, parent=asked.id, turn=asked.turn, role="assistant", text=said.text, by=by, call=said.call)
+    return Node(
+        id=node_id,
+        parent=asked.id,
+        turn=asked.turn,
+        role="assistant",
+        text=said.text,
+        by=name,
+        hinted=hint is not None,
+        call=said.call,
+    )
 
 
 async def judge(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ def user(node_id: str, text: str, *, parent: str | None = None, turn: int = 1) -
     return Node(id=node_id, parent=parent, turn=turn, role="user", text=text, by="user")
 
 
-def reply(node_id: str, text: str, *, parent: str, turn: int = 1, by: str = "a") -> Node:
-    return Node(id=node_id, parent=parent, turn=turn, role="assistant", text=text, by=by)
+def reply(node_id: str, text: str, *, parent: str, turn: int = 1, by: str = "a", hinted: bool = False) -> Node:
+    return Node(id=node_id, parent=parent, turn=turn, role="assistant", text=text, by=by, hinted=hinted)
 
 
 def one_turn(*texts: str) -> Tree:

@@ -75,9 +75,9 @@ def grown(conversation: Conversation, policy, **other) -> list[Turn]:
 def test_a_turn_is_user_then_notes_then_replies_then_verdict() -> None:
     turn = asyncio.run(run_turn(talk(), None, (), seats()))
     assert (turn.user.id, turn.user.parent, turn.user.text) == ("u", None, "question 1 after 0 messages")
-    assert [(reply.id, reply.parent, reply.turn, reply.by, reply.text) for reply in turn.replies] == [
-        ("1", "u", 1, "c+hint", "reply at 1, hint: notes on 1 messages"),
-        ("2", "u", 1, "c", "reply at 2, hint: None"),
+    assert [(reply.id, reply.parent, reply.turn, reply.by, reply.hinted, reply.text) for reply in turn.replies] == [
+        ("1", "u", 1, "c", True, "reply at 1, hint: notes on 1 messages"),
+        ("2", "u", 1, "c", False, "reply at 2, hint: None"),
     ]
     assert [(note.node, note.name, note.by, note.value) for note in turn.annotations] == [
         ("u", "hint", "inducer", "notes on 1 messages"),
@@ -101,9 +101,9 @@ def test_a_later_turn_hangs_below_the_reply_it_continues() -> None:
 
 def test_without_an_inducer_no_reply_is_hinted_and_without_a_judge_nothing_is_judged() -> None:
     turn = asyncio.run(run_turn(talk(), None, (), seats(inducer=None, judges={})))
-    assert [(reply.by, reply.text) for reply in turn.replies] == [
-        ("c", "reply at 1, hint: None"),
-        ("c", "reply at 2, hint: None"),
+    assert [(reply.by, reply.hinted, reply.text) for reply in turn.replies] == [
+        ("c", False, "reply at 1, hint: None"),
+        ("c", False, "reply at 2, hint: None"),
     ]
     assert (turn.annotations, turn.verdicts, turn.scores) == ((), (), ())
 
@@ -115,7 +115,7 @@ def test_replies_go_round_the_candidates_and_all_siblings_are_scored() -> None:
     turn = asyncio.run(
         run_turn(talk(), None, (), seats(candidates={"c": candidate, "d": other}, branch=3, judging="score"))
     )
-    assert [reply.by for reply in turn.replies] == ["c+hint", "d", "c"]
+    assert [reply.label for reply in turn.replies] == ["c+hint", "d", "c"]
     assert [(score.node, score.value) for score in turn.scores] == [("1", 5), ("2", 1), ("3", 1)]
     assert turn.verdicts == ()
 
@@ -296,7 +296,7 @@ def test_by_hand_one_turn_follows_the_other_in_a_thread_and_no_object_has_to_be_
     for before, after in pairwise(states):
         assert after["parent"].id in [reply.id for reply in before["replies"]]
         assert after["user"].parent == after["parent"].id
-    assert [[reply.by for reply in state["replies"]] for state in states] == [
+    assert [[reply.label for reply in state["replies"]] for state in states] == [
         ["average+hint", "average"], ["average+hint", "average"], ["oracle+hint", "oracle", "oracle"],
     ]  # fmt: skip
     assert [len(state["verdicts"]) for state in states] == [1, 1, 0]

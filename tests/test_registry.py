@@ -216,7 +216,7 @@ def test_a_runnable_and_a_graph_can_be_the_candidate(name: str, reply: str, cli)
     assert cli("simulate", "run.db", *SMALL, "--candidate", f"own=scripted_roles:{name}").code == 0
     for judged in trees_of("run.db"):
         first, _ = judged.tree.children(judged.tree.root.id)
-        assert first.by == "own+hint"
+        assert (first.by, first.hinted) == ("own", True)
         assert first.text.startswith(reply)
 
 

@@ -40,8 +40,9 @@ def user(node: str, text: str, parent: str | None = None, turn: int = 1) -> Node
     return Node(id=node, parent=parent, turn=turn, role="user", text=text, by="user")
 
 
-def reply(node: str, text: str, parent: str = "u", turn: int = 1, by: str = "plain") -> Node:
-    return Node(id=node, parent=parent, turn=turn, role="assistant", text=text, by=by, call="0123456789abcdef" * 2)
+def reply(node: str, text: str, parent: str = "u", turn: int = 1, by: str = "plain", hinted: bool = False) -> Node:
+    call = "0123456789abcdef" * 2
+    return Node(id=node, parent=parent, turn=turn, role="assistant", text=text, by=by, hinted=hinted, call=call)
 
 
 def verdict(judge: str, said: str = "first") -> Verdict:
@@ -59,7 +60,7 @@ def verdict(judge: str, said: str = "first") -> Verdict:
 
 def first_turn(judge: str = "strict") -> TurnOf:
     return TurnOf(
-        nodes=(user("u", "What shall I cook?"), reply("1", "Soup."), reply("2", "Honey cake?", by="plain+hint")),
+        nodes=(user("u", "What shall I cook?"), reply("1", "Soup."), reply("2", "Honey cake?", hinted=True)),
         verdicts=(verdict(judge, "second"),),
         scores=(Score(judge=judge, node="2", replies=("Score: 4",), value=4),),
         annotations=(

@@ -122,7 +122,7 @@ def user(parent: str | None, text: str = "And now?", **fields: str) -> Node:
     )
 
 
-def reply(asked: Node, number: int, text: str = "Well.", by: str = "average", **fields: str) -> Node:
+def reply(asked: Node, number: int, text: str = "Well.", by: str = "average", **fields: object) -> Node:
     path = f"{asked.parent}/{number}" if asked.parent else f"{number}"
     return Node(id=path, parent=asked.id, turn=asked.turn, role="assistant", text=text, by=by, **fields)
 
@@ -160,7 +160,7 @@ def tree_of(*nodes: Node) -> Tree:
 
 TURN_1 = (
     user(None, "I like tea. Which one?"),
-    reply(user(None), 1, "Green or black?", by="average+hint"),
+    reply(user(None), 1, "Green or black?", hinted=True),
     reply(user(None), 2, "Any will do."),
 )
 """Reply 1 is preferred; the conversation goes on with reply 2."""

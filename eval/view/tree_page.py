@@ -16,7 +16,6 @@ from interalign.records import CallRecord, TreeRecord
 from interalign.tree import Annotation, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
 
 T = TypeVar("T")
-HINT = "+hint"
 """Ends the `by` of a reply whose candidate was shown the inducer's notes."""
 
 
@@ -313,8 +312,8 @@ class _PageBuilder:
         return ShownMessage(
             id=node.id,
             anchor=self._options.links.anchor(self._tree.id, self._numbers[node.id]),
-            by=node.by.removesuffix(HINT),
-            hinted=node.by.endswith(HINT),
+            by=node.by,
+            hinted=node.hinted,
             text=node.text,
             notes=tuple(self._note(note, user) for note in notes),
             provenance=self._provenance(self._options.calls.of_message(node), user),

@@ -49,7 +49,9 @@ class Node(Frozen):
     role: Literal["user", "assistant"]
     text: Text
     by: str
-    """Who spoke: `user`, or the candidate's name, with `+hint` when it was shown the inducer's notes."""
+    """Who spoke: `user`, or the candidate's name."""
+    hinted: bool = False
+    """A reply that was made with the inducer's notes."""
     call: str | None = None
     """Ledger key of the call that produced the text; None when nobody was asked (an imported conversation)."""
 
@@ -57,6 +59,11 @@ class Node(Frozen):
     def message(self) -> Message:
         """The node as a chat message."""
         return Message(role=self.role, content=self.text)
+
+    @property
+    def label(self) -> str:
+        """`by`, and `NAME+hint` for a hinted reply: a candidate's hinted and plain replies are counted apart."""
+        return f"{self.by}+hint" if self.hinted else self.by
 
 
 class Tree(Frozen):

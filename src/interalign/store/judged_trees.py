@@ -86,8 +86,8 @@ class TreeWriter:
     def nodes(self, nodes: Sequence[Node]) -> None:
         """Add these; one that is there already stays as it is."""
         for n in nodes:
-            row = (self._number, n.id, n.parent, n.turn, n.role, self._id(n.text), encode_text(n.by), n.call)
-            self._rows.add("INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            row = (self._number, n.id, n.parent, n.turn, n.role, self._id(n.text), encode_text(n.by), n.call, n.hinted)
+            self._rows.add("INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def judgement(self, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
         """Add these; what the same judge said before about the same nodes is replaced."""
@@ -150,12 +150,34 @@ def _snapshot(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def _read_nodes(db: sqlite3.Connection, number: int) -> tuple[Node, ...]:
-    rows = db.execute("SELECT id, parent, turn, role, text, by, call FROM nodes WHERE tree = ?", (number,)).fetchall()
-    nodes = [
-        Node(id=node, parent=parent, turn=turn, role=role, text=read_text(db, text), by=decode_text(by), call=call)
-        for node, parent, turn, role, text, by, call in rows
-    ]
-    return tuple(sorted(nodes, key=_place_in_tree))
+    rows = db.execute(f"SELECT {_NODE} FROM nodes WHERE tree = ?", (number,)).fetchall()
+    return tuple(sorted((_node(db, *row) for row in rows), key=_place_in_tree))
+
+
+_NODE = "id, parent, turn, role, text, by, hinted, call"
+
+
+def _node(
+    db: sqlite3.Connection,
+    node: str,
+    parent: str | None,
+    turn: int,
+    role: Any,
+    text: int,
+    by: str | bytes,
+    hinted: int,
+    call: str | None,
+) -> Node:
+    return Node(
+        id=node,
+        parent=parent,
+        turn=turn,
+        role=role,
+        text=read_text(db, text),
+        by=decode_text(by),
+        hinted=bool(hinted),
+        call=call,
+    )
 
 
 def _place_in_tree(node: Node) -> tuple[int, bool, list[str | int]]:
