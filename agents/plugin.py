@@ -193,12 +193,14 @@ def _request(ask: Any) -> JsonValue:
     """What a plug-in is asked, as the ledger's keys have it."""
     request = ask.model_dump(mode="json", exclude={"at": {"samples"}})
     if isinstance(ask, HookView):
-        request.update(user=_as_keyed(ask.user), replies=[_as_keyed(reply) for reply in ask.replies])
+        # As it was before nodes had `hinted` and orders `value`, so that the calls in earlier run files are found.
+        request.update(user=_keyed_node(ask.user), replies=[_keyed_node(reply) for reply in ask.replies])
+        for order in (order for verdict in request["verdicts"] for order in verdict["orders"]):
+            order["said"] = order.pop("value")
     return request  # type: ignore[no-any-return]
 
 
-def _as_keyed(node: Node) -> JsonValue:
-    """A node as it was before `hinted` was a field, so that the calls of hooks in earlier run files are found."""
+def _keyed_node(node: Node) -> JsonValue:
     return {**node.model_dump(mode="json", exclude={"hinted"}), "by": node.label}
 
 

@@ -197,8 +197,8 @@ class JudgeTally:
     def _compared(self, verdict: Verdict) -> None:
         outcome, named = verdict.outcome, [order for order in verdict.orders if order.winner is not None]
         for order in verdict.orders:
-            self._answered(order.replies, order.said)
-        self._counts.update({"pairs": 1, "named": len(named), "first": sum(order.said == "A" for order in named)})
+            self._answered(order.replies, order.value)
+        self._counts.update({"pairs": 1, "named": len(named), "first": sum(order.value == "A" for order in named)})
         if outcome != "missing":
             self._counts.update({"readable": 1, "tied": int(outcome == "tie"), "agreed": int(_agree(*verdict.orders))})
 

@@ -57,4 +57,4 @@ def _verdict(a: str, b: str, first_winner: str, second_winner: str | None) -> Ve
 def _shown(first: str, second: str, winner: str | None) -> Presentation:
     choice = None if winner is None else "A" if winner == first else "B"
     answer = "I cannot say." if choice is None else f"Verdict: {choice}"
-    return Presentation(first=first, second=second, replies=(answer,), said=choice)
+    return Presentation(first=first, second=second, replies=(answer,), value=choice)

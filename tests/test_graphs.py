@@ -84,7 +84,7 @@ def test_a_turn_is_user_then_notes_then_replies_then_verdict() -> None:
         ("1", "leak", "interalign", ["notes on 1 messages"]),
     ]
     (verdict,) = turn.verdicts
-    assert [(order.first, order.second, order.said) for order in verdict.orders] == [("1", "2", "A"), ("2", "1", "B")]
+    assert [(order.first, order.second, order.value) for order in verdict.orders] == [("1", "2", "A"), ("2", "1", "B")]
     assert verdict.outcome == "a"
     assert turn.scores == ()
 

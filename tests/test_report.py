@@ -213,7 +213,7 @@ def test_two_candidates_of_one_name_are_refused() -> None:
 
 
 def asked(first: str, second: str, said: Choice | None, attempts: int = 1) -> Presentation:
-    return Presentation(first=first, second=second, replies=("raw",) * attempts, said=said)
+    return Presentation(first=first, second=second, replies=("raw",) * attempts, value=said)
 
 
 def compared(orders: tuple[Choice | None, Choice | None], attempts: int = 1) -> Verdict:

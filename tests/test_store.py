@@ -52,8 +52,8 @@ def verdict(judge: str, said: str = "first") -> Verdict:
         a="1",
         b="2",
         orders=(
-            Presentation(first="1", second="2", replies=("Hm.", f"Verdict: {there}"), said=there),
-            Presentation(first="2", second="1", replies=(f"Verdict: {back}",), said=back),
+            Presentation(first="1", second="2", replies=("Hm.", f"Verdict: {there}"), value=there),
+            Presentation(first="2", second="1", replies=(f"Verdict: {back}",), value=back),
         ),
     )
 
@@ -597,7 +597,7 @@ def test_a_turn_saved_while_its_tree_is_read_is_seen_whole_or_not_at_all(store: 
                     seen.add(len(judged.verdicts))
 
     def verdict_on(a: str, b: str) -> Verdict:
-        orders = tuple(Presentation(first=x, second=y, replies=(), said="tie") for x, y in ((a, b), (b, a)))
+        orders = tuple(Presentation(first=x, second=y, replies=(), value="tie") for x, y in ((a, b), (b, a)))
         return Verdict(judge="strict", a=a, b=b, orders=orders)
 
     async def talk() -> None:
@@ -820,8 +820,8 @@ def test_any_text_comes_back_as_it_was(shared: Store, texts: list[str], value: o
                 a="1",
                 b="2",
                 orders=(
-                    Presentation(first="1", second="2", replies=(texts[5], texts[6]), said="A"),
-                    Presentation(first="2", second="1", replies=(), said=None),
+                    Presentation(first="1", second="2", replies=(texts[5], texts[6]), value="A"),
+                    Presentation(first="2", second="1", replies=(), value=None),
                 ),
             ),
         ),

@@ -119,7 +119,7 @@ def test_trap_3_a_judge_that_answers_out_of_form_is_asked_again_then_missing_and
     for judged in trees_of("run.db"):
         assert [verdict.outcome for verdict in judged.verdicts] == ["missing", "missing"]
         for verdict in judged.verdicts:
-            assert [order.said for order in verdict.orders] == [None, None]
+            assert [order.value for order in verdict.orders] == [None, None]
             assert verdict.orders[0].replies == ("First.", "The first one is better.", "Verdict: A or B")
     for name in ("dpo", "sft", "kto", "rm", "listwise"):
         assert cli("export", "run.db", "--format", name, "--out", "out.jsonl").code == 0

@@ -110,7 +110,7 @@ class TreeWriter:
             )
 
     def _order(self, order: Presentation) -> list[JsonValue]:
-        return [order.first, order.second, [*self._ids(order.replies)], order.said]
+        return [order.first, order.second, [*self._ids(order.replies)], order.value]
 
     def _value(self, value: JsonValue) -> int | str | bytes:
         """A plain text is most likely a reply, such as the inducer's notes: its id. Anything else: JSON."""
@@ -200,8 +200,9 @@ def _read_verdicts(db: sqlite3.Connection, number: int, rank: Mapping[str, int])
 
 
 def _presentation(db: sqlite3.Connection, stored: Sequence[Any]) -> Presentation:
-    first, second, replies, said = stored
-    return Presentation(first=first, second=second, replies=tuple(read_text(db, reply) for reply in replies), said=said)
+    first, second, replies, value = stored
+    answers = tuple(read_text(db, reply) for reply in replies)
+    return Presentation(first=first, second=second, replies=answers, value=value)
 
 
 def _read_scores(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Score, ...]:
