@@ -60,7 +60,8 @@ def _evaluation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Rep
 def _simulation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:
     personas = list(store.personas().values())
     judge = store.newest_judge()
-    return simulation_report(_facts(run), store.judged_trees(), personas, usage, turns=run.begun_with.turns, judge=judge)
+    turns = run.begun_with.turns
+    return simulation_report(_facts(run), store.judged_trees(), personas, usage, turns=turns, judge=judge)
 
 
 def _facts(run: RunRecord) -> dict[str, JsonValue]:
