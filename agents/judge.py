@@ -47,7 +47,7 @@ async def compare_siblings(
         place = _at(at, f"{first.id}|{second.id}")
         ask = Comparison(at=place, persona=persona, transcript=tuple(transcript), first=first.text, second=second.text)
         opinion = await judge.compare(ask)
-        return Presentation(first=first.id, second=second.id, replies=opinion.replies, said=opinion.value)
+        return Presentation(first=first.id, second=second.id, replies=opinion.replies, value=opinion.value)
 
     pairs = list(combinations(replies, 2))
     async with asyncio.TaskGroup() as group:

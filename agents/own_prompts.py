@@ -4,10 +4,9 @@ asked."""
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from jinja2 import TemplateSyntaxError
-from pydantic import JsonValue
 
 from interalign.agents.templates import (
     PromptSet,
@@ -20,6 +19,7 @@ from interalign.agents.templates import (
 from interalign.config import PersonaSettings, RunSettings, SimulationSettings
 from interalign.errors import ConfigError, did_you_mean
 from interalign.personas import Persona
+from interalign.records import BegunWith
 
 _LOG = logging.getLogger("interalign")
 _JUDGING: Final = {"judge_compare": "Verdict:", "judge_score": "Score:"}
@@ -54,16 +54,11 @@ def persona_prompts(settings: PersonaSettings, recorded: Mapping[str, str] | Non
     return prompts
 
 
-def recorded_prompts(identity: Mapping[str, JsonValue] | None) -> PromptSet:
+def recorded_prompts(run: BegunWith | None) -> PromptSet:
     """The prompts a run was begun with, the user's own included; the newest for a new run (None)."""
-    if identity is None:
+    if run is None:
         return prompts_of(None)
-    return prompts_of(
-        cast(dict[str, str], identity.get("prompts", {})),
-        own=cast(dict[str, str], identity.get("own_prompts", {})),
-        rubric=cast(str | None, identity.get("rubric")),
-        system=cast(str | None, identity.get("system")),
-    )
+    return prompts_of(run.prompts, own=run.own_prompts, rubric=run.rubric, system=run.system)
 
 
 def refuse_world(prompts: PromptSet, settings: RunSettings) -> None:

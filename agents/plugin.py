@@ -38,7 +38,7 @@ from interalign.models.base import ChatModel
 from interalign.models.call_state import CALL, CallState
 from interalign.records import AgentRecord, Call, Place, Reply
 from interalign.seeds import addressed_seed
-from interalign.tree import Message
+from interalign.tree import Message, Node
 
 T = TypeVar("T")
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -168,10 +168,8 @@ class _Recorder:
                 # Not pydantic's own JSON, which refuses the lone surrogates that some models produce.
                 return json.dumps(self._checked(said, kind).model_dump(mode="json"))
 
-        request = ask.model_dump(mode="json", exclude={"at": {"samples"}})
-        return await self._ledger.record(
-            Place(ask.at.tree, ask.at.node, self._kind, sample), self.spec, request, answer
-        )
+        place = Place(ask.at.tree, ask.at.node, self._kind, sample)
+        return await self._ledger.record(place, self.spec, _request(ask), answer)
 
     async def awaited(self, role: Callable[[Any], Awaitable[Any]], ask: BaseModel) -> Any:
         """What the role says; RoleError if it is a plain function, which could only block all trees."""
@@ -189,6 +187,21 @@ class _Recorder:
             given, why = type(said).__name__, error.errors()[0]["msg"]
             message = f"{self.label} answered {given}, expected {expected} ({why})"
             raise RoleError(message, self.spec, given, expected) from None
+
+
+def _request(ask: Any) -> JsonValue:
+    """What a plug-in is asked, as the ledger's keys have it."""
+    request = ask.model_dump(mode="json", exclude={"at": {"samples"}})
+    if isinstance(ask, HookView):
+        # As it was before nodes had `hinted` and orders `value`, so that the calls in earlier run files are found.
+        request.update(user=_keyed_node(ask.user), replies=[_keyed_node(reply) for reply in ask.replies])
+        for order in (order for verdict in request["verdicts"] for order in verdict["orders"]):
+            order["said"] = order.pop("value")
+    return request  # type: ignore[no-any-return]
+
+
+def _keyed_node(node: Node) -> JsonValue:
+    return {**node.model_dump(mode="json", exclude={"hinted"}), "by": node.label}
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from collections import Counter
 
 from interalign.agents.leaks import LEAK
 from interalign.agents.notes import says_nothing
-from interalign.eval.tallies import HINT
 from interalign.tree import Frozen, JudgedTree
 
 
@@ -31,7 +30,7 @@ class NoteTally:
         """Count one tree."""
         notes = [str(note.value) for note in judged.annotations if note.name == "hint" and note.by == "inducer"]
         leaks = {note.node for note in judged.annotations if note.name == LEAK and note.by == "interalign"}
-        hinted = sum(node.by.endswith(HINT) for node in judged.tree.nodes)
+        hinted = sum(node.hinted for node in judged.tree.nodes)
         empty = sum(map(says_nothing, notes))
         self._counts.update({"notes": len(notes), "empty": empty, "hinted": hinted, "leaks": len(leaks)})
 

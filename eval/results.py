@@ -375,7 +375,7 @@ class _Branching:
         for score in judged.scores:
             if score.judge == self._judge and score.value is not None:
                 node = judged.tree.node(score.node)
-                self._values.setdefault(node.by, {}).setdefault((judged.tree.id, node.turn), []).append(score.value)
+                self._values.setdefault(node.label, {}).setdefault((judged.tree.id, node.turn), []).append(score.value)
 
     def candidates(self, profile_of: Mapping[str, str], turns: int) -> tuple[CandidateScores, ...]:
         """Every speaker with a score in any of the trees, which `profile_of` names in order."""

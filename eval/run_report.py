@@ -53,21 +53,16 @@ def _evaluation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Rep
     cases = scored_cases(store)
     judged = [case.judged for case in cases if case.judged is not None]
     judge = store.newest_judge()
-    scores = candidate_scores(cases, _turns(run), judge)
+    scores = candidate_scores(cases, run.begun_with.turns, judge)
     return evaluation_report(_facts(run), scores, judged, usage, judge=judge)
 
 
 def _simulation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:
     personas = list(store.personas().values())
     judge = store.newest_judge()
-    return simulation_report(_facts(run), store.judged_trees(), personas, usage, turns=_turns(run), judge=judge)
+    turns = run.begun_with.turns
+    return simulation_report(_facts(run), store.judged_trees(), personas, usage, turns=turns, judge=judge)
 
 
 def _facts(run: RunRecord) -> dict[str, JsonValue]:
     return {"name": run.name, "kind": run.kind, "created": run.created, "version": run.version, **run.identity}
-
-
-def _turns(run: RunRecord) -> int:
-    turns = run.identity["turns"]
-    assert isinstance(turns, int), "turns are a number in every run's identity"
-    return turns

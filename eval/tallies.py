@@ -19,7 +19,6 @@ from interalign.eval.intervals import (
 )
 from interalign.tree import Frozen, JudgedTree, Node, Presentation, Verdict
 
-HINT = "+hint"
 """Ends the `by` of a reply whose candidate was shown the inducer's notes."""
 
 
@@ -198,8 +197,8 @@ class JudgeTally:
     def _compared(self, verdict: Verdict) -> None:
         outcome, named = verdict.outcome, [order for order in verdict.orders if order.winner is not None]
         for order in verdict.orders:
-            self._answered(order.replies, order.said)
-        self._counts.update({"pairs": 1, "named": len(named), "first": sum(order.said == "A" for order in named)})
+            self._answered(order.replies, order.value)
+        self._counts.update({"pairs": 1, "named": len(named), "first": sum(order.value == "A" for order in named)})
         if outcome != "missing":
             self._counts.update({"readable": 1, "tied": int(outcome == "tie"), "agreed": int(_agree(*verdict.orders))})
 
@@ -296,7 +295,7 @@ def _outcomes(judged: JudgedTree, profile: str) -> Iterator[_Outcome]:
         if verdict.outcome == "missing" or not _differ_by_hint(a, b):
             continue
         winner = {"a": a, "b": b}.get(verdict.outcome)
-        yield _Outcome(profile, a.turn, 0.5 if winner is None else float(winner.by.endswith(HINT)))
+        yield _Outcome(profile, a.turn, 0.5 if winner is None else float(winner.hinted))
     if not judged.verdicts:
         yield from _scored_outcomes(judged, profile)
 
@@ -306,14 +305,14 @@ def _scored_outcomes(judged: JudgedTree, profile: str) -> Iterator[_Outcome]:
     for turn in judged.tree.turns():
         replies = [node for node in judged.tree.children(turn.id) if node.id in value]
         for hinted, plain in product(replies, replies):
-            if hinted.by.endswith(HINT) and _differ_by_hint(hinted, plain):
+            if hinted.hinted and _differ_by_hint(hinted, plain):
                 gap = value[hinted.id] - value[plain.id]
                 yield _Outcome(profile, turn.turn, 0.5 if gap == 0 else float(gap > 0))
 
 
 def _differ_by_hint(one: Node, other: Node) -> bool:
     """The same candidate, once with the hint and once without."""
-    return one.by != other.by and one.by.removesuffix(HINT) == other.by.removesuffix(HINT)
+    return one.by == other.by and one.hinted != other.hinted
 
 
 def _share(part: float, whole: int) -> float | None:

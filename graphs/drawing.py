@@ -7,8 +7,8 @@ from interalign.graphs.persona_pool import pool_graph
 from interalign.graphs.tree import tree_graph
 from interalign.graphs.turn import turn_graph
 
-GRAPHS = {"turn": turn_graph, "tree": tree_graph, "evaluation": tree_graph, "personas": pool_graph}
-"""An evaluation is the tree graph with one candidate and a scoring judge in its seats."""
+GRAPHS = {"turn": turn_graph, "tree": tree_graph, "personas": pool_graph}
+"""An evaluation is the tree graph too, with one candidate and a scoring judge in its seats."""
 
 
 def mermaid(name: str) -> str:

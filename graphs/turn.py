@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
+from typing_extensions import TypedDict
 
 from interalign.agents.audit import audit_user_message
 from interalign.agents.ending import ENDED, without_mark
@@ -221,8 +222,16 @@ async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node
         system=seats.system,
     )
     said = await seats.candidates[name](ask)
-    by = name if hint is None else f"{name}+hint"
-    return Node(id=node_id, parent=asked.id, turn=asked.turn, role="assistant", text=said.text, by=by, call=said.call)
+    return Node(
+        id=node_id,
+        parent=asked.id,
+        turn=asked.turn,
+        role="assistant",
+        text=said.text,
+        by=name,
+        hinted=hint is not None,
+        call=said.call,
+    )
 
 
 async def judge(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:

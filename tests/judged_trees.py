@@ -7,8 +7,8 @@ def user(node_id: str, text: str, *, parent: str | None = None, turn: int = 1) -
     return Node(id=node_id, parent=parent, turn=turn, role="user", text=text, by="user")
 
 
-def reply(node_id: str, text: str, *, parent: str, turn: int = 1, by: str = "a") -> Node:
-    return Node(id=node_id, parent=parent, turn=turn, role="assistant", text=text, by=by)
+def reply(node_id: str, text: str, *, parent: str, turn: int = 1, by: str = "a", hinted: bool = False) -> Node:
+    return Node(id=node_id, parent=parent, turn=turn, role="assistant", text=text, by=by, hinted=hinted)
 
 
 def one_turn(*texts: str) -> Tree:
@@ -57,4 +57,4 @@ def _verdict(a: str, b: str, first_winner: str, second_winner: str | None) -> Ve
 def _shown(first: str, second: str, winner: str | None) -> Presentation:
     choice = None if winner is None else "A" if winner == first else "B"
     answer = "I cannot say." if choice is None else f"Verdict: {choice}"
-    return Presentation(first=first, second=second, replies=(answer,), said=choice)
+    return Presentation(first=first, second=second, replies=(answer,), value=choice)

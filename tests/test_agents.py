@@ -155,7 +155,7 @@ def test_a_judge_is_asked_again_with_a_note_on_the_form_and_its_refused_replies_
     (verdict,) = trees_of("run.db")[0].verdicts
     for order in verdict.orders:
         assert order.replies == ("I like the first.", "Verdict: first", "The first one asks.\nVerdict: A")
-        assert order.said == "A"
+        assert order.value == "A"
     # A in both orders: the judge likes the place, not the reply.
     assert verdict.outcome == "tie"
     for place in ("1|2", "2|1"):

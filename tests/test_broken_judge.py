@@ -19,7 +19,7 @@ TALK = ("--candidate", "world:average", "--turns", "5")
 
 def values_of(path: str, judge: str) -> list[object]:
     own = [judged.by_judge(judge) for judged in trees_of(path)]
-    said = [order.said for judged in own for verdict in judged.verdicts for order in verdict.orders]
+    said = [order.value for judged in own for verdict in judged.verdicts for order in verdict.orders]
     return [*said, *(score.value for judged in own for score in judged.scores)]
 
 

@@ -148,7 +148,9 @@ def test_the_command_line_wins_over_the_configuration_file(cli: Cli, tmp_path: P
     assert cli("simulate", "r.db", "--config", "run.yaml", "--branch", "2").code == 0
     with Store.open(tmp_path / "r.db") as store:
         (tree,) = store.judged_trees()
-    assert [node.by for node in tree.tree.nodes if node.turn == 1] == ["user", "oracle+hint", "oracle"]
+    assert [(node.by, node.hinted) for node in tree.tree.nodes if node.turn == 1] == [
+        ("user", False), ("oracle", True), ("oracle", False),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ def test_the_example_roles_take_their_seats_in_a_simulation(installed, tmp_path:
     assert len(trees) == 4
     for judged in trees:
         replies = [node for node in judged.tree.nodes if node.role == "assistant"]
-        assert [reply.by for reply in replies] == ["recalling-agent+hint", "average"] * 4
-        agents = [reply.text for reply in replies if reply.by == "recalling-agent+hint"]
+        assert [reply.label for reply in replies] == ["recalling-agent+hint", "average"] * 4
+        agents = [reply.text for reply in replies if reply.hinted]
         assert all(re.match(r"Since you told me|I remember|You said|Tell me a little", text) for text in agents)
         assert judged.judges() == ("profile-words",)
         assert len(judged.verdicts) == 4
@@ -121,7 +121,7 @@ def test_everything_on_the_plug_in_page_works_as_written(tmp_path: Path, cli, mo
     first, agent, hooked = (trees_of(tmp_path / f"{name}.db") for name in ("run", "agent", "hooked"))
     assert all(judged.judges() == ("my_roles:Brevity",) for judged in first)
     assert all(leaf.text.startswith("Tell me more about ") for judged in first for leaf in judged.tree.leaves())
-    said = [node.text for judged in agent for node in judged.tree.nodes if node.by == "agent+hint"]
+    said = [node.text for judged in agent for node in judged.tree.nodes if node.hinted]
     assert len(said) == 12
     assert all(text.startswith("You once said: ") for text in said)
     questions = [note for judged in hooked for note in judged.annotations if note.name == "questions"]

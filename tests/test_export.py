@@ -17,7 +17,7 @@ def two_turns() -> JudgedTree:
     """Turn 1 prefers `1`, the conversation goes on with `2`, turn 2 prefers `2/1`."""
     grown = tree(
         user("u", "Hi."),
-        reply("1", "Hello!", parent="u", by="a+hint"),
+        reply("1", "Hello!", parent="u", hinted=True),
         reply("2", "Yes?", parent="u"),
         user("2u", "I like tea.", parent="2", turn=2),
         reply("2/1", "Green tea?", parent="2u", turn=2),
@@ -147,7 +147,7 @@ def planted(seed: int) -> JudgedTree:
     for turn in range(1, draw.randint(2, 5)):
         prompt = nodes[-1]
         replies = [
-            reply(f"{turn}.{k}", f"reply {turn}.{k}", parent=prompt.id, turn=turn, by="CANARY+hint")
+            reply(f"{turn}.{k}", f"reply {turn}.{k}", parent=prompt.id, turn=turn, by="CANARY", hinted=True)
             for k in range(draw.randint(2, 4))
         ]
         sayings += [score(node.id, draw.randint(1, 5)) for node in replies]

@@ -239,9 +239,9 @@ def check_verdicts(judged: JudgedTree) -> None:
     for order in (order for verdict in judged.verdicts for order in verdict.orders):
         *refused, last = order.replies
         assert [must_be_read(reply) for reply in refused] == [None] * len(refused)
-        assert order.said in {None, *named_in(last)}
-        assert order.said == must_be_read(last) or must_be_read(last) is None
-        assert order.said is not None or len(order.replies) == 3
+        assert order.value in {None, *named_in(last)}
+        assert order.value == must_be_read(last) or must_be_read(last) is None
+        assert order.value is not None or len(order.replies) == 3
 
 
 def check_judges_prompts(trees: Sequence[JudgedTree], calls: Sequence[Seen]) -> None:
@@ -375,4 +375,4 @@ def test_a_megabyte_of_anything_is_kept_read_and_shown_as_it_is(piece: str, tmp_
     with ia.open_run(tmp_path / "run.db") as run:
         (judged,) = run.judged_trees()
     orders = [order for verdict in judged.verdicts for order in verdict.orders]
-    assert [(order.said, len(order.replies)) for order in orders] == [("B", 1)] * 2
+    assert [(order.value, len(order.replies)) for order in orders] == [("B", 1)] * 2

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from calls_seen import calls_of, trees_of
+from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 import interalign as ia
@@ -17,6 +18,7 @@ from interalign.graphs.many_trees import each_tree, unwrapped
 from interalign.graphs.policy import caterpillar, full
 from interalign.graphs.stepping import turn_by_hand
 from interalign.graphs.tree import Growth, grow_tree, tree_graph
+from interalign.graphs.tree_by_hand import tree_by_hand
 from interalign.graphs.turn import Conversation, Seats, Turn, run_turn, turn_graph
 
 ROOT = Path(__file__).parents[1]
@@ -75,16 +77,16 @@ def grown(conversation: Conversation, policy, **other) -> list[Turn]:
 def test_a_turn_is_user_then_notes_then_replies_then_verdict() -> None:
     turn = asyncio.run(run_turn(talk(), None, (), seats()))
     assert (turn.user.id, turn.user.parent, turn.user.text) == ("u", None, "question 1 after 0 messages")
-    assert [(reply.id, reply.parent, reply.turn, reply.by, reply.text) for reply in turn.replies] == [
-        ("1", "u", 1, "c+hint", "reply at 1, hint: notes on 1 messages"),
-        ("2", "u", 1, "c", "reply at 2, hint: None"),
+    assert [(reply.id, reply.parent, reply.turn, reply.by, reply.hinted, reply.text) for reply in turn.replies] == [
+        ("1", "u", 1, "c", True, "reply at 1, hint: notes on 1 messages"),
+        ("2", "u", 1, "c", False, "reply at 2, hint: None"),
     ]
     assert [(note.node, note.name, note.by, note.value) for note in turn.annotations] == [
         ("u", "hint", "inducer", "notes on 1 messages"),
         ("1", "leak", "interalign", ["notes on 1 messages"]),
     ]
     (verdict,) = turn.verdicts
-    assert [(order.first, order.second, order.said) for order in verdict.orders] == [("1", "2", "A"), ("2", "1", "B")]
+    assert [(order.first, order.second, order.value) for order in verdict.orders] == [("1", "2", "A"), ("2", "1", "B")]
     assert verdict.outcome == "a"
     assert turn.scores == ()
 
@@ -101,9 +103,9 @@ def test_a_later_turn_hangs_below_the_reply_it_continues() -> None:
 
 def test_without_an_inducer_no_reply_is_hinted_and_without_a_judge_nothing_is_judged() -> None:
     turn = asyncio.run(run_turn(talk(), None, (), seats(inducer=None, judges={})))
-    assert [(reply.by, reply.text) for reply in turn.replies] == [
-        ("c", "reply at 1, hint: None"),
-        ("c", "reply at 2, hint: None"),
+    assert [(reply.by, reply.hinted, reply.text) for reply in turn.replies] == [
+        ("c", False, "reply at 1, hint: None"),
+        ("c", False, "reply at 2, hint: None"),
     ]
     assert (turn.annotations, turn.verdicts, turn.scores) == ((), (), ())
 
@@ -115,7 +117,7 @@ def test_replies_go_round_the_candidates_and_all_siblings_are_scored() -> None:
     turn = asyncio.run(
         run_turn(talk(), None, (), seats(candidates={"c": candidate, "d": other}, branch=3, judging="score"))
     )
-    assert [reply.by for reply in turn.replies] == ["c+hint", "d", "c"]
+    assert [reply.label for reply in turn.replies] == ["c+hint", "d", "c"]
     assert [(score.node, score.value) for score in turn.scores] == [("1", 5), ("2", 1), ("3", 1)]
     assert turn.verdicts == ()
 
@@ -278,13 +280,21 @@ def test_all_candidates_of_an_evaluation_meet_the_same_user(cli) -> None:
 # By hand
 
 
-def by_hand(*contexts: dict | None, **more) -> list[dict]:
-    """The state after each run of the graph in one thread with LangGraph's own memory, as Studio runs it."""
-    graph = turn_by_hand().copy(update={"checkpointer": InMemorySaver()})
+def by_hand(*contexts: dict | None, graph=None, given=None, edit=None, **more) -> list[dict]:
+    """The state after each run of the graph in one thread with LangGraph's own memory, as Studio runs it.
+
+    `given`: the input of the first run; `edit`: what changes the state between the runs, or makes that of the state.
+    """
+    graph = (graph or turn_by_hand()).copy(update={"checkpointer": InMemorySaver()})
     thread = {"configurable": {"thread_id": "one"}}
 
     async def run() -> list[dict]:
-        return [await graph.ainvoke({}, thread, context=context, **more) for context in contexts]
+        states = []
+        for context in contexts:
+            if states and edit is not None:
+                await graph.aupdate_state(thread, edit(states[-1]) if callable(edit) else edit)
+            states.append(await graph.ainvoke({} if states else given or {}, thread, context=context, **more))
+        return states
 
     return asyncio.run(run())
 
@@ -296,11 +306,66 @@ def test_by_hand_one_turn_follows_the_other_in_a_thread_and_no_object_has_to_be_
     for before, after in pairwise(states):
         assert after["parent"].id in [reply.id for reply in before["replies"]]
         assert after["user"].parent == after["parent"].id
-    assert [[reply.by for reply in state["replies"]] for state in states] == [
+    assert [[reply.label for reply in state["replies"]] for state in states] == [
         ["average+hint", "average"], ["average+hint", "average"], ["oracle+hint", "oracle", "oracle"],
     ]  # fmt: skip
     assert [len(state["verdicts"]) for state in states] == [1, 1, 0]
     assert [len(state["scores"]) for state in states] == [0, 0, 3]
+
+
+def test_by_hand_a_message_that_is_typed_is_said_in_place_of_the_user_agent() -> None:
+    (state,) = by_hand(None, given={"messages": [HumanMessage("I like tea.")]})
+    assert (state["user"].text, state["user"].turn) == ("I like tea.", 1)
+    assert [message.type for message in state["messages"]] == ["human", "ai"]
+
+
+def test_by_hand_a_conversation_from_elsewhere_is_gone_on_with() -> None:
+    talk = [HumanMessage("Hi."), AIMessage("Hello."), HumanMessage("Tea?"), AIMessage("Green or black?")]
+    (state,) = by_hand(None, given={"messages": talk, "persona": 2})
+    assert (state["parent"].id, state["parent"].by, state["parent"].turn) == ("1/1", "given", 2)
+    assert (state["user"].id, state["user"].turn, len(state["messages"])) == ("1/1/u", 3, 6)
+    assert state["conversation"].persona.id == "train-0002"
+
+
+def test_by_hand_with_its_last_messages_removed_a_thread_goes_on_from_before_them() -> None:
+    first, again = by_hand(
+        None, None, edit=lambda state: {"messages": [RemoveMessage(id=each.id) for each in state["messages"]]}
+    )
+    assert (again["user"].turn, len(again["messages"])) == (1, 2)
+    assert again["user"] == first["user"]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda state: {"messages": [AIMessage("Do you like tea?", id=state["taken"].id)]},
+        lambda state: {"replies": [{**reply.model_dump(), "text": "Do you like tea?"} for reply in state["replies"]]},
+    ],
+    ids=["message", "replies"],
+)  # fmt: skip
+def test_by_hand_what_was_edited_is_what_the_next_turn_goes_on_from(edit) -> None:
+    _, state = by_hand(None, None, edit=edit)
+    assert state["parent"].text == "Do you like tea?"
+    assert state["transcript"][1] == ia.Message(role="assistant", content="Do you like tea?")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[AIMessage("Hi.")], [HumanMessage("Hi."), HumanMessage("Hi?")], [SystemMessage("Be kind."), HumanMessage("Hi.")]],
+    ids=["assistant first", "user twice", "system"],
+)
+def test_by_hand_messages_that_are_no_talk_in_turns_are_refused(messages) -> None:
+    with pytest.raises(ia.ConfigError, match="messages must be of the user and the assistant in turns"):
+        by_hand(None, given={"messages": messages})
+
+
+def test_by_hand_a_tree_grows_on_when_more_turns_are_asked_for() -> None:
+    first, again, more = by_hand({"turns": 2}, {"turns": 2}, {"turns": 3}, graph=tree_by_hand())
+    assert [turn.user.turn for _, turn in first["grown"]] == [1, 2]
+    turns = [turn for _, turn in first["grown"]]
+    assert [turn for _, turn in again["grown"]] == turns
+    assert [turn for _, turn in more["grown"][:2]] == turns
+    assert [turn.user.turn for _, turn in more["grown"]] == [1, 2, 3]
 
 
 def test_by_hand_the_turn_can_be_stopped_before_any_of_its_nodes() -> None:
@@ -335,7 +400,7 @@ def test_by_hand_what_goes_wrong_is_named() -> None:
 # The graphs as others see them
 
 
-@pytest.mark.parametrize("name", ["turn", "tree", "evaluation"])
+@pytest.mark.parametrize("name", ["turn", "tree"])
 def test_a_graph_is_printed_as_mermaid_text(name: str, cli) -> None:
     ended = cli("graph", name)
     assert (ended.code, ended.err) == (0, "")
@@ -345,9 +410,9 @@ def test_a_graph_is_printed_as_mermaid_text(name: str, cli) -> None:
 
 
 def test_an_unknown_graph_is_refused_with_the_names_there_are(cli) -> None:
-    ended = cli("graph", "forest")
+    ended = cli("graph", "evaluation")
     assert ended.code == 2
-    assert ended.err == "interalign: no graph is called 'forest'; there are turn, tree, evaluation, personas\n"
+    assert ended.err == "interalign: no graph is called 'evaluation'; there are turn, tree, personas\n"
 
 
 def test_langgraph_json_names_compiled_graphs_that_draw() -> None:

@@ -186,7 +186,7 @@ def test_a_run_marks_counts_and_leaves_out_what_a_candidate_repeats_of_the_note(
     run = tmp_path / "run.db"
     grown(run, "The user likes very short answers.")
     (tree,) = trees_of(run)
-    assert [node.by for node in tree.tree.nodes] == ["user", "c+hint", "c"]
+    assert [node.label for node in tree.tree.nodes] == ["user", "c+hint", "c"]
     (leak,) = [note for note in tree.annotations if note.name == "leak"]
     assert (leak.node, leak.by, leak.value) == ("1", "interalign", ["The user likes very short answers"])
     report = api.report(run)

@@ -1,5 +1,6 @@
 """Run files of earlier versions: read as they are, and brought up to date when a run goes on in them."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,14 @@ def export(run: Path) -> bytes:
 def in_version(path: Path) -> int:
     with closing(sqlite3.connect(path)) as db:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def without_version_5(db: sqlite3.Connection) -> None:
+    """Let `by` say again which reply is hinted."""
+    db.execute("UPDATE nodes SET by = by || '+hint' WHERE hinted")
+    db.execute("ALTER TABLE nodes DROP COLUMN hinted")
+    db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE '005%'")
+    db.execute("PRAGMA user_version = 4")
 
 
 def without_version_4(db: sqlite3.Connection) -> None:
@@ -50,13 +59,15 @@ def without_version_2(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA user_version = 1")
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=[1, 2, 3, 4])
 def old(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A run of two trees as an earlier version wrote it."""
     path = tmp_path / "old.db"
     ia.simulate(path, trees=2, **SETTINGS)
     with closing(sqlite3.connect(path)) as db, db:
-        without_version_4(db)
+        without_version_5(db)
+        if request.param < 4:
+            without_version_4(db)
         if request.param < 3:
             without_version_3(db)
         if request.param < 2:
@@ -97,3 +108,44 @@ def test_a_fork_of_an_old_file_is_up_to_date(old: Path, tmp_path: Path) -> None:
     ia.simulate(old, fork=tmp_path / "fork.db", trees=2, **SETTINGS | {"judge": "world:judge?noise=1"})
     assert in_version(tmp_path / "fork.db") == migrations.VERSION
     assert in_version(old) < migrations.VERSION
+
+
+def trees_in(run: Path) -> list[ia.JudgedTree]:
+    with ia.open_run(run) as opened:
+        return list(opened.judged_trees())
+
+
+def test_of_an_earlier_file_it_is_known_which_replies_were_hinted(old: Path, tmp_path: Path) -> None:
+    ia.simulate(tmp_path / "new.db", trees=2, **SETTINGS)
+    seen = [(node.by, node.hinted) for node in trees_in(old)[0].tree.nodes if node.turn == 1]
+    assert seen == [("user", False), ("average", True), ("average", False)]
+    assert [each.tree.nodes for each in trees_in(old)] == [each.tree.nodes for each in trees_in(tmp_path / "new.db")]
+    ia.simulate(old, trees=2, **SETTINGS)
+    assert [each.tree.nodes for each in trees_in(old)] == [each.tree.nodes for each in trees_in(tmp_path / "new.db")]
+
+
+def test_the_notes_of_tools_in_an_earlier_file_are_by_the_candidate(tmp_path: Path) -> None:
+    settings = SETTINGS | {"candidate": "cook=stateful_agents:searches"}
+    ia.simulate(tmp_path / "run.db", trees=1, **settings)
+    trees = trees_in(tmp_path / "run.db")
+    with closing(sqlite3.connect(tmp_path / "run.db")) as db, db:
+        db.execute("UPDATE annotations SET by = by || '+hint' WHERE name = 'tool' AND node IN ('1', '1/1', '2/1')")
+        without_version_5(db)
+    assert trees_in(tmp_path / "run.db") == trees
+    ia.simulate(tmp_path / "run.db", trees=1, **settings)
+    assert trees_in(tmp_path / "run.db") == trees
+
+
+def test_hooks_are_found_by_the_words_that_earlier_versions_asked_them_with(tmp_path: Path) -> None:
+    """Their calls' keys are made from what they are shown, and that must stay as it was."""
+    settings = SETTINGS | {"hooks": {"after_judge": ["hooks_noting:lengths"]}, "turns": 1}
+    ia.simulate(tmp_path / "run.db", trees=1, **settings)
+    with ia.open_run(tmp_path / "run.db") as run:
+        (asked,) = [
+            json.loads(call.messages[0].content) for call in run.calls_of("t00000") if call.place.role == "after_judge"
+        ]
+    assert [reply["by"] for reply in asked["replies"]] == ["average+hint", "average"]
+    fields = {"id", "parent", "turn", "role", "text", "by", "call"}
+    assert [set(node) for node in (asked["user"], *asked["replies"])] == [fields] * 3
+    orders = asked["verdicts"][0]["orders"]
+    assert [set(order) for order in orders] == [{"first", "second", "replies", "said"}] * 2

@@ -25,8 +25,8 @@ SAID = {"a": ("A", "B"), "b": ("B", "A"), "tie": ("A", "A"), "missing": ("A", No
 def vote(outcome: str, judge: str = "j", a: str = "1", b: str = "2") -> Verdict:
     forth, back = SAID[outcome]
     orders = (
-        Presentation(first=a, second=b, replies=("x",), said=forth),
-        Presentation(first=b, second=a, replies=("x",), said=back),
+        Presentation(first=a, second=b, replies=("x",), value=forth),
+        Presentation(first=b, second=a, replies=("x",), value=back),
     )
     return Verdict(judge=judge, a=a, b=b, orders=orders)
 

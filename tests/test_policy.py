@@ -32,8 +32,8 @@ def turn(at: str = "", replies: int = 3, scores: dict[str, int | None] | None = 
 
 def verdict(a: str, b: str, forward: str | None, backward: str | None) -> ia.Verdict:
     orders = (
-        ia.Presentation(first=a, second=b, replies=("",), said=forward),
-        ia.Presentation(first=b, second=a, replies=("",), said=backward),
+        ia.Presentation(first=a, second=b, replies=("",), value=forward),
+        ia.Presentation(first=b, second=a, replies=("",), value=backward),
     )
     return ia.Verdict(judge="j", a=a, b=b, orders=orders)
 

@@ -133,3 +133,10 @@ def test_the_library_works_inside_a_running_event_loop(tmp_path: Path) -> None:
     )
     words = [sys.executable, "-c", code, str(tmp_path / "run.db")]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "1\n"
+
+
+def test_a_presentation_is_read_and_built_by_the_earlier_name_of_its_value_too() -> None:
+    shown = {"first": "1", "second": "2", "replies": ("Verdict: A",)}
+    assert ia.Presentation(**shown, said="A") == ia.Presentation(**shown, value="A")
+    assert ia.Presentation(**shown, value="A").said == "A"
+    assert ia.Presentation(**shown, value="A").model_dump() == {**shown, "value": "A"}

@@ -216,7 +216,7 @@ def test_a_runnable_and_a_graph_can_be_the_candidate(name: str, reply: str, cli)
     assert cli("simulate", "run.db", *SMALL, "--candidate", f"own=scripted_roles:{name}").code == 0
     for judged in trees_of("run.db"):
         first, _ = judged.tree.children(judged.tree.root.id)
-        assert first.by == "own+hint"
+        assert (first.by, first.hinted) == ("own", True)
         assert first.text.startswith(reply)
 
 
@@ -246,7 +246,7 @@ def test_a_runnable_and_a_graph_can_be_the_judge_and_one_that_says_no_verdict_is
     assert cli("simulate", "always.db", *SMALL, "--judge", "scripted_roles:always_tie").code == 0
     assert {verdict.outcome for judged in trees_of("always.db") for verdict in judged.verdicts} == {"tie"}
     assert cli("simulate", "run.db", *SMALL, "--judge", "scripted_roles:graph").code == 0
-    said = [order.said for judged in trees_of("run.db") for verdict in judged.verdicts for order in verdict.orders]
+    said = [order.value for judged in trees_of("run.db") for verdict in judged.verdicts for order in verdict.orders]
     assert said == ["B"] * 8
     assert cli("simulate", "other.db", *SMALL, "--judge", "scripted_roles:longer").code == 0
     missing = [verdict for judged in trees_of("other.db") for verdict in judged.verdicts]

@@ -213,7 +213,7 @@ def test_two_candidates_of_one_name_are_refused() -> None:
 
 
 def asked(first: str, second: str, said: Choice | None, attempts: int = 1) -> Presentation:
-    return Presentation(first=first, second=second, replies=("raw",) * attempts, said=said)
+    return Presentation(first=first, second=second, replies=("raw",) * attempts, value=said)
 
 
 def compared(orders: tuple[Choice | None, Choice | None], attempts: int = 1) -> Verdict:
@@ -223,13 +223,18 @@ def compared(orders: tuple[Choice | None, Choice | None], attempts: int = 1) -> 
 
 
 def fork(
-    tree: str, persona: str, *verdicts: Verdict, scores: Sequence[Score] = (), by: str = "candidate"
+    tree: str,
+    persona: str,
+    *verdicts: Verdict,
+    scores: Sequence[Score] = (),
+    by: str = "candidate",
+    hinted: bool = False,
 ) -> JudgedTree:
     """One turn with a hinted reply `1` and an unhinted one `2`."""
     nodes = (
         Node(id="u", parent=None, turn=1, role="user", text="hello", by="user"),
-        Node(id="1", parent="u", turn=1, role="assistant", text="one", by="candidate+hint"),
-        Node(id="2", parent="u", turn=1, role="assistant", text="two", by=by),
+        Node(id="1", parent="u", turn=1, role="assistant", text="one", by="candidate", hinted=True),
+        Node(id="2", parent="u", turn=1, role="assistant", text="two", by=by, hinted=hinted),
     )
     built = Tree(id=tree, run="r", persona=persona, seed=0, nodes=nodes)
     return JudgedTree(tree=built, verdicts=verdicts, scores=tuple(scores))
@@ -305,7 +310,7 @@ def test_replies_of_different_candidates_say_nothing_about_the_hint() -> None:
 
 def test_several_scored_replies_of_a_turn_count_by_their_mean() -> None:
     scores = [Score(judge="s", node=node, replies=("raw",), value=value) for node, value in (("1", 2), ("2", 5))]
-    tree = fork("t1", "p1", scores=scores, by="candidate+hint")
+    tree = fork("t1", "p1", scores=scores, hinted=True)
     (result,) = simulation_report({}, [tree], PERSONAS, {}, turns=1).candidates
     assert result.al == (3.5,)
     assert result.n == (1,)

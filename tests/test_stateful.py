@@ -102,7 +102,7 @@ def test_the_tools_that_an_agent_used_are_noted_at_its_reply(cli) -> None:
     assert cli("simulate", "run.db", *words).code == 0
     (judged,) = trees_of("run.db")
     (note,) = [note for note in judged.annotations if note.name == "tool"]
-    assert (note.node, note.by) == ("1", "cook+hint")
+    assert (note.node, note.by) == ("1", "cook")
     assert note.value == [{"tool": "search", "result": "a recipe", "arguments": {"query": "rye"}}]
 
 

@@ -40,8 +40,9 @@ def user(node: str, text: str, parent: str | None = None, turn: int = 1) -> Node
     return Node(id=node, parent=parent, turn=turn, role="user", text=text, by="user")
 
 
-def reply(node: str, text: str, parent: str = "u", turn: int = 1, by: str = "plain") -> Node:
-    return Node(id=node, parent=parent, turn=turn, role="assistant", text=text, by=by, call="0123456789abcdef" * 2)
+def reply(node: str, text: str, parent: str = "u", turn: int = 1, by: str = "plain", hinted: bool = False) -> Node:
+    call = "0123456789abcdef" * 2
+    return Node(id=node, parent=parent, turn=turn, role="assistant", text=text, by=by, hinted=hinted, call=call)
 
 
 def verdict(judge: str, said: str = "first") -> Verdict:
@@ -51,15 +52,15 @@ def verdict(judge: str, said: str = "first") -> Verdict:
         a="1",
         b="2",
         orders=(
-            Presentation(first="1", second="2", replies=("Hm.", f"Verdict: {there}"), said=there),
-            Presentation(first="2", second="1", replies=(f"Verdict: {back}",), said=back),
+            Presentation(first="1", second="2", replies=("Hm.", f"Verdict: {there}"), value=there),
+            Presentation(first="2", second="1", replies=(f"Verdict: {back}",), value=back),
         ),
     )
 
 
 def first_turn(judge: str = "strict") -> TurnOf:
     return TurnOf(
-        nodes=(user("u", "What shall I cook?"), reply("1", "Soup."), reply("2", "Honey cake?", by="plain+hint")),
+        nodes=(user("u", "What shall I cook?"), reply("1", "Soup."), reply("2", "Honey cake?", hinted=True)),
         verdicts=(verdict(judge, "second"),),
         scores=(Score(judge=judge, node="2", replies=("Score: 4",), value=4),),
         annotations=(
@@ -596,7 +597,7 @@ def test_a_turn_saved_while_its_tree_is_read_is_seen_whole_or_not_at_all(store: 
                     seen.add(len(judged.verdicts))
 
     def verdict_on(a: str, b: str) -> Verdict:
-        orders = tuple(Presentation(first=x, second=y, replies=(), said="tie") for x, y in ((a, b), (b, a)))
+        orders = tuple(Presentation(first=x, second=y, replies=(), value="tie") for x, y in ((a, b), (b, a)))
         return Verdict(judge="strict", a=a, b=b, orders=orders)
 
     async def talk() -> None:
@@ -819,8 +820,8 @@ def test_any_text_comes_back_as_it_was(shared: Store, texts: list[str], value: o
                 a="1",
                 b="2",
                 orders=(
-                    Presentation(first="1", second="2", replies=(texts[5], texts[6]), said="A"),
-                    Presentation(first="2", second="1", replies=(), said=None),
+                    Presentation(first="1", second="2", replies=(texts[5], texts[6]), value="A"),
+                    Presentation(first="2", second="1", replies=(), value=None),
                 ),
             ),
         ),

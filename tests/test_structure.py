@@ -116,6 +116,11 @@ def test_the_package_speaks_in_standard_terms(path: str) -> None:
     assert private_words((ROOT / path).read_text(encoding="utf-8")) == []
 
 
+def test_a_runs_identity_is_read_by_its_type_and_not_probed() -> None:
+    texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in SOURCES}
+    assert [path for path, text in texts.items() if re.search(r"run\.identity(\[|\.get\()", text)] == []
+
+
 def test_no_public_class_name_is_defined_twice() -> None:
     where: dict[str, list[str]] = {}
     for path, module in SOURCES.items():

@@ -78,7 +78,7 @@ def test_trap_2_a_prompt_holds_at_most_its_own_hint_and_the_conversation_holds_n
         reply = judged.tree.node(call.node)
         before = judged.tree.transcript(reply.parent)
         assert call.messages[:-1] == list(before[:-1])
-        if reply.by.endswith("+hint"):
+        if reply.hinted:
             hinted += 1
             note = notes[call.tree, reply.parent]
             assert call.last == builtin_prompts().render("candidate_hint", message=before[-1].content, hint=note)
@@ -119,7 +119,7 @@ def test_trap_3_a_judge_that_answers_out_of_form_is_asked_again_then_missing_and
     for judged in trees_of("run.db"):
         assert [verdict.outcome for verdict in judged.verdicts] == ["missing", "missing"]
         for verdict in judged.verdicts:
-            assert [order.said for order in verdict.orders] == [None, None]
+            assert [order.value for order in verdict.orders] == [None, None]
             assert verdict.orders[0].replies == ("First.", "The first one is better.", "Verdict: A or B")
     for name in ("dpo", "sft", "kto", "rm", "listwise"):
         assert cli("export", "run.db", "--format", name, "--out", "out.jsonl").code == 0
@@ -131,18 +131,16 @@ def test_trap_3_a_judge_that_answers_out_of_form_is_asked_again_then_missing_and
 
 def test_trap_4_each_pair_is_shown_in_both_orders_the_hinted_reply_once_first_and_once_second(run) -> None:
     trees = {judged.tree.id: judged.tree for judged in trees_of(run)}
-    shown: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    shown: dict[tuple[str, str], list[tuple[bool, bool]]] = {}
     for call in calls_of(run, "judge"):
         a, b = call.node.split("|")
         tree = trees[call.tree]
         for name, node in (("A", a), ("B", b)):
             text = "\n".join(f"| {line}" for line in tree.node(node).text.splitlines())
             assert f"Reply {name}:\n{text}\n" in call.last
-        shown.setdefault((call.tree, tree.node(a).parent), []).append((tree.node(a).by, tree.node(b).by))
+        shown.setdefault((call.tree, tree.node(a).parent), []).append((tree.node(a).hinted, tree.node(b).hinted))
     assert len(shown) == TREES * TURNS
-    assert all(
-        sorted(orders) == [("average", "average+hint"), ("average+hint", "average")] for orders in shown.values()
-    )
+    assert all(sorted(orders) == [(False, True), (True, False)] for orders in shown.values())
 
 
 def test_trap_4_a_judge_that_likes_the_first_place_makes_ties_and_no_training_data(cli) -> None:

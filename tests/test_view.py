@@ -122,7 +122,7 @@ def user(parent: str | None, text: str = "And now?", **fields: str) -> Node:
     )
 
 
-def reply(asked: Node, number: int, text: str = "Well.", by: str = "average", **fields: str) -> Node:
+def reply(asked: Node, number: int, text: str = "Well.", by: str = "average", **fields: object) -> Node:
     path = f"{asked.parent}/{number}" if asked.parent else f"{number}"
     return Node(id=path, parent=asked.id, turn=asked.turn, role="assistant", text=text, by=by, **fields)
 
@@ -144,8 +144,8 @@ def compared(a: str, b: str, first: str | None, second: str | None, judge: str =
         a=a,
         b=b,
         orders=(
-            Presentation(first=a, second=b, replies=said[0], said=first),  # type: ignore[arg-type]
-            Presentation(first=b, second=a, replies=said[1], said=second),  # type: ignore[arg-type]
+            Presentation(first=a, second=b, replies=said[0], value=first),  # type: ignore[arg-type]
+            Presentation(first=b, second=a, replies=said[1], value=second),  # type: ignore[arg-type]
         ),
     )
 
@@ -160,7 +160,7 @@ def tree_of(*nodes: Node) -> Tree:
 
 TURN_1 = (
     user(None, "I like tea. Which one?"),
-    reply(user(None), 1, "Green or black?", by="average+hint"),
+    reply(user(None), 1, "Green or black?", hinted=True),
     reply(user(None), 2, "Any will do."),
 )
 """Reply 1 is preferred; the conversation goes on with reply 2."""
@@ -776,7 +776,7 @@ def hostile(run: Run) -> Run:
     asked = user(None, ATTACK + "\ud800").model_copy(update={"by": ATTACK})
     call = run.call(name, "u", ATTACK.replace("\x00", ""), [Message(role="system", content=ATTACK)], ATTACK)
     replies = [reply(asked, number, ATTACK, by=name, call=call) for number in (1, 2)]
-    order = Presentation(first="1", second="2", replies=(ATTACK, ATTACK), said="A")
+    order = Presentation(first="1", second="2", replies=(ATTACK, ATTACK), value="A")
     verdict = Verdict(judge=name, a="1", b="2", orders=(order, order.model_copy(update={"said": None})))
     notes = [
         Annotation(node=node, name=kind, by=name, value={ATTACK: ATTACK})

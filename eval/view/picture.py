@@ -125,7 +125,7 @@ def draw(
                 role=node.role,
                 kind=None if node.role == "user" else marks[node.id].kind,
                 figure="" if node.role == "user" else marks[node.id].figure,
-                hinted=node.by.endswith("+hint"),
+                hinted=node.hinted,
                 on_path=node.id in on_path,
                 selected=node.id == selected,
                 href=links.node(tree.id, node.id, numbers[node.id]),
@@ -164,6 +164,6 @@ def _hidden(ordered: Sequence[Node], kept: set[str]) -> dict[str, int]:
 
 def _title(node: Node, mark: Mark | None) -> str:
     said = [] if mark is None else [mark.label, "" if mark.score is None else f"score {mark.score:.3g}"]
-    head = ", ".join(part for part in (f"Turn {node.turn}", node.by, *said) if part)
+    head = ", ".join(part for part in (f"Turn {node.turn}", node.label, *said) if part)
     text = node.text if len(node.text) <= _TITLE else node.text[: _TITLE - 1] + "\u2026"
     return f"{head}: {text}"

@@ -16,7 +16,6 @@ from interalign.records import CallRecord, TreeRecord
 from interalign.tree import Annotation, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
 
 T = TypeVar("T")
-HINT = "+hint"
 """Ends the `by` of a reply whose candidate was shown the inducer's notes."""
 
 
@@ -313,8 +312,8 @@ class _PageBuilder:
         return ShownMessage(
             id=node.id,
             anchor=self._options.links.anchor(self._tree.id, self._numbers[node.id]),
-            by=node.by.removesuffix(HINT),
-            hinted=node.by.endswith(HINT),
+            by=node.by,
+            hinted=node.hinted,
             text=node.text,
             notes=tuple(self._note(note, user) for note in notes),
             provenance=self._provenance(self._options.calls.of_message(node), user),
@@ -332,11 +331,11 @@ class _PageBuilder:
         return Compared(pair + _outcome(verdict, places), (first, second))
 
     def _ordered(self, order: Presentation, judge: str, user: Node, places: Mapping[str, int]) -> JudgeAnswer:
-        answer = {None: "nothing that could be read", "tie": "tie"}.get(order.said)
-        winner = "" if order.winner is None else f"{order.said}, reply {places[order.winner]}"
+        answer = {None: "nothing that could be read", "tie": "tie"}.get(order.value)
+        winner = "" if order.winner is None else f"{order.value}, reply {places[order.winner]}"
         asked = f"Reply {places[order.first]} shown as A, reply {places[order.second]} as B"
         calls = self._options.calls.of_judge(judge, f"{order.first}|{order.second}", order.replies)
-        answers = _split_answers(order.replies, order.said is not None)
+        answers = _split_answers(order.replies, order.value is not None)
         return JudgeAnswer(asked, answer or winner, *answers, self._provenance(calls, user))
 
     def _scored(self, score: Score, user: Node, place: int) -> JudgeAnswer:
@@ -379,7 +378,7 @@ def _outcome(verdict: Verdict, places: Mapping[str, int]) -> str:
         return f"Reply {places[winner]} preferred, in both orders"
     if verdict.outcome == "missing":
         return "Missing: not both orders could be read"
-    return "Tie, in both orders" if first.said == second.said == "tie" else "Tie: the two orders disagree"
+    return "Tie, in both orders" if first.value == second.value == "tie" else "Tie: the two orders disagree"
 
 
 def _split_answers(replies: Sequence[str], readable: bool) -> tuple[tuple[str, ...], str | None]:

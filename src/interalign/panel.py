@@ -55,8 +55,8 @@ def majority(votes: Sequence[Verdict]) -> Verdict:
     outcome = next((said for said, times in counts.items() if 2 * times > counts.total()), outcome)
     forth, back = _SAID[outcome]
     orders = (
-        Presentation(first=a, second=b, replies=(), said=forth),
-        Presentation(first=b, second=a, replies=(), said=back),
+        Presentation(first=a, second=b, replies=(), value=forth),
+        Presentation(first=b, second=a, replies=(), value=back),
     )
     return Verdict(judge=PANEL, a=a, b=b, orders=orders)
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import JsonValue
+from pydantic import ConfigDict, JsonValue
 
 from interalign.tree import Frozen, Message
 
@@ -149,17 +150,43 @@ class TreeRecord(Frozen):
     """How often it failed so far."""
 
 
+class BegunWith(Frozen):
+    """What a program has to know of a run's identity. Settings that it does not look at are left out."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    turns: int = 0
+    """K; 0 if the identity does not say."""
+    judge: str | tuple[str, ...] = ()
+    prompts: dict[str, str] = {}
+    """Hashes of the prompts, by name."""
+    own_prompts: dict[str, str] = {}
+    """The user's own prompts whole, by name."""
+    rubric: str | None = None
+    system: str | None = None
+
+    @property
+    def panel(self) -> tuple[str, ...]:
+        """The judges of a run that was begun with several; empty for any other."""
+        return () if isinstance(self.judge, str) else self.judge
+
+
 class RunRecord(Frozen):
     """What the file is a run of."""
 
     name: str
     kind: RunKind
     identity: dict[str, JsonValue]
-    """Every setting that must not change while the run goes on, by name."""
+    """Every setting that must not change while the run goes on, by name, as in the file: to compare and show."""
     created: str
     """ISO time in UTC."""
     version: str
     """The interalign that started it."""
+
+    @cached_property
+    def begun_with(self) -> BegunWith:
+        """The identity, read."""
+        return BegunWith.model_validate(self.identity)
 
 
 class Shortfalls(Frozen):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from interalign.errors import MalformedTreeError
 
@@ -49,7 +49,9 @@ class Node(Frozen):
     role: Literal["user", "assistant"]
     text: Text
     by: str
-    """Who spoke: `user`, or the candidate's name, with `+hint` when it was shown the inducer's notes."""
+    """Who spoke: `user`, or the candidate's name."""
+    hinted: bool = False
+    """A reply that was made with the inducer's notes."""
     call: str | None = None
     """Ledger key of the call that produced the text; None when nobody was asked (an imported conversation)."""
 
@@ -57,6 +59,11 @@ class Node(Frozen):
     def message(self) -> Message:
         """The node as a chat message."""
         return Message(role=self.role, content=self.text)
+
+    @property
+    def label(self) -> str:
+        """`by`, and `NAME+hint` for a hinted reply: a candidate's hinted and plain replies are counted apart."""
+        return f"{self.by}+hint" if self.hinted else self.by
 
 
 class Tree(Frozen):
@@ -157,13 +164,18 @@ class Presentation(Frozen):
     """Node id of the reply shown as B."""
     replies: tuple[str, ...]
     """Raw replies of the judge in the order asked; all but the last could not be read."""
-    said: Choice | None
+    value: Choice | None = Field(validation_alias=AliasChoices("value", "said"))
     """The parsed verdict; None if no reply could be read (missing, never guessed)."""
+
+    @property
+    def said(self) -> Choice | None:
+        """`value` by its earlier name."""
+        return self.value
 
     @property
     def winner(self) -> str | None:
         """Node id of the preferred reply; None for a tie or a missing verdict."""
-        return {"A": self.first, "B": self.second}.get(self.said or "")
+        return {"A": self.first, "B": self.second}.get(self.value or "")
 
 
 class Verdict(Frozen):
@@ -178,7 +190,7 @@ class Verdict(Frozen):
     @property
     def outcome(self) -> Outcome:
         """Both orders agree: that reply. They disagree, or say tie: a tie. One is missing: missing."""
-        if any(order.said is None for order in self.orders):
+        if any(order.value is None for order in self.orders):
             return "missing"
         winners = {order.winner for order in self.orders}
         if len(winners) > 1 or winners == {None}:
@@ -224,8 +236,8 @@ class JudgedTree(Frozen):
     @property
     def is_readable(self) -> bool:
         """Whether any answer of any judge about this tree could be read."""
-        orders = (order.said for verdict in self.verdicts for order in verdict.orders)
-        return any(said is not None for said in (*orders, *(score.value for score in self.scores)))
+        orders = (order.value for verdict in self.verdicts for order in verdict.orders)
+        return any(value is not None for value in (*orders, *(score.value for score in self.scores)))
 
     def by_judge(self, judge: str) -> Self:
         """The same tree with what this judge said, and nothing of the others."""

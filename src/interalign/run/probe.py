@@ -30,7 +30,7 @@ from interalign.agents.templates import builtin_prompts
 from interalign.config import Parameters, Runtime
 from interalign.errors import BadContentError, ConfigError
 from interalign.graphs.many_trees import unwrapped
-from interalign.graphs.stepping import Unrecorded
+from interalign.graphs.unrecorded import Unrecorded
 from interalign.models.resolve import resolve_model
 from interalign.personas import Persona
 from interalign.run.session import close_models

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -68,7 +68,7 @@ class Session:
 
     def recorded_prompts(self) -> PromptSet:
         """The prompts the run was begun with."""
-        return recorded_prompts(None if self.store.run is None else self.store.run.identity)
+        return recorded_prompts(None if self.store.run is None else self.store.run.begun_with)
 
     def begin(
         self,
@@ -217,7 +217,7 @@ async def open_session(
 
 def recorded_hashes(run: RunRecord | None) -> Mapping[str, str] | None:
     """The hashes of the prompts a run was begun with, by name; None for a new run."""
-    return None if run is None else cast(dict[str, str], run.identity.get("prompts", {}))
+    return None if run is None else run.begun_with.prompts
 
 
 def refuse_fewer(path: Path, asked: int, planned: int) -> None:

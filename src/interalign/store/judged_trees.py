@@ -87,8 +87,8 @@ class TreeWriter:
     def nodes(self, nodes: Sequence[Node]) -> None:
         """Add these; one that is there already stays as it is."""
         for n in nodes:
-            row = (self._number, n.id, n.parent, n.turn, n.role, self._id(n.text), encode_text(n.by), n.call)
-            self._rows.add("INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            row = (self._number, n.id, n.parent, n.turn, n.role, self._id(n.text), encode_text(n.by), n.call, n.hinted)
+            self._rows.add("INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def judgement(self, verdicts: Sequence[Verdict], scores: Sequence[Score]) -> None:
         """Add these; what the same judge said before about the same nodes is replaced."""
@@ -111,7 +111,7 @@ class TreeWriter:
             )
 
     def _order(self, order: Presentation) -> list[JsonValue]:
-        return [order.first, order.second, [*self._ids(order.replies)], order.said]
+        return [order.first, order.second, [*self._ids(order.replies)], order.value]
 
     def _value(self, value: JsonValue) -> int | str | bytes:
         """A plain text is most likely a reply, such as the inducer's notes: its id. Anything else: JSON."""
@@ -153,12 +153,34 @@ def _snapshot(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def _read_nodes(db: sqlite3.Connection, number: int) -> tuple[Node, ...]:
-    rows = db.execute("SELECT id, parent, turn, role, text, by, call FROM nodes WHERE tree = ?", (number,)).fetchall()
-    nodes = [
-        Node(id=node, parent=parent, turn=turn, role=role, text=read_text(db, text), by=decode_text(by), call=call)
-        for node, parent, turn, role, text, by, call in rows
-    ]
-    return tuple(sorted(nodes, key=_place_in_tree))
+    rows = db.execute(f"SELECT {_NODE} FROM nodes WHERE tree = ?", (number,)).fetchall()
+    return tuple(sorted((_node(db, *row) for row in rows), key=_place_in_tree))
+
+
+_NODE = "id, parent, turn, role, text, by, hinted, call"
+
+
+def _node(
+    db: sqlite3.Connection,
+    node: str,
+    parent: str | None,
+    turn: int,
+    role: Any,
+    text: int,
+    by: str | bytes,
+    hinted: int,
+    call: str | None,
+) -> Node:
+    return Node(
+        id=node,
+        parent=parent,
+        turn=turn,
+        role=role,
+        text=read_text(db, text),
+        by=decode_text(by),
+        hinted=bool(hinted),
+        call=call,
+    )
 
 
 def _place_in_tree(node: Node) -> tuple[int, bool, list[str | int]]:
@@ -181,8 +203,9 @@ def _read_verdicts(db: sqlite3.Connection, number: int, rank: Mapping[str, int])
 
 
 def _presentation(db: sqlite3.Connection, stored: Sequence[Any]) -> Presentation:
-    first, second, replies, said = stored
-    return Presentation(first=first, second=second, replies=tuple(read_text(db, reply) for reply in replies), said=said)
+    first, second, replies, value = stored
+    answers = tuple(read_text(db, reply) for reply in replies)
+    return Presentation(first=first, second=second, replies=answers, value=value)
 
 
 def _read_scores(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -> tuple[Score, ...]:

@@ -114,7 +114,21 @@ def _agents(db: "Database") -> None:
 _VERSION_4 = "CREATE TABLE agents (key BLOB PRIMARY KEY, path BLOB NOT NULL, state BLOB, tools TEXT)"
 """`key`: of the call; `path`: of what was said before it, 16 bytes."""
 
-STEPS: tuple[Step, ...] = (_tables, _texts_without_keys, _times_of_calls, _agents)
+
+def _hinted(db: "Database") -> None:
+    """Version 5. Whether a reply was hinted is a column; before, nodes and notes of tools were by `NAME+hint`."""
+    for statement in _VERSION_5.split(";;"):
+        db.execute(statement)
+
+
+_VERSION_5 = """
+ALTER TABLE nodes ADD COLUMN hinted INTEGER NOT NULL DEFAULT 0;;
+UPDATE nodes SET hinted = 1, by = substr(by, 1, length(by) - 5) WHERE by LIKE '%+hint';;
+UPDATE OR IGNORE annotations SET by = substr(by, 1, length(by) - 5) WHERE name = 'tool' AND by LIKE '%+hint'
+"""
+"""No candidate's name holds a `+`."""
+
+STEPS: tuple[Step, ...] = (_tables, _texts_without_keys, _times_of_calls, _agents, _hinted)
 VERSION = len(STEPS)
 """What `PRAGMA user_version` of an up-to-date run file says."""
 
@@ -144,8 +158,21 @@ def read_as_newest(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA temp_store = MEMORY")
     for statement in _AS_VERSION_3.split(";;") if version < 3 else ():
         connection.execute(statement)
-    connection.execute("CREATE TEMP TABLE agents (key BLOB, path BLOB, state BLOB, tools TEXT)")
+    if version < 4:
+        connection.execute("CREATE TEMP TABLE agents (key BLOB, path BLOB, state BLOB, tools TEXT)")
+    for statement in _AS_VERSION_5.split(";;"):
+        connection.execute(statement)
 
+
+_AS_VERSION_5 = """
+CREATE TEMP VIEW nodes AS
+SELECT tree, id, parent, turn, role, text, by LIKE '%+hint' AS hinted,
+CASE WHEN by LIKE '%+hint' THEN substr(by, 1, length(by) - 5) ELSE by END AS by, call FROM main.nodes;;
+CREATE TEMP VIEW annotations AS
+SELECT id, tree, node, name,
+CASE WHEN name = 'tool' AND by LIKE '%+hint' THEN substr(by, 1, length(by) - 5) ELSE by END AS by, value
+FROM main.annotations
+"""
 
 _AS_VERSION_3 = """
 CREATE TEMP VIEW calls AS

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from pydantic import JsonValue
 
@@ -330,7 +330,7 @@ class Store:
     def panel(self) -> tuple[str, ...]:
         """The judges of a run that was begun with several; empty for any other."""
         run = self.run
-        return () if run is None else _panel(run)
+        return () if run is None else run.begun_with.panel
 
     def newest_judge(self) -> str | None:
         """The last in `readable_judges`: whose verdicts count where none is named; None if none was asked yet."""
@@ -476,8 +476,8 @@ class Store:
             with self._reading() as db:
                 return read_judged(db, number, "")
         with self._reading() as db:
-            judged = read_judged(db, number, run.name, cast(str | None, run.identity.get("system")))
-        members = _panel(run)
+            judged = read_judged(db, number, run.name, run.begun_with.system)
+        members = run.begun_with.panel
         return with_panel(judged, members) if judged is not None and members else judged
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
@@ -581,11 +581,6 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def _panel(run: RunRecord) -> tuple[str, ...]:
-    judge = run.identity.get("judge")
-    return tuple(map(str, judge)) if isinstance(judge, list) else ()
 
 
 def _brief(value: Any) -> str:
