@@ -399,7 +399,7 @@ def test_a_simulation_does_not_go_on_in_the_file_of_an_evaluation(cli: Cli) -> N
     assert "holds a evaluation" in one_line(ended.err) or "holds an evaluation" in one_line(ended.err)
 
 
-@pytest.mark.parametrize("name", ["turn", "tree", "evaluation"])
+@pytest.mark.parametrize("name", ["turn", "tree", "personas"])
 def test_a_graph_is_printed_as_mermaid(cli: Cli, name: str) -> None:
     ended = cli("graph", name)
     assert (ended.code, ended.err) == (0, "")
@@ -426,7 +426,7 @@ def test_the_turn_graph_shows_who_speaks_when(cli: Cli) -> None:
 def test_an_unknown_graph_is_answered_with_the_known_ones(cli: Cli) -> None:
     ended = cli("graph", "moebius")
     assert (ended.code, ended.out) == (2, "")
-    assert one_line(ended.err) == "interalign: no graph is called 'moebius'; there are turn, tree, evaluation, personas"
+    assert one_line(ended.err) == "interalign: no graph is called 'moebius'; there are turn, tree, personas"
 
 
 def test_roles_are_listed_with_what_they_are(cli: Cli) -> None:

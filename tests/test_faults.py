@@ -108,7 +108,7 @@ def test_a_fault_ends_as_the_table_says_and_the_same_command_makes_up_for_it(
             again = run(path, server.url, **settings)
         assert again == Came(0, "", 0)
     if not ends.get("other_data"):
-        assert data_of(path) == calm_data(tmp_path / "calm.db", case)
+        assert data_of(path, keep_cut=True) == calm_data(tmp_path / "calm.db", case)
 
 
 def know_nobody_but_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def calm_data(path: Path, case: dict[str, Any]) -> dict[str, bytes]:
     plan = planned(case["server"]) if case["server"].get("model") else fault_server.calm
     with fault_server.serving(plan) as server:
         assert run(path, server.url, **{**case.get("run", {}), "deadline": 10}).exit == 0
-    return data_of(path)
+    return data_of(path, keep_cut=True)
 
 
 # The table

@@ -105,7 +105,7 @@ def test_simulate_export_and_evaluate_run_through_a_real_server(served: Served, 
     assert usage.prompt_tokens > usage.completion_tokens
 
     for name in ("sft", "dpo", "messages"):
-        assert cli("export", "run.db", "--format", name, "--out", f"{name}.jsonl").code == 0
+        assert cli("export", "run.db", "--format", name, "--out", f"{name}.jsonl", "--keep-cut").code == 0
     pairs = [json.loads(line) for line in Path("dpo.jsonl").read_text().splitlines()]
     assert pairs
     texts = {node.text for judged in trees_of("run.db") for node in judged.tree.nodes}

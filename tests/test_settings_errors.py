@@ -196,7 +196,7 @@ def test_a_price_table_says_twice_or_nothing_is_refused_and_the_nearest_model_is
 def test_names_given_to_other_commands_are_answered_with_the_nearest_known(cli) -> None:
     api.simulate("run.db", trees=1, turns=1)
     assert said(cli("graph", "trun")) == (
-        "no graph is called 'trun'; there are turn, tree, evaluation, personas; did you mean turn?"
+        "no graph is called 'trun'; there are turn, tree, personas; did you mean turn?"
     )
     ended = cli("export", "run.db", "--format", "dpo", "--out", "o.jsonl", "--judge", "world:jugde")
     assert said(ended) == ("run.db has no verdict by 'world:jugde'; it has world:judge; did you mean world:judge?")
