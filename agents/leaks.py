@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from interalign.tree import JudgedTree
+
 LEAK: Final = "leak"
 """Name of the annotation at a reply that leaks; its value: the passages."""
 GRAM: Final = 4
@@ -116,6 +118,11 @@ def leaked_words(reply: str, note: str, talk: Sequence[str], wording: str = "") 
     if named and not _NAMES_NOTE.search(" ".join(talk)):
         spans += named
     return tuple(reply[start:end] for start, end in _merged(sorted(spans)))
+
+
+def leaking(judged: JudgedTree) -> set[str]:
+    """Ids of the replies of a tree that were found to carry words of the inducer's note."""
+    return {note.node for note in judged.annotations if note.name == LEAK and note.by == "interalign"}
 
 
 def _unsaid(shared: set[Run], reply: str, talk: Sequence[str]) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from interalign.agents.leaks import LEAK
+from interalign.agents.leaks import leaking
 from interalign.agents.notes import says_nothing
 from interalign.tree import Frozen, JudgedTree
 
@@ -29,7 +29,7 @@ class NoteTally:
     def add(self, judged: JudgedTree) -> None:
         """Count one tree."""
         notes = [str(note.value) for note in judged.annotations if note.name == "hint" and note.by == "inducer"]
-        leaks = {note.node for note in judged.annotations if note.name == LEAK and note.by == "interalign"}
+        leaks = leaking(judged)
         hinted = sum(node.hinted for node in judged.tree.nodes)
         empty = sum(map(says_nothing, notes))
         self._counts.update({"notes": len(notes), "empty": empty, "hinted": hinted, "leaks": len(leaks)})

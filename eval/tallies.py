@@ -19,8 +19,6 @@ from interalign.eval.intervals import (
 )
 from interalign.tree import Frozen, JudgedTree, Node, Presentation, Verdict
 
-"""Ends the `by` of a reply whose candidate was shown the inducer's notes."""
-
 
 class PairFigures(Frozen):
     """How a judge compared pairs of replies, each pair asked in both orders."""

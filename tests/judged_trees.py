@@ -58,3 +58,16 @@ def _shown(first: str, second: str, winner: str | None) -> Presentation:
     choice = None if winner is None else "A" if winner == first else "B"
     answer = "I cannot say." if choice is None else f"Verdict: {choice}"
     return Presentation(first=first, second=second, replies=(answer,), value=choice)
+
+
+def two_judged_turns() -> JudgedTree:
+    """Turn 1 prefers `1` to `2`, the conversation goes on with `2`, turn 2 prefers `2/1`."""
+    grown = tree(
+        user("u", "Hi."),
+        reply("1", "Hello!", parent="u"),
+        reply("2", "Yes?", parent="u"),
+        user("2u", "I like tea.", parent="2", turn=2),
+        reply("2/1", "Green tea?", parent="2u", turn=2),
+        reply("2/2", "Coffee?", parent="2u", turn=2),
+    )
+    return said(grown, prefers("1", "2"), prefers("2/1", "2/2"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import loopback
 import pytest
 from conftest import Ended
-from judged_trees import one_turn, prefers, reply, said, score, tree, user
+from judged_trees import one_turn, said, score, two_judged_turns
 
 import interalign as ia
 from interalign import registries
@@ -17,16 +17,7 @@ PAIRS = ("dpo", "rm", "kto", "listwise")
 
 
 def two_turns(*cut: str) -> JudgedTree:
-    """Turn 1 prefers `1` to `2`, the conversation goes on with `2`, turn 2 prefers `2/1`."""
-    grown = tree(
-        user("u", "Hi."),
-        reply("1", "Hello!", parent="u"),
-        reply("2", "Yes?", parent="u"),
-        user("2u", "I like tea.", parent="2", turn=2),
-        reply("2/1", "Green tea?", parent="2u", turn=2),
-        reply("2/2", "Coffee?", parent="2u", turn=2),
-    )
-    judged = said(grown, prefers("1", "2"), prefers("2/1", "2/2"))
+    judged = two_judged_turns()
     return judged.model_copy(update={"cut": frozenset(cut)})
 
 
@@ -99,7 +90,10 @@ def simulated(path: Path, reason: str, *, system: str = "") -> None:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS", "model_length"])
+@pytest.mark.parametrize(
+    "reason",
+    ["length", "max_tokens", "MAX_TOKENS", "model_length", "max_length", "FinishReason.MAX_TOKENS", "truncated"],
+)
 def test_a_reply_is_cut_by_whatever_name_its_server_gives_the_limit(reason: str, tmp_path: Path, cli) -> None:
     simulated(tmp_path / "run.db", reason)
     ended: Ended = cli("export", "run.db", "--format", "dpo", "--out", "dpo.jsonl")

@@ -303,3 +303,13 @@ def test_the_worlds_personas_are_written_as_ever(cli: Any) -> None:
     assert cli("personas", "generate", "--n", "2", "--out", "a.jsonl").code == 0
     assert json.loads(Path("a.jsonl").read_text().splitlines()[0])["id"] == "train-0000"
     assert not Path("a.jsonl.db").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_model_writes_to_no_stream_since_its_calls_are_kept_beside_the_file(cli, more: tuple[str, ...]) -> None:
+    ended = cli("personas", "generate", "--model", "world:personas", "--n", "20", "--out", "/dev/null", *more)
+    assert ended.code == 2
+    assert ended.err == (
+        "interalign: /dev/null is no file, and the model's calls are kept in a run file beside it; name a file\n"
+    )
+    assert not Path("/dev/null.db").exists()

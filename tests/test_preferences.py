@@ -1,5 +1,5 @@
 import pytest
-from judged_trees import half_missing, one_turn, prefers, reply, said, score, ties, tree, user
+from judged_trees import half_missing, one_turn, prefers, said, score, ties, two_judged_turns
 
 from interalign.preferences import PairMode, chosen_replies, pairs
 from interalign.tree import JudgedTree
@@ -143,15 +143,7 @@ def test_pairs_do_not_depend_on_the_order_the_verdicts_were_stored_in():
 
 
 def test_every_turn_gives_its_own_pair_and_the_best_reply_of_each_is_what_sft_learns():
-    grown = tree(
-        user("u", "Hi."),
-        reply("1", "Hello!", parent="u"),
-        reply("2", "Yes?", parent="u"),
-        user("2u", "I like tea.", parent="2", turn=2),
-        reply("2/1", "Green tea?", parent="2u", turn=2),
-        reply("2/2", "Coffee?", parent="2u", turn=2),
-    )
-    judged = said(grown, prefers("1", "2"), prefers("2/1", "2/2"))
+    judged = two_judged_turns()
 
     assert [(pair.prompt.id, pair.chosen.id, pair.rejected.id) for pair in pairs(judged, "best-worst")] == [
         ("u", "1", "2"),

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from interalign.agents.leaks import leaking
 from interalign.files import is_stream, sha256, write_atomically
 from interalign.records import RunRecord
-from interalign.training.export import leaking
 from interalign.tree import JudgedTree
 from interalign.version import __version__
 
@@ -73,12 +73,3 @@ def _run(run: RunRecord) -> dict[str, Any]:
     """The run in short: the texts of the user's own prompts are in the run file."""
     settings = {name: value for name, value in run.identity.items() if name != "own_prompts"}
     return {"name": run.name, "kind": run.kind, "created": run.created, "version": run.version, "settings": settings}
-
-
-def read_card(data: Path) -> Mapping[str, Any] | None:
-    """The card beside a file of rows; None if there is none, or it is about other rows than these."""
-    try:
-        facts = json.loads(data.with_name(f"{data.name}.card.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return facts if isinstance(facts, dict) and facts.get("sha256") == sha256(data) else None

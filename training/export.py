@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from interalign.agents.leaks import LEAK
+from interalign.agents.leaks import leaking
 from interalign.errors import ConfigError
 from interalign.files import write_atomically
 from interalign.preferences import PairMode
@@ -61,11 +61,6 @@ def without_leaks(judged: JudgedTree) -> JudgedTree | None:
     """The tree without the replies that leak, nor anything said after them; None if nothing is left of it."""
     leaks = leaking(judged)
     return judged.without(leaks) if leaks else judged
-
-
-def leaking(judged: JudgedTree) -> set[str]:
-    """Ids of the replies that carry words of the inducer's note."""
-    return {note.node for note in judged.annotations if note.name == LEAK and note.by == "interalign"}
 
 
 def _without_lone_surrogates(value: Any) -> Any:

@@ -16,7 +16,6 @@ from interalign.records import CallRecord, TreeRecord
 from interalign.tree import Annotation, JudgedTree, Message, Node, Presentation, Score, Tree, Verdict
 
 T = TypeVar("T")
-"""Ends the `by` of a reply whose candidate was shown the inducer's notes."""
 
 
 class Link(NamedTuple):

@@ -22,7 +22,7 @@ from interalign.config import (
     with_addresses,
 )
 from interalign.errors import ConfigError, did_you_mean
-from interalign.files import refuse_folder, refuse_outputs, write_atomically
+from interalign.files import is_stream, refuse_folder, refuse_outputs, write_atomically
 from interalign.ledger.budget import Prices, price_table, read_prices
 from interalign.models.names import importable
 from interalign.panel import PANEL, with_panel
@@ -395,8 +395,7 @@ def personas_by_model(
     from interalign.people.seeds import read_seeds
     from interalign.run.generation import run_generation
 
-    chosen, runtime = _persona_settings(settings, runtime)
-    refuse_outputs([out], inputs=[chosen.seeds])
+    chosen, runtime = _persona_settings(out, settings, runtime)
     seeds = read_seeds(chosen.seeds, chosen.seed)
     found = run_async(run_generation(calls_of_pool(out), chosen, seeds, runtime, progress))
     _write_personas(Path(out), found.personas)
@@ -408,8 +407,7 @@ def personas_estimate(out: Path | str, *, runtime: Runtime | None = None, **sett
     from interalign.people.seeds import read_seeds
     from interalign.run.generation_dry_run import estimate_generation
 
-    chosen, runtime = _persona_settings(settings, runtime)
-    refuse_outputs([out], inputs=[chosen.seeds])
+    chosen, runtime = _persona_settings(out, settings, runtime)
     seeds = read_seeds(chosen.seeds, chosen.seed)
     return run_async(estimate_generation(calls_of_pool(out), chosen, seeds, runtime))
 
@@ -419,9 +417,14 @@ def calls_of_pool(out: Path | str) -> Path:
     return Path(out).with_name(Path(out).name + ".db")
 
 
-def _persona_settings(settings: Mapping[str, Any], runtime: Runtime | None) -> tuple[PersonaSettings, Runtime]:
+def _persona_settings(
+    out: Path | str, settings: Mapping[str, Any], runtime: Runtime | None
+) -> tuple[PersonaSettings, Runtime]:
     """The settings with the model's bare name; how it is reached or run goes into the runtime."""
     chosen = build(PersonaSettings, settings)
+    if is_stream(Path(out)):
+        raise ConfigError(f"{out} is no file, and the model's calls are kept in a run file beside it; name a file")
+    refuse_outputs([out], inputs=[chosen.seeds])
     name, how = known_as(chosen.model)
     runtime = (runtime or Runtime()).model_copy(update=as_runtime({name: how}))
     return chosen.model_copy(update={"model": name}), runtime
@@ -505,7 +508,7 @@ def _write_personas(out: Path, personas: Sequence[Persona]) -> int:
 
 
 def graph(name: str) -> str:
-    """Mermaid text of the state machine `turn`, `tree`, `evaluation` or `personas`."""
+    """Mermaid text of the state machine `turn`, `tree` or `personas`."""
     from interalign.graphs.drawing import mermaid
 
     return mermaid(name)

@@ -393,9 +393,7 @@ def view(
 
 
 @app.command()
-def graph(
-    name: Annotated[str, typer.Argument(help="turn, tree, evaluation or personas.")] = "turn", debug: Debug = False
-) -> None:
+def graph(name: Annotated[str, typer.Argument(help="turn, tree or personas.")] = "turn", debug: Debug = False) -> None:
     """Print the Mermaid text of a state machine."""
     from interalign import api
 

@@ -20,6 +20,7 @@ from interalign.graphs.many_trees import unwrapped
 from interalign.graphs.persona_pool import PER_CALL, Judged, Kind, Lines, Pool, PoolWork, Written, grow_pool
 from interalign.ledger import Calls
 from interalign.models.base import ChatModel, version_of
+from interalign.models.endings import Ending, ending_of
 from interalign.nearest_text import NearestText
 from interalign.people.crossing import crossed
 from interalign.people.seeds import Seeds
@@ -158,7 +159,7 @@ class Writer:
             reply, fault = await self._call(kind, number, prompt, parameters)
             if fault:
                 return Written(number, ())
-            cut = reply.finish_reason == "length"
+            cut = ending_of(reply.finish_reason) is Ending.cut
             said = clean_reply(reply.text, "assistant")
             return Written(number, read_people(said, fewest=span[0], most=span[1], cut=cut))
 

@@ -3,11 +3,13 @@
 import hashlib
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any, NamedTuple
 
+from interalign.models.endings import Ending, ending_of
 from interalign.records import AgentRecord, CallRecord, Place, Reply, ReplyCounts, Usage
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import (
@@ -43,22 +45,23 @@ _CUT = ("length", "max_tokens", "max_output_tokens", "model_length")
 
 def reply_counts(connection: sqlite3.Connection) -> dict[str, ReplyCounts]:
     """Counts by role. Reads all calls: for the end of a run, not for its progress."""
-    cut = f"lower(finish_reason) IN ({', '.join('?' * len(_CUT))})"
-    rows = connection.execute(
-        f"SELECT role, sum(sample = 1), coalesce(sum({cut}), 0) FROM calls GROUP BY role ORDER BY role", _CUT
-    )
-    return {role: ReplyCounts(asked_again=again, cut=cut) for role, again, cut in rows}
+    again, cut = Counter[str](), Counter[str]()
+    for role, reason, count, repeated in connection.execute(
+        "SELECT role, finish_reason, count(*), sum(sample = 1) FROM calls GROUP BY role, finish_reason ORDER BY role"
+    ):
+        again[role] += repeated
+        cut[role] += count if ending_of(reason) is Ending.cut else 0
+    return {role: ReplyCounts(asked_again=again[role], cut=cut[role]) for role in again}
 
 
 def cut_calls(connection: sqlite3.Connection, tree: str) -> set[str]:
     """Keys, in hex, of the calls of this tree whose reply was cut at its length limit."""
     first = tree_prefix(tree)
-    cut = f"lower(finish_reason) IN ({', '.join('?' * len(_CUT))})"
     rows = connection.execute(
-        f"SELECT key FROM calls WHERE key BETWEEN ? AND ? AND {cut}",
-        (first, first + b"\xff" * 11, *_CUT),
+        "SELECT key, finish_reason FROM calls WHERE key BETWEEN ? AND ? AND finish_reason <> 'stop'",
+        (first, first + b"\xff" * 11),
     )
-    return {key.hex() for (key,) in rows}
+    return {key.hex() for key, reason in rows if ending_of(reason) is Ending.cut}
 
 
 class CallRow(NamedTuple):
