@@ -198,6 +198,9 @@ def test_a_server_with_broken_items_and_repeats_gives_a_whole_pool_with_every_dr
             runtime=Runtime(base_url=server.url, concurrency=1),
         )  # fmt: skip
     assert {body["temperature"] for body in server.asked} == {0.8}
+    assert {body["max_tokens"] for body in server.asked} == {
+        4096
+    }  # 20 people are longer than `hf:` and servers allow by default
     assert len(found.personas) == 400
     assert len({persona.profile for persona in found.personas}) == 100
     every = items(api.calls_of_pool(out))

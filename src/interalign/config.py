@@ -228,7 +228,8 @@ class PersonaSettings(Frozen):
     prompts: str | None = None
     """Folder of the user's own prompts, as in a run."""
     seed: int = 0
-    parameters: Parameters = Parameters(temperature=0.8)
+    parameters: Parameters = Parameters(temperature=0.8, max_tokens=4096)
+    """Twenty people of ten facts are some 3,000 tokens, where `hf:` models and many servers end a reply at fewer."""
 
     @property
     def targets(self) -> Mapping[str, int]:
