@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database, Migrations
 
 import interalign as ia
 from interalign.store import migrations
@@ -97,3 +98,24 @@ def test_a_fork_of_an_old_file_is_up_to_date(old: Path, tmp_path: Path) -> None:
     ia.simulate(old, fork=tmp_path / "fork.db", trees=2, **SETTINGS | {"judge": "world:judge?noise=1"})
     assert in_version(tmp_path / "fork.db") == migrations.VERSION
     assert in_version(old) < migrations.VERSION
+
+
+def everything_but_the_times(path: Path) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as db:
+        tables = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY rowid").fetchall()
+        steps = db.execute("SELECT id, migration_set, name FROM _sqlite_migrations ORDER BY id").fetchall()
+        marks = [db.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")]
+    return [*tables, *steps, *marks]
+
+
+def test_a_new_file_has_the_tables_and_records_that_sqlite_utils_would_make(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as db:
+        migrations.migrate(db)
+    with closing(sqlite3.connect(tmp_path / "same.db", isolation_level=None)) as db:
+        steps = Migrations("interalign")
+        for number, step in enumerate(migrations.STEPS, start=1):
+            steps(name=f"{number:03d}{step.__name__}")(step)
+        steps.apply(Database(db))
+        db.execute("PRAGMA application_id = 0x49414C4E")
+        db.execute("PRAGMA user_version = 4")
+    assert everything_but_the_times(tmp_path / "new.db") == everything_but_the_times(tmp_path / "same.db")
