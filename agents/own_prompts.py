@@ -19,6 +19,7 @@ from interalign.agents.templates import (
 )
 from interalign.config import RunSettings, SimulationSettings
 from interalign.errors import ConfigError, did_you_mean
+from interalign.model_spec import ModelSpec
 from interalign.personas import Persona
 
 _LOG = logging.getLogger("interalign")
@@ -63,7 +64,7 @@ def refuse_world(prompts: PromptSet, settings: RunSettings) -> None:
         seats.append(("inducer", settings.inducer))
     for seat, spec in seats:
         mine = [name for name in prompts.own if name.partition("_")[0] == seat]
-        if spec.startswith("world:") and (mine or (seat == "judge" and prompts.rubric)):
+        if ModelSpec.parse(spec).is_world and (mine or (seat == "judge" and prompts.rubric)):
             option = f"--prompts with {mine[0]}.jinja" if mine else "--rubric"
             raise ConfigError(f"{option}: {spec} reads the built-in wording only; name another model for --{seat}")
 

@@ -22,8 +22,9 @@ from exported import data_of
 from tiny import CHAT_TEMPLATE, tiny_model
 
 import interalign as ia
-from interalign.config import Runtime, SimulationSettings, join_engine, split_engine, with_addresses
+from interalign.config import Runtime, SimulationSettings, with_addresses
 from interalign.errors import ConfigError, FailedTreeError, InteralignError, StopError
+from interalign.model_spec import ModelSpec
 from interalign.models.base import Parameters
 from interalign.models.local import LocalModel, LocalOptions, hf_model
 from interalign.models.local.batch_queue import assign
@@ -442,8 +443,9 @@ def test_workers_that_die_three_times_in_a_row_without_a_reply_stop_the_run(
     ],
 )
 def test_a_model_is_known_without_the_options_that_change_no_reply(spec: str, name: str, options: str) -> None:
-    assert split_engine(spec) == (name, options)
-    assert split_engine(join_engine(name, options)) == (name, options)
+    parsed = ModelSpec.parse(spec)
+    assert (parsed.known_as, parsed.engine) == (name, options)
+    assert ModelSpec.parse(str(parsed)) == parsed
     if spec.startswith("hf:"):
         assert hf_model(spec).name == name
 
