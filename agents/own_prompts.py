@@ -18,6 +18,7 @@ from interalign.agents.templates import (
 )
 from interalign.config import PersonaSettings, RunSettings, SimulationSettings
 from interalign.errors import ConfigError, did_you_mean
+from interalign.model_spec import ModelSpec
 from interalign.personas import Persona
 from interalign.records import BegunWith
 
@@ -49,7 +50,7 @@ def persona_prompts(settings: PersonaSettings, recorded: Mapping[str, str] | Non
     prompts = prompts_of(recorded, own=own)
     for name in prompts.own:
         _check(Path(str(settings.prompts), f"{name}.jinja"), name, prompts)
-    if settings.model.startswith("world:") and any(name.startswith("persona_") for name in own):
+    if ModelSpec.parse(settings.model).is_world and any(name.startswith("persona_") for name in own):
         raise ConfigError(f"--prompts: {settings.model} reads the built-in wording only; name another --model")
     return prompts
 
@@ -69,7 +70,7 @@ def refuse_world(prompts: PromptSet, settings: RunSettings) -> None:
         seats.append(("inducer", settings.inducer))
     for seat, spec in seats:
         mine = [name for name in prompts.own if name.partition("_")[0] == seat]
-        if spec.startswith("world:") and (mine or (seat == "judge" and prompts.rubric)):
+        if ModelSpec.parse(spec).is_world and (mine or (seat == "judge" and prompts.rubric)):
             option = f"--prompts with {mine[0]}.jinja" if mine else "--rubric"
             raise ConfigError(f"{option}: {spec} reads the built-in wording only; name another model for --{seat}")
 

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database, Migrations
 
 import interalign as ia
 from interalign.store import migrations
@@ -149,3 +150,24 @@ def test_hooks_are_found_by_the_words_that_earlier_versions_asked_them_with(tmp_
     assert [set(node) for node in (asked["user"], *asked["replies"])] == [fields] * 3
     orders = asked["verdicts"][0]["orders"]
     assert [set(order) for order in orders] == [{"first", "second", "replies", "said"}] * 2
+
+
+def everything_but_the_times(path: Path) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as db:
+        tables = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY rowid").fetchall()
+        steps = db.execute("SELECT id, migration_set, name FROM _sqlite_migrations ORDER BY id").fetchall()
+        marks = [db.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")]
+    return [*tables, *steps, *marks]
+
+
+def test_a_new_file_has_the_tables_and_records_that_sqlite_utils_would_make(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as db:
+        migrations.migrate(db)
+    with closing(sqlite3.connect(tmp_path / "same.db", isolation_level=None)) as db:
+        steps = Migrations("interalign")
+        for number, step in enumerate(migrations.STEPS, start=1):
+            steps(name=f"{number:03d}{step.__name__}")(step)
+        steps.apply(Database(db))
+        db.execute("PRAGMA application_id = 0x49414C4E")
+        db.execute(f"PRAGMA user_version = {migrations.VERSION}")
+    assert everything_but_the_times(tmp_path / "new.db") == everything_but_the_times(tmp_path / "same.db")

@@ -163,6 +163,23 @@ def test_asking_the_command_line_for_help_loads_nothing_heavy(words: list[str]) 
     assert loaded & set(HEAVY) == set()
 
 
+NOT_FOR_A_RUN = (
+    "pandas", "pyarrow", "sqlite_utils", "numpy", "scipy", "sklearn", "aiohttp", "langchain", "langchain_openai",
+    "matplotlib", "uvicorn", "starlette", "torch", "transformers", "trl", "peft", "datasets",
+)  # fmt: skip
+"""What `simulate` with models of the world needs nothing of; the first three came with the migrations."""
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["in a new file", "in a file that is there"])
+def test_a_run_of_world_models_loads_no_library_that_it_does_not_use(tmp_path: Path, again: bool) -> None:
+    pytest.importorskip("pandas")  # which sqlite-utils imports wherever it is installed
+    words = ["simulate", str(tmp_path / "run.db"), "--trees", "1", "--turns", "1"]
+    code = f"from interalign.cli import app; app({words!r}, standalone_mode=False)"
+    loaded = loaded_after(f"{code}; {code}" if again else code)
+    assert "langgraph" in loaded
+    assert loaded & set(NOT_FOR_A_RUN) == set()
+
+
 def test_a_typical_function_fits_in_one_look() -> None:
     assert median(length(function) for _, function in functions()) <= 12
 

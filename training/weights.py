@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
 from interalign.files import sha256
+from interalign.model_spec import ModelSpec
 from interalign.models.local.chat_template import ChatTemplate, install
 from interalign.training.merging import merged
 from interalign.training.served import Row, answers, check_same
@@ -28,9 +29,9 @@ class ModelFacts(NamedTuple):
 
 def model_path(name: str) -> str:
     """The folder or hub id behind a model name, with or without `hf:`; ConfigError for a model without weights."""
-    kind, sign, rest = name.partition(":")
-    path = rest if sign and kind == "hf" else name
-    if not path or (sign and kind != "hf" and not Path(name).exists()):
+    spec = ModelSpec.parse(name)
+    path = spec.name if spec.scheme == "hf" else name
+    if not path or (spec.scheme not in ("", "hf") and not Path(name).exists()):
         raise ConfigError(f"{name!r} cannot be trained; name a folder or a Hugging Face id (`hf:...`)")
     return path
 

@@ -4,17 +4,19 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from interalign.config import (
+    EvaluationKeywords,
     EvaluationSettings,
     PersonaSettings,
     RunSettings,
     Runtime,
+    RuntimeKeywords,
+    SimulationKeywords,
     SimulationSettings,
     as_runtime,
     build,
-    known_as,
     merged_servers,
     models_of,
     naming_the_file,
@@ -24,6 +26,7 @@ from interalign.config import (
 from interalign.errors import ConfigError, did_you_mean
 from interalign.files import is_stream, refuse_folder, refuse_outputs, write_atomically
 from interalign.ledger.budget import Prices, price_table, read_prices
+from interalign.model_spec import ModelSpec
 from interalign.models.names import importable
 from interalign.panel import PANEL, with_panel
 from interalign.people import load_personas
@@ -53,13 +56,13 @@ def simulate(
     fork: Path | None = None,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
-    **settings: Any,
+    **settings: Unpack[SimulationKeywords],
 ) -> RunSummary:
     """Grow conversation trees and keep them in `run`; the same call again goes on where it stopped.
 
-    `settings` are the fields of SimulationSettings and, like what is set in `runtime`, win over those in the YAML file
-    `config`. With `fork`, `run` is left alone and a copy of it goes on under these settings. In the main thread the
-    first SIGINT or SIGTERM makes the run stop cleanly, a second one ends the process.
+    `settings` are the fields of SimulationSettings and of Runtime and, like what is set in `runtime`, win over those in
+    the YAML file `config`. With `fork`, `run` is left alone and a copy of it goes on under these settings. In the main
+    thread the first SIGINT or SIGTERM makes the run stop cleanly, a second one ends the process.
 
     Raises ConfigError for settings that cannot work or differ from those the run was begun with, StopError when the
     run stopped cleanly and can be resumed.
@@ -81,11 +84,12 @@ def evaluate(
     fork: Path | None = None,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
-    **settings: Any,
+    **settings: Unpack[EvaluationKeywords],
 ) -> RunSummary:
     """Measure candidates by the ALOE evaluation and keep every conversation in `run`; resumes like `simulate`.
 
-    `settings` are the fields of EvaluationSettings. Each candidate meets the same cases: same personas, same seeds.
+    `settings` are the fields of EvaluationSettings and of Runtime. Each candidate meets the same cases: same
+    personas, same seeds.
     """
     from interalign.run.execute import run_evaluation
 
@@ -106,6 +110,30 @@ def about_cases(*, config: Path | None = None, cases: str | None = None) -> str:
 
     near = nearest_across(aloe_cases(), people(0))
     return f"aloe: 100 cases, 20 held-out profiles; cosine to the nearest training profile of `people`: {near}"
+
+
+@overload
+def estimate(
+    kind: Literal["simulation"],
+    run: Path | str,
+    *,
+    config: Path | None = None,
+    fork: Path | None = None,
+    runtime: Runtime | None = None,
+    **settings: Unpack[SimulationKeywords],
+) -> "Estimate": ...
+
+
+@overload
+def estimate(
+    kind: Literal["evaluation"],
+    run: Path | str,
+    *,
+    config: Path | None = None,
+    fork: Path | None = None,
+    runtime: Runtime | None = None,
+    **settings: Unpack[EvaluationKeywords],
+) -> "Estimate": ...
 
 
 def estimate(
@@ -153,13 +181,17 @@ def judge(
     judge: str,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
+    **settings: Unpack[RuntimeKeywords],
 ) -> RunSummary:
-    """Judge the finished trees of `run` again with another judge; what was said before stays beside it."""
+    """Judge the finished trees of `run` again with another judge; what was said before stays beside it.
+
+    `settings` are the fields of Runtime; what is set in `runtime` wins.
+    """
     from interalign.run.execute import run_judging
 
-    name, how = known_as(judge)
-    runtime = (runtime or Runtime()).model_copy(update=as_runtime({name: how}))
-    return run_async(run_judging(Path(run), name, runtime, progress))
+    spec = ModelSpec.parse(judge)
+    carried = _carried_out(settings, {}, None, runtime).model_copy(update=as_runtime([spec]))
+    return run_async(run_judging(Path(run), spec.known_as, carried, progress))
 
 
 def export(
@@ -425,9 +457,9 @@ def _persona_settings(
     if is_stream(Path(out)):
         raise ConfigError(f"{out} is no file, and the model's calls are kept in a run file beside it; name a file")
     refuse_outputs([out], inputs=[chosen.seeds])
-    name, how = known_as(chosen.model)
-    runtime = (runtime or Runtime()).model_copy(update=as_runtime({name: how}))
-    return chosen.model_copy(update={"model": name}), runtime
+    spec = ModelSpec.parse(chosen.model)
+    runtime = (runtime or Runtime()).model_copy(update=as_runtime([spec]))
+    return chosen.model_copy(update={"model": spec.known_as}), runtime
 
 
 def personas_import(
@@ -519,19 +551,35 @@ def _chosen(
 ) -> tuple[R, Runtime]:
     """The settings and the runtime of a run: what the caller says, else what the YAML file says, else the defaults."""
     in_file = read_settings(config) if config else {}
-    given = {**in_file, **settings}
-    carried = {name: given.pop(name) for name in Runtime.model_fields if name in given}
-    if isinstance(carried.get("prices"), str):
-        carried["prices"] = read_prices(Path(carried["prices"]))
-    elif isinstance(carried.get("prices"), Mapping):
-        carried["prices"] = price_table(carried["prices"], f"{config}: prices" if "prices" in in_file else "prices")
+    given = {name: value for name, value in {**in_file, **settings}.items() if name not in Runtime.model_fields}
+    chosen = build(kind, given, config, in_file.keys() - settings.keys())
+    return with_addresses(chosen, _carried_out(settings, in_file, config, runtime))
+
+
+def _carried_out(
+    settings: Mapping[str, Any], in_file: Mapping[str, Any], config: Path | None, runtime: Runtime | None
+) -> Runtime:
+    """How a run is carried out, by what is set in `runtime`, else by the caller's settings, else by those of the file.
+
+    Of each server the file and the caller may say something.
+    """
     said = {} if runtime is None else {name: getattr(runtime, name) for name in runtime.model_fields_set}
-    if "servers" in carried and "servers" in said:
-        said["servers"] = merged_servers(build(Runtime, {"servers": carried["servers"]}).servers, said["servers"])
-    from_file = in_file.keys() - settings.keys()
-    return with_addresses(
-        build(kind, given, config, from_file), build(Runtime, {**carried, **said}, config, from_file - said.keys())
-    )
+    fields = {name: value for name, value in {**in_file, **settings, **said}.items() if name in Runtime.model_fields}
+    from_file = in_file.keys() - settings.keys() - said.keys()
+    if "prices" in fields:
+        fields["prices"] = _prices(fields["prices"], f"{config}: prices" if "prices" in from_file else "prices")
+    for table in (each["servers"] for each in (settings, in_file) if "servers" in each):
+        if table is not fields["servers"]:
+            known = build(Runtime, {"servers": table}, config, from_file).servers
+            fields["servers"] = merged_servers(known, build(Runtime, {"servers": fields["servers"]}).servers)
+    return build(Runtime, fields, config, from_file)
+
+
+def _prices(given: Any, where: str) -> Any:
+    """A price table, or the file that holds it, as pairs."""
+    if isinstance(given, str | Path):
+        return read_prices(Path(given))
+    return price_table(given, where) if isinstance(given, Mapping) else given
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

@@ -144,4 +144,14 @@ PERSONA_FORMATS = Registry(
         )
     },
 )  # fmt: skip
-ALL = (POLICIES, FORMATS, PERSONA_FORMATS)
+PROVIDERS = Registry(
+    kind="model provider",
+    group="interalign.providers",
+    # Each a function from a ModelSpec and a Runtime to a ChatModel. What is not here is a provider of LangChain.
+    built_in={
+        "world": "interalign.models.world:from_spec",
+        "openai": "interalign.models.openai:from_spec",
+        "hf": "interalign.models.local:from_spec",
+    },
+)
+ALL = (POLICIES, FORMATS, PERSONA_FORMATS, PROVIDERS)

@@ -13,15 +13,16 @@ import typer
 from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
 from interalign.cli.exit_codes import say as _say
 from interalign.cli.live_display import one_line
+from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
+from interalign.config import EvaluationSettings, Runtime, SimulationSettings
 from interalign.errors import InteralignError
-from interalign.registries import FORMATS, POLICIES, Registry
+from interalign.registries import FORMATS, Registry
 from interalign.signals import OWN_PROCESS, end_process
 from interalign.version import __version__
 
 if TYPE_CHECKING:
-    from interalign.config import Runtime
     from interalign.records import RunSummary
 
 app = typer.Typer(
@@ -44,13 +45,6 @@ class Pairs(StrEnum):
     all = "all"
 
 
-class Judging(StrEnum):
-    """What the judge is asked."""
-
-    compare = "compare"
-    score = "score"
-
-
 class Method(StrEnum):
     """How preference data is packed for training."""
 
@@ -68,49 +62,6 @@ class Stage(StrEnum):
 Run = Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)]
 Config = Annotated[Path | None, typer.Option(help="YAML file with the same settings as these options.")]
 Fork = Annotated[Path | None, typer.Option(help="Leave the run file alone and go on in this copy of it.")]
-Candidates = Annotated[
-    list[str] | None, typer.Option(metavar="[NAME=]MODEL", help="Who answers. Repeat it for several.")
-]
-User = Annotated[str | None, typer.Option(metavar="MODEL", help="Who plays the persona. [default: world:user]")]
-JudgeOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="MODEL", help="Who judges. Repeat it for a panel. [default: world:judge]"),
-]
-PromptsFolder = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Folder of your own prompts, each in place of the one of its name.")
-]
-Rubric = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Text with the judge's criteria, in place of the built-in ones.")
-]
-System = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT|@FILE", help="System message of the candidate's requests, and of exported rows."),
-]
-Turns = Annotated[int | None, typer.Option(help="Turns of each conversation. [default: 10]")]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random choice. [default: 0]")]
-BaseUrl = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Server of the openai: models, such as http://localhost:8000/v1. Repeat it to share the calls. "
-        "[default: OPENAI_BASE_URL, else OpenAI]",
-    ),
-]
-Servers = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--server",
-        metavar="URL=VARIABLE",
-        help="The key of the server at this address is in this environment variable. Repeat it for several.",
-    ),
-]
-Concurrency = Annotated[int | None, typer.Option(min=1, max=4096, help="Model calls in flight. [default: 16]")]
-Deadline = Annotated[float | None, typer.Option(help="Seconds that one call may take in all. [default: 120]")]
-MaxUsd = Annotated[
-    float | None, typer.Option(min=0, help="Stop before a call that could make the run cost more. Needs --prices.")
-]
-MaxTokens = Annotated[
-    int | None, typer.Option(min=0, help="Stop before a call that could make the run take more tokens.")
-]
 PricesFile = Annotated[
     Path | None, typer.Option("--prices", metavar="FILE.yaml", help="What each model costs, USD per million tokens.")
 ]
@@ -150,141 +101,69 @@ def _main(
 
 
 @app.command()
+@with_options(SimulationSettings, Runtime)
 def simulate(
     run: Run,
     config: Config = None,
-    personas: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|people|world",
-            help="Persona file, the shipped pool, or the embedded world. [default: world]",
-        ),
-    ] = None,
-    trees: Annotated[
-        int | None, typer.Option(help="Trees to grow; more on an existing run extend it. [default: 10]")
-    ] = None,
-    turns: Turns = None,
-    branch: Annotated[int | None, typer.Option(help="Replies per turn, the hinted one included. [default: 2]")] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(metavar="|".join(POLICIES.built_in), help="Which replies are continued. [default: caterpillar]"),
-    ] = None,
-    user: User = None,
-    inducer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL", help="Who takes notes; `none` for no notes and no hints. [default: world:inducer]"
-        ),
-    ] = None,
-    candidate: Candidates = None,
-    judge: JudgeOption = None,
-    judging: Annotated[Judging | None, typer.Option(help="What the judge is asked. [default: compare]")] = None,
-    prompts: PromptsFolder = None,
-    rubric: Rubric = None,
-    system: System = None,
-    base_url: BaseUrl = None,
-    server: Servers = None,
-    concurrency: Concurrency = None,
-    deadline: Deadline = None,
-    max_usd: MaxUsd = None,
-    max_tokens: MaxTokens = None,
-    prices: PricesFile = None,
-    seed: Seed = None,
     fork: Fork = None,
     dry_run: DryRun = False,
     log_json: LogJson = False,
     debug: Debug = False,
+    **options: Any,
 ) -> None:
     """Grow conversation trees and keep them in RUN.db. The same command again goes on where it stopped."""
     from interalign import api
 
-    settings = _given(
-        personas=personas, trees=trees, turns=turns, branch=branch, policy=policy, user=user, inducer=inducer,
-        candidate=candidate, judge=judge, judging=judging and judging.value, seed=seed,
-        prompts=prompts, rubric=rubric, system=system,
-    )  # fmt: skip
     with _errors_as_exit_codes(debug, log_json):
-        runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
+        settings = as_settings(options, SimulationSettings, Runtime)
         if dry_run:
-            typer.echo(api.estimate("simulation", run, config=config, fork=fork, runtime=runtime, **settings))
+            typer.echo(api.estimate("simulation", run, config=config, fork=fork, **settings))
             return
         with shown("trees", log_json=log_json) as progress:
-            summary = api.simulate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
+            summary = api.simulate(run, config=config, fork=fork, progress=progress, **settings)
     _end(summary, log_json)
 
 
 @app.command()
+@with_options(EvaluationSettings, Runtime)
 def evaluate(
     run: Run,
-    candidate: Candidates = None,
     config: Config = None,
-    cases: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|aloe|world",
-            help="Personas to be met; `aloe`, and `world` in its way: 20 held-out profiles x 5 personalities. "
-            "[default: world]",
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N cases.")] = None,
-    turns: Turns = None,
-    user: User = None,
-    judge: JudgeOption = None,
-    prompts: PromptsFolder = None,
-    rubric: Rubric = None,
-    system: System = None,
-    base_url: BaseUrl = None,
-    server: Servers = None,
-    concurrency: Concurrency = None,
-    deadline: Deadline = None,
-    max_usd: MaxUsd = None,
-    max_tokens: MaxTokens = None,
-    prices: PricesFile = None,
-    seed: Seed = None,
     fork: Fork = None,
     dry_run: DryRun = False,
     log_json: LogJson = False,
     debug: Debug = False,
+    **options: Any,
 ) -> None:
     """Measure candidates by the ALOE evaluation: every candidate meets every case, a judge scores every reply."""
     from interalign import api
 
-    settings = _given(
-        cases=cases, limit=limit, turns=turns, user=user, candidate=candidate, judge=judge, seed=seed,
-        prompts=prompts, rubric=rubric, system=system,
-    )  # fmt: skip
     with _errors_as_exit_codes(debug, log_json):
-        runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
+        settings = as_settings(options, EvaluationSettings, Runtime)
         if dry_run:
-            typer.echo(api.estimate("evaluation", run, config=config, fork=fork, runtime=runtime, **settings))
+            typer.echo(api.estimate("evaluation", run, config=config, fork=fork, **settings))
             return
-        if note := api.about_cases(config=config, cases=cases):
+        if note := api.about_cases(config=config, cases=settings.get("cases")):
             _say(json_line("note", message=note) if log_json else note)
         with shown("conversations", log_json=log_json) as progress:
-            summary = api.evaluate(run, config=config, fork=fork, runtime=runtime, progress=progress, **settings)
+            summary = api.evaluate(run, config=config, fork=fork, progress=progress, **settings)
     _end(summary, log_json)
 
 
 @app.command()
+@with_options(Runtime)
 def judge(
     run: Run,
     judge: Annotated[str, typer.Option(metavar="MODEL", help="Who judges.")],
-    base_url: BaseUrl = None,
-    server: Servers = None,
-    concurrency: Concurrency = None,
-    deadline: Deadline = None,
-    max_usd: MaxUsd = None,
-    max_tokens: MaxTokens = None,
-    prices: PricesFile = None,
     log_json: LogJson = False,
     debug: Debug = False,
+    **options: Any,
 ) -> None:
     """Judge the stored trees of RUN.db again; what other judges said stays beside it."""
     from interalign import api
 
     with _errors_as_exit_codes(debug, log_json), shown("trees", log_json=log_json) as progress:
-        runtime = _runtime(base_url, server, concurrency, deadline, max_usd, max_tokens, prices)
-        summary = api.judge(run, judge=judge, runtime=runtime, progress=progress)
+        summary = api.judge(run, judge=judge, progress=progress, **as_settings(options, Runtime))
     _end(summary, log_json)
 
 
@@ -466,31 +345,6 @@ Next:
   interalign view {out}/run.db                                   look at the trees
   interalign report {out}/eval.db --json                         the figures, for machines
   interalign simulate my.db --candidate openai:NAME --base-url URL   your own model in the world"""
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that were really given: what was not is left to the configuration file and the defaults."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _runtime(
-    base_url: list[str] | None,
-    server: list[str] | None,
-    concurrency: int | None,
-    deadline: float | None,
-    max_usd: float | None,
-    max_tokens: int | None,
-    prices: Path | None,
-) -> "Runtime":
-    from interalign.config import Runtime, build, key_variables
-    from interalign.ledger.budget import read_prices
-
-    given = _given(
-        base_url=tuple(base_url) if base_url else None, servers=key_variables(server) if server else None,
-        concurrency=concurrency, deadline=deadline, max_usd=max_usd, max_tokens=max_tokens,
-        prices=prices and read_prices(prices),
-    )  # fmt: skip
-    return build(Runtime, given)
 
 
 def _end(summary: "RunSummary", log_json: bool) -> None:

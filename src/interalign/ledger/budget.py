@@ -11,11 +11,12 @@ from pydantic import ValidationError
 from interalign.config import Parameters, Price, Runtime
 from interalign.errors import ConfigError, StopError, did_you_mean
 from interalign.invalid import first_wrong, shown
+from interalign.model_spec import ModelSpec
 from interalign.records import Usage
 from interalign.tree import Message
 from interalign.yaml_file import read_yaml
 
-_FREE = ("world:", "hf:")
+_FREE = ("world", "hf")
 """Models that run in this process and cost nothing."""
 _LONGEST_REPLY = 4096
 """Tokens that a reply is taken to have at most where neither `max_tokens` nor the price table says it."""
@@ -77,8 +78,9 @@ class Prices:
 
     def of(self, model: str) -> Price | None:
         """The model's price; None if it is not known."""
-        if model.startswith(_FREE):
-            longest = _LONGEST_OF_WORLD if model.startswith("world:") else None
+        spec = ModelSpec.parse(model)
+        if spec.scheme in _FREE:
+            longest = _LONGEST_OF_WORLD if spec.is_world else None
             return Price(prompt=0.0, completion=0.0, longest_reply=longest)
         return self._table.get(model)
 
@@ -92,7 +94,11 @@ class Prices:
     def priced(self, model: str, used: Usage) -> Usage:
         """The same with its cost, if there is a price table; unknown where the server counted no tokens at all."""
         cost = self.usd(model, used.prompt_tokens, used.completion_tokens) if self else None
-        if used.calls and not (used.prompt_tokens or used.completion_tokens) and not model.startswith(_FREE):
+        if (
+            used.calls
+            and not (used.prompt_tokens or used.completion_tokens)
+            and ModelSpec.parse(model).scheme not in _FREE
+        ):
             cost = None
         return used.model_copy(update={"usd": cost})
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from interalign.config import Runtime
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, InteralignError
+from interalign.model_spec import ModelSpec
 from interalign.models.base import Parameters, provider_seed
 from interalign.models.endings import Ending, ending_of
 from interalign.models.faults import AttemptContext, Transient, fault_of_status
@@ -33,7 +34,7 @@ class LangChainModel:
         self.chat = chat
         self.governor = Governor(runtime.concurrency, runtime.deadline / 2)
         self._deadline = runtime.deadline
-        self._server = _address_of(chat) or name.partition(":")[0]
+        self._server = _address_of(chat) or ModelSpec.parse(name).scheme
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """One reply; BadContentError for an empty, refused or tool-calling one, else as docs/faults.md says."""
@@ -44,7 +45,7 @@ class LangChainModel:
         number = provider_seed(parameters, seed)
         settings = {**given, **({} if number is None else {"seed": number}), **parameters.extra_body}
         asked = AttemptContext(
-            self.name.partition(":")[0], self.name, sum(message.role == "user" for message in messages)
+            ModelSpec.parse(self.name).scheme, self.name, sum(message.role == "user" for message in messages)
         )
         sends = 0
 
@@ -123,7 +124,7 @@ def without_keys(text: str) -> str:
 
 def langchain_model(spec: str, runtime: Runtime | None = None) -> LangChainModel:
     """The model `provider:name` through `init_chat_model`; ConfigError if LangChain cannot build it."""
-    provider = spec.partition(":")[0]
+    provider = ModelSpec.parse(spec).scheme
     package = needed_package(provider)
     try:
         from langchain.chat_models import init_chat_model

@@ -4,8 +4,9 @@ import importlib.util
 from pathlib import Path
 
 from interalign.errors import did_you_mean
+from interalign.model_spec import ModelSpec
+from interalign.registries import PROVIDERS
 
-_OWN = ("world", "openai", "hf")
 _PACKAGES = {
     "anthropic": "langchain-anthropic", "azure_ai": "langchain-azure-ai", "azure_openai": "langchain-openai",
     "bedrock": "langchain-aws", "bedrock_converse": "langchain-aws", "anthropic_bedrock": "langchain-aws",
@@ -23,15 +24,15 @@ _PACKAGES = {
 def is_model_name(spec: str) -> bool:
     """Whether the spec reads as a model, `provider:name`, and not as a plug-in, `module:attribute`.
 
-    Ours and every installed LangChain integration are providers; otherwise an importable module with an attribute
-    that can be one is a plug-in.
+    Those of the registry and every installed LangChain integration are providers; otherwise an importable module with
+    an attribute that can be one is a plug-in.
     """
-    provider, colon, name = spec.partition(":")
-    if not colon or not name:
+    model = ModelSpec.parse(spec)
+    if not model.name or ":" not in spec:
         return False
-    if provider in _OWN or importable(f"langchain_{provider.replace('-', '_')}"):
+    if model.scheme in PROVIDERS.names() or importable(f"langchain_{model.scheme.replace('-', '_')}"):
         return True
-    return not (all(part.isidentifier() for part in name.split(".")) and importable(provider))
+    return not (all(part.isidentifier() for part in model.name.split(".")) and importable(model.scheme))
 
 
 def importable(module: str) -> bool:
@@ -50,7 +51,7 @@ def needed_package(provider: str) -> str | None:
 def unknown_name(spec: str) -> str:
     """One line for a name that is neither a model nor a plug-in: both readings, and what is near it."""
     first, _, last = spec.partition(":")
-    near = did_you_mean(_as_module(first), [*_OWN, *_PACKAGES, *_modules_near(first)])
+    near = did_you_mean(_as_module(first), [*PROVIDERS.names(), *_PACKAGES, *_modules_near(first)])
     return (
         f"{spec!r}: there is no provider {first!r} of models, and no module {first!r}: a plug-in is MODULE:ATTRIBUTE, "
         f"and its module one that Python can import here{near.replace('?', f':{last}?')}"

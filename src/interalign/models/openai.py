@@ -11,8 +11,9 @@ from zlib import crc32
 
 from yarl import URL
 
-from interalign.config import Parameters, Runtime, TokenLimit, split_address
+from interalign.config import Parameters, Runtime, TokenLimit
 from interalign.errors import FailedTreeError, StopError
+from interalign.model_spec import ModelSpec
 from interalign.models.access import access_to, addresses_in, addresses_of, settings_of
 from interalign.models.connection import Connection, ReshapeError, connection_to, refuse_unreadable_certificates
 from interalign.models.faults import AttemptContext
@@ -28,13 +29,13 @@ _OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
 class OpenAIModel:
     """A chat model behind one or several OpenAI-compatible servers; a ChatModel."""
 
-    def __init__(self, name: str, runtime: Runtime) -> None:
-        self.name, address = split_address(name)
+    def __init__(self, spec: ModelSpec, runtime: Runtime) -> None:
+        self.name = spec.known_as
         self.retried = 0
         """Requests that were sent again."""
-        self._model = self.name.partition(":")[2]
+        self._model = spec.name
         self._runtime = runtime
-        urls = addresses_of(address or dict(runtime.addresses).get(self.name), runtime)
+        urls = addresses_of(spec.address or dict(runtime.addresses).get(self.name), runtime)
         run = addresses_in(runtime, urls)
         self._accesses = {url: access_to(url, run, runtime) for url in urls}
         self._shapes = {url: _first_shape(url, runtime) for url in urls}
@@ -157,7 +158,12 @@ def _first_shape(url: str, runtime: Runtime) -> Shape:
     return Shape(settings_of(url, runtime).token_limit or usual)
 
 
-def openai_model(spec: str, runtime: Runtime) -> OpenAIModel:
+def openai_model(name: str, runtime: Runtime) -> OpenAIModel:
+    """The model of this full name, `openai:NAME`; errors as in `from_spec`."""
+    return from_spec(ModelSpec.parse(name), runtime)
+
+
+def from_spec(spec: ModelSpec, runtime: Runtime) -> OpenAIModel:
     """The model behind `openai:NAME`, served by `runtime.base_url`, OPENAI_BASE_URL or OpenAI itself.
 
     Raises ConfigError for an address that is none, a key, a header or a proxy that cannot be used, and if OpenAI itself

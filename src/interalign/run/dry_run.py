@@ -15,6 +15,7 @@ from interalign.graphs.seats import all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth, grow_tree
 from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.ledger.budget import Prices
+from interalign.model_spec import ModelSpec
 from interalign.models.base import ChatModel, Parameters
 from interalign.personas import Persona
 from interalign.records import Call, Place, Reply, Usage
@@ -167,7 +168,9 @@ class _Made(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        return 0.0 if self.model.startswith("world:") else SECONDS_A_CALL + SECONDS_A_TOKEN * self.completion_tokens
+        if ModelSpec.parse(self.model).is_world:
+            return 0.0
+        return SECONDS_A_CALL + SECONDS_A_TOKEN * self.completion_tokens
 
 
 class _CountingLedger:
@@ -182,7 +185,7 @@ class _CountingLedger:
         self, place: Place, model: ChatModel, messages: Sequence[Message], parameters: Parameters, seed: int
     ) -> Call:
         """Filler, for a judge with a last line in the contract's form."""
-        assumed = _WORLD_TOKENS if model.name.startswith("world:") else _REPLY_TOKENS.get(place.role, 0)
+        assumed = _WORLD_TOKENS if ModelSpec.parse(model.name).is_world else _REPLY_TOKENS.get(place.role, 0)
         tokens = min(self._known.get(place.role, assumed), parameters.max_tokens or 10**9)
         self.made.append(_Made(place, model.name, count_tokens(messages), tokens))
         text = _filler(tokens)

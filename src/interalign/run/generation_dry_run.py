@@ -10,6 +10,7 @@ from interalign.agents.own_prompts import persona_prompts
 from interalign.config import PersonaSettings, Runtime
 from interalign.graphs.persona_pool import PER_CALL
 from interalign.ledger.budget import Prices
+from interalign.model_spec import ModelSpec
 from interalign.models.base import ChatModel, Parameters
 from interalign.people.seeds import Seeds
 from interalign.records import Call, Place, Reply, Usage
@@ -50,7 +51,7 @@ async def estimate_generation(path: Path, settings: PersonaSettings, seeds: Seed
         trees=settings.n,
         what="personas",
         lines=(line,),
-        seconds=0.0 if settings.model.startswith("world:") else seconds / min(runtime.concurrency, used.calls),
+        seconds=0.0 if ModelSpec.parse(settings.model).is_world else seconds / min(runtime.concurrency, used.calls),
         bytes_on_disk=round(BYTES_A_CALL * used.calls + BYTES_A_REPLY_BYTE * BYTES_A_TOKEN * used.completion_tokens),
         basis=(
             f"half of what is written is taken to be kept, texts as long as the seeds; {BYTES_A_TOKEN} bytes a token; "

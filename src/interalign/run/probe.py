@@ -31,6 +31,7 @@ from interalign.config import Parameters, Runtime
 from interalign.errors import BadContentError, ConfigError
 from interalign.graphs.many_trees import unwrapped
 from interalign.graphs.unrecorded import Unrecorded
+from interalign.model_spec import ModelSpec
 from interalign.models.resolve import resolve_model
 from interalign.personas import Persona
 from interalign.run.session import close_models
@@ -107,7 +108,7 @@ class _Pair(NamedTuple):
 
 async def probe(spec: str, runtime: Runtime, parameters: Parameters | None = None) -> tuple[SeatFigures, ...]:
     """The figures of the model `spec` in every seat. Raises ConfigError if there is none, or for the world's."""
-    if spec.startswith("world:"):
+    if ModelSpec.parse(spec).is_world:
         raise ConfigError(f"{spec} understands only the world's own talk; the probe is in English: name a real model")
     model = resolve_model(spec, runtime)
     prompts, ledger = builtin_prompts(), Unrecorded()

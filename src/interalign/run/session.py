@@ -17,6 +17,7 @@ from interalign.config import RunSettings, Runtime, identity_of
 from interalign.errors import ConfigError, FailedTreeError
 from interalign.ledger import Ledger
 from interalign.ledger.budget import Budget, Prices, counted
+from interalign.model_spec import ModelSpec
 from interalign.models.base import ChatModel, version_of
 from interalign.models.names import is_model_name
 from interalign.models.resolve import resolve_model
@@ -312,7 +313,7 @@ def _refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> Non
     seats = [("user", settings.user), *(("judge", judge) for judge in settings.judges)]
     for option, spec in seats:
         stranger = next((persona for persona in personas if not is_world_persona(persona)), None)
-        if spec.startswith("world:") and stranger is not None:
+        if ModelSpec.parse(spec).is_world and stranger is not None:
             raise ConfigError(
                 f"--{option} {spec} understands only the embedded world's personas, and {stranger.id!r} is not one; "
                 f"name a model for --{option}, such as openai:gpt-4o-mini"

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,10 +11,10 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x49414C4E
 """What `PRAGMA application_id` of every run file says (`IALN`); no other file is touched."""
 
-Step = Callable[["Database"], None]
+Step = Callable[["Database | sqlite3.Connection"], None]
 
 
-def _tables(db: "Database") -> None:
+def _tables(db: "Database | sqlite3.Connection") -> None:
     """Version 1. Columns `text` and `reply` hold ids of `texts`; `tree` is a number of `trees`, in `calls` its id."""
     for statement in _VERSION_1.split(";;"):
         db.execute(statement)
@@ -69,7 +70,7 @@ CREATE TABLE usage (
 """
 
 
-def _texts_without_keys(db: "Database") -> None:
+def _texts_without_keys(db: "Database | sqlite3.Connection") -> None:
     """Version 2. A text is found by who refers to it, so it needs no key of its own: less to write, less to keep."""
     for statement in _VERSION_2.split(";;"):
         db.execute(statement)
@@ -83,7 +84,7 @@ ALTER TABLE kept RENAME TO texts
 """
 
 
-def _times_of_calls(db: "Database") -> None:
+def _times_of_calls(db: "Database | sqlite3.Connection") -> None:
     """Version 3. When each call began and how long it took, its requests and its server; what a failed tree asked
     last. NULL for the calls of earlier versions.
     """
@@ -106,7 +107,7 @@ CREATE TABLE failed_calls (
 """`began`: ms since 1970; `took`: microseconds; `server`: a number of `servers`, NULL for none."""
 
 
-def _agents(db: "Database") -> None:
+def _agents(db: "Database | sqlite3.Connection") -> None:
     """Version 4. What agents remember after a call, and the tools that they used for it."""
     db.execute(_VERSION_4)
 
@@ -115,7 +116,7 @@ _VERSION_4 = "CREATE TABLE agents (key BLOB PRIMARY KEY, path BLOB NOT NULL, sta
 """`key`: of the call; `path`: of what was said before it, 16 bytes."""
 
 
-def _hinted(db: "Database") -> None:
+def _hinted(db: "Database | sqlite3.Connection") -> None:
     """Version 5. Whether a reply was hinted is a column; before, nodes and notes of tools were by `NAME+hint`."""
     for statement in _VERSION_5.split(";;"):
         db.execute(statement)
@@ -134,20 +135,60 @@ VERSION = len(STEPS)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a new or older run file to VERSION, each step in one transaction with its record."""
+    """Bring a new or older run file to VERSION, all steps with their records in one transaction."""
     if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
         return
-    # Imported here: sqlite-utils loads pandas where it is installed, 0.35 CPU s that an up-to-date file need not pay.
+    if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        _create(connection)
+    else:
+        _bring_up_to_date(connection)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """All tables of a new file, with the records that sqlite-utils would keep of the steps."""
+    # Not by sqlite-utils: it imports pandas where that is installed, 0.25 CPU s and 65 MB at every new run.
+    connection.execute("BEGIN")
+    for statement in _RECORDS.split(";;"):
+        connection.execute(statement)
+    for name, step in _named_steps():
+        step(connection)
+        record = ("interalign", name, str(datetime.now(UTC)))
+        connection.execute("INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES (?, ?, ?)", record)
+    _stamp(connection)
+    connection.execute("COMMIT")
+
+
+_RECORDS = """
+CREATE TABLE "_sqlite_migrations" (
+   "id" INTEGER PRIMARY KEY,
+   "migration_set" TEXT,
+   "name" TEXT,
+   "applied_at" TEXT
+);;
+CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
+    ON "_sqlite_migrations" ("migration_set", "name")"""
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """The steps that a file of an earlier version has no record of."""
     from sqlite_utils import Database, Migrations
 
     steps = Migrations("interalign")
-    for number, step in enumerate(STEPS, start=1):
-        steps(name=f"{number:03d}{step.__name__}")(step)
+    for name, step in _named_steps():
+        steps(name=name)(step)
     database = Database(connection, execute_plugins=False)
     with database.atomic():
         steps.apply(database)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+        _stamp(connection)
+
+
+def _named_steps() -> list[tuple[str, Step]]:
+    return [(f"{number:03d}{step.__name__}", step) for number, step in enumerate(STEPS, start=1)]
+
+
+def _stamp(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def read_as_newest(connection: sqlite3.Connection) -> None:

@@ -7,7 +7,7 @@ that many processes do so side by side (process.py, worker.py), and a conversati
 """
 
 from interalign.models.local.engine import last_turns
-from interalign.models.local.model import LocalModel, hf_model
+from interalign.models.local.model import LocalModel, from_spec, hf_model
 from interalign.models.local.options import LocalOptions
 
-__all__ = ["LocalModel", "LocalOptions", "hf_model", "last_turns"]
+__all__ = ["LocalModel", "LocalOptions", "from_spec", "hf_model", "last_turns"]

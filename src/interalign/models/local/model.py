@@ -4,28 +4,33 @@ import asyncio
 from collections.abc import Sequence
 from functools import cached_property
 
-from interalign.config import split_engine
+from interalign.config import Runtime
 from interalign.errors import ConfigError, StopError
+from interalign.model_spec import ModelSpec
 from interalign.models.base import Parameters
 from interalign.models.call_state import queued_while
 from interalign.models.local.batch_queue import BatchQueue, assign
 from interalign.models.local.chat_template import KWARGS, check_kwargs
 from interalign.models.local.engine import Engine
 from interalign.models.local.fingerprint import version_with
-from interalign.models.local.options import LocalOptions, path_and_options, template_text
+from interalign.models.local.options import LocalOptions, local_options, template_text
 from interalign.models.local.request import GenerationJob
 from interalign.models.local.workers.handle import WorkerProcess
 from interalign.records import Reply
 from interalign.tree import Message
 
 
-def hf_model(spec: str) -> "LocalModel":
-    """The model that `hf:PATH_OR_ID[?options]` names; nothing is loaded before `load` or the first call.
+def hf_model(name: str) -> "LocalModel":
+    """The model of this full name, `hf:PATH_OR_ID[?options]`; errors as in `from_spec`."""
+    return from_spec(ModelSpec.parse(name))
+
+
+def from_spec(spec: ModelSpec, runtime: Runtime | None = None) -> "LocalModel":
+    """The model in this folder or of this id; nothing is loaded before `load` or the first call.
 
     Raises ConfigError for an empty path or an option that does not exist.
     """
-    path, options = path_and_options(spec)
-    return LocalModel(split_engine(spec)[0], path, options)
+    return LocalModel(spec.known_as, spec.name, local_options(spec))
 
 
 class LocalModel:

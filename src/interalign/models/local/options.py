@@ -2,11 +2,11 @@
 
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qsl
 
 from pydantic import Field, ValidationError
 
 from interalign.errors import ConfigError
+from interalign.model_spec import ModelSpec
 from interalign.tree import Frozen
 
 
@@ -28,16 +28,12 @@ class LocalOptions(Frozen):
     """So many processes with a copy of the model each, one a GPU if there are some; None: it runs in this process."""
 
 
-def path_and_options(spec: str) -> tuple[str, LocalOptions]:
-    """The folder or id, and the options, of `hf:PATH_OR_ID[?options]`.
-
-    Raises ConfigError for an empty path or an option that does not exist.
-    """
-    path, _, query = spec.removeprefix("hf:").partition("?")
-    if not path:
-        raise ConfigError(f"{spec!r} names no model: write hf:FOLDER or hf:ORGANISATION/MODEL")
+def local_options(spec: ModelSpec) -> LocalOptions:
+    """The options of `hf:PATH_OR_ID[?options]`; ConfigError for an empty path or an option that does not exist."""
+    if not spec.name:
+        raise ConfigError(f"{str(spec)!r} names no model: write hf:FOLDER or hf:ORGANISATION/MODEL")
     try:
-        return path, LocalOptions.model_validate(dict(parse_qsl(query, keep_blank_values=True)))
+        return LocalOptions.model_validate(spec.options())
     except ValidationError as error:
         first = error.errors()[0]
         known = ", ".join(LocalOptions.model_fields)

@@ -5,7 +5,7 @@ It validates the pipeline; it says nothing about how good a language model is. d
 
 from interalign.models.world.corpus import deciding_exercise, long_talk, reading_exercise, short_talk
 from interalign.models.world.people import Split, WorldPersonas, is_world_persona, world_personas
-from interalign.models.world.roles import WorldModel, world_model, world_models
+from interalign.models.world.roles import WorldModel, from_spec, world_model, world_models
 from interalign.models.world.sentences import tokenize, vocabulary
 from interalign.models.world.truth import true_score
 
@@ -14,6 +14,7 @@ __all__ = [
     "WorldModel",
     "WorldPersonas",
     "deciding_exercise",
+    "from_spec",
     "is_world_persona",
     "long_talk",
     "reading_exercise",

@@ -5,7 +5,9 @@ from random import Random
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
+from interalign.config import Runtime
 from interalign.errors import ConfigError, did_you_mean
+from interalign.model_spec import ModelSpec
 from interalign.models.base import ChatModel, Parameters
 from interalign.models.world import judge, prompts
 from interalign.models.world.candidate import POLICIES, Policy, candidate_reply
@@ -46,18 +48,18 @@ class _Kind(NamedTuple):
     takes: tuple[str, ...] = ()
 
 
-def world_model(spec: str) -> ChatModel:
-    """The world's role that `spec` names (what follows `world:`), such as `judge?noise=0.2`.
+def world_model(name: str) -> ChatModel:
+    """The world's role `world:NAME`, such as `judge?noise=0.2`, without that `world:`; errors as in `from_spec`."""
+    return from_spec(ModelSpec.parse(f"world:{name}"))
 
-    Raises ConfigError for a name, a query parameter or a value that does not exist.
-    """
-    name, _, query = spec.partition("?")
-    kind = _KINDS.get(name)
+
+def from_spec(spec: ModelSpec, runtime: Runtime | None = None) -> ChatModel:
+    """The world's role of this name. ConfigError for a name, a query parameter or a value that does not exist."""
+    kind = _KINDS.get(spec.name)
     if kind is None:
-        raise ConfigError(
-            f"world:{spec}: there is no {name!r} in the world; choose from {_listing()}{did_you_mean(name, _KINDS)}"
-        )
-    return WorldModel(f"world:{spec}", kind.make(_numbers(spec, query, kind.takes)))
+        near = did_you_mean(spec.name, _KINDS)
+        raise ConfigError(f"{spec.known_as}: there is no {spec.name!r} in the world; choose from {_listing()}{near}")
+    return WorldModel(spec.known_as, kind.make(_numbers(spec, kind.takes)))
 
 
 def world_models() -> dict[str, str]:
@@ -70,21 +72,21 @@ def _usage(name: str) -> str:
     return f"{name}[?{query}]" if query else name
 
 
-def _numbers(spec: str, query: str, takes: tuple[str, ...]) -> dict[str, float]:
+def _numbers(spec: ModelSpec, takes: tuple[str, ...]) -> dict[str, float]:
     try:
-        if spec.endswith("?"):
+        if spec.known_as.endswith("?"):
             raise ValueError("a question mark and nothing after it")
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+        pairs = parse_qsl(spec.query, keep_blank_values=True, strict_parsing=True) if spec.query else []
         numbers = {key: float(value) for key, value in pairs}
     except ValueError:
-        raise ConfigError(f"world:{spec}: cannot read {query!r}; write numbers, as in {_listing()}") from None
+        raise ConfigError(f"{spec.known_as}: cannot read {spec.query!r}; write numbers, as in {_listing()}") from None
     for key, value in numbers.items():
         if key not in takes:
-            raise ConfigError(f"world:{spec}: no parameter {key!r} there; choose from {_listing()}")
+            raise ConfigError(f"{spec.known_as}: no parameter {key!r} there; choose from {_listing()}")
         if not 0 <= value <= 1:
-            raise ConfigError(f"world:{spec}: {key} is a probability, from 0 to 1")
+            raise ConfigError(f"{spec.known_as}: {key} is a probability, from 0 to 1")
     if len(numbers) < len(pairs):
-        raise ConfigError(f"world:{spec}: a parameter is given twice")
+        raise ConfigError(f"{spec.known_as}: a parameter is given twice")
     return numbers
 
 
