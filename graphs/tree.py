@@ -101,4 +101,10 @@ def tree_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
 async def grow_tree(conversation: Conversation, growth: Growth) -> None:
     """Grow one tree to its last turn; every finished turn has then been saved."""
     limit = 2 * conversation.turns + 5  # two steps a turn; LangGraph's own default would stop at 25
-    await tree_graph().ainvoke(TreeState(conversation=conversation), context=growth, config={"recursion_limit": limit})
+    await tree_graph().ainvoke(
+        TreeState(conversation=conversation),
+        context=growth,
+        config={"recursion_limit": limit},
+        output_keys=[],
+        version="v2",
+    )

@@ -320,7 +320,8 @@ async def run_turn(
     state = TurnState(conversation=conversation, parent=parent, transcript=transcript)
     points = frozenset(point for point, hooks in seats.hooks.items() if hooks)
     try:
-        done = await turn_graph(points).ainvoke(state, context=seats)
+        # By version 2 of its output LangGraph does not also collect what each step changed, which nobody reads here.
+        done = (await turn_graph(points).ainvoke(state, context=seats, version="v2")).value
     except TalkEndedError as error:
         return Farewell(annotations=(error.note,))
     return Turn(**{name: done[name] for name in Turn.model_fields})
