@@ -140,3 +140,13 @@ def test_a_presentation_is_read_and_built_by_the_earlier_name_of_its_value_too()
     assert ia.Presentation(**shown, said="A") == ia.Presentation(**shown, value="A")
     assert ia.Presentation(**shown, value="A").said == "A"
     assert ia.Presentation(**shown, value="A").model_dump() == {**shown, "value": "A"}
+
+
+def test_files_are_named_as_text_or_as_paths(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("turns: 1\ntrees: 1\n")
+    ia.simulate(str(tmp_path / "run.db"), config=str(tmp_path / "run.yaml"))
+    done = ia.simulate(str(tmp_path / "run.db"), config=tmp_path / "run.yaml", fork=str(tmp_path / "fork.db"), seed=1)
+    assert done.done == 1
+    (tmp_path / "run.yaml").write_text("turns: 1\ntrees: none\n")
+    with pytest.raises(ia.ConfigError, match=r"run\.yaml: trees: "):
+        ia.simulate(str(tmp_path / "run.db"), config=str(tmp_path / "run.yaml"))

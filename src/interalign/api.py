@@ -52,8 +52,8 @@ R = TypeVar("R", bound=RunSettings)
 def simulate(
     run: Path | str,
     *,
-    config: Path | None = None,
-    fork: Path | None = None,
+    config: Path | str | None = None,
+    fork: Path | str | None = None,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
     **settings: Unpack[SimulationKeywords],
@@ -72,7 +72,7 @@ def simulate(
     with naming_the_file(config, settings):
         chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
         personas = load_personas(chosen.personas, split="train", n=chosen.trees, seed=chosen.seed)
-        source, target = (Path(run), fork) if fork else (None, Path(run))
+        source, target = (Path(run), Path(fork)) if fork else (None, Path(run))
         work = run_simulation(target, chosen, personas, runtime, progress, fork_of=source)
         return run_async(work)
 
@@ -80,8 +80,8 @@ def simulate(
 def evaluate(
     run: Path | str,
     *,
-    config: Path | None = None,
-    fork: Path | None = None,
+    config: Path | str | None = None,
+    fork: Path | str | None = None,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
     **settings: Unpack[EvaluationKeywords],
@@ -96,12 +96,12 @@ def evaluate(
     with naming_the_file(config, settings):
         chosen, runtime = _chosen(EvaluationSettings, config, settings, runtime)
         cases = load_personas(chosen.cases, split="heldout", n=chosen.limit or 100, seed=chosen.seed)
-        source, target = (Path(run), fork) if fork else (None, Path(run))
+        source, target = (Path(run), Path(fork)) if fork else (None, Path(run))
         work = run_evaluation(target, chosen, cases, runtime, progress, fork_of=source)
         return run_async(work)
 
 
-def about_cases(*, config: Path | None = None, cases: str | None = None) -> str:
+def about_cases(*, config: Path | str | None = None, cases: str | None = None) -> str:
     """One line on how close the cases of `evaluate` are to the shipped training pool; empty unless they are `aloe`."""
     if (cases or (read_settings(config).get("cases") if config else None)) != "aloe":
         return ""
@@ -117,8 +117,8 @@ def estimate(
     kind: Literal["simulation"],
     run: Path | str,
     *,
-    config: Path | None = None,
-    fork: Path | None = None,
+    config: Path | str | None = None,
+    fork: Path | str | None = None,
     runtime: Runtime | None = None,
     **settings: Unpack[SimulationKeywords],
 ) -> "Estimate": ...
@@ -129,8 +129,8 @@ def estimate(
     kind: Literal["evaluation"],
     run: Path | str,
     *,
-    config: Path | None = None,
-    fork: Path | None = None,
+    config: Path | str | None = None,
+    fork: Path | str | None = None,
     runtime: Runtime | None = None,
     **settings: Unpack[EvaluationKeywords],
 ) -> "Estimate": ...
@@ -140,8 +140,8 @@ def estimate(
     kind: Literal["simulation", "evaluation"],
     run: Path | str,
     *,
-    config: Path | None = None,
-    fork: Path | None = None,
+    config: Path | str | None = None,
+    fork: Path | str | None = None,
     runtime: Runtime | None = None,
     **settings: Any,
 ) -> "Estimate":
@@ -156,8 +156,8 @@ def estimate(
 def _estimated(
     kind: Literal["simulation", "evaluation"],
     run: Path,
-    config: Path | None,
-    fork: Path | None,
+    config: Path | str | None,
+    fork: Path | str | None,
     runtime: Runtime | None,
     settings: Mapping[str, Any],
 ) -> "Estimate":
@@ -547,13 +547,14 @@ def graph(name: str) -> str:
 
 
 def _chosen(
-    kind: type[R], config: Path | None, settings: Mapping[str, Any], runtime: Runtime | None
+    kind: type[R], config: Path | str | None, settings: Mapping[str, Any], runtime: Runtime | None
 ) -> tuple[R, Runtime]:
     """The settings and the runtime of a run: what the caller says, else what the YAML file says, else the defaults."""
-    in_file = read_settings(config) if config else {}
+    file = Path(config) if config else None
+    in_file = read_settings(file) if file else {}
     given = {name: value for name, value in {**in_file, **settings}.items() if name not in Runtime.model_fields}
-    chosen = build(kind, given, config, in_file.keys() - settings.keys())
-    return with_addresses(chosen, _carried_out(settings, in_file, config, runtime))
+    chosen = build(kind, given, file, in_file.keys() - settings.keys())
+    return with_addresses(chosen, _carried_out(settings, in_file, file, runtime))
 
 
 def _carried_out(

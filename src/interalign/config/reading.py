@@ -15,7 +15,7 @@ from interalign.tree import Frozen
 from interalign.yaml_file import read_yaml
 
 S = TypeVar("S", bound=Frozen)
-_IN_NAMES = ("addresses", "engines")
+IN_NAMES = ("addresses", "engines")
 """What a Runtime is told within the names of models, not by a setting of its own."""
 _NO_OPTIONS = ("parameters", "hooks", "end_mark")
 """Settings that only a file or a program can give."""
@@ -29,7 +29,7 @@ def build(kind: type[S], given: Mapping[str, object], file: Path | None = None, 
     try:
         return kind.model_validate(dict(given))
     except ValidationError as error:
-        more = [name for name in Runtime.model_fields if name not in _IN_NAMES]
+        more = [name for name in Runtime.model_fields if name not in IN_NAMES]
         wrong = first_wrong(error, kind, given, more)
         raise ConfigError(_said(wrong, file if set(wrong.where[:1] or given) <= set(from_file) else None)) from None
 
@@ -45,10 +45,10 @@ def _said(wrong: Wrong, file: Path | None) -> str:
     return f"{option if is_option else name}: {wrong.reason}" if name else wrong.reason
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path | str) -> dict[str, Any]:
     """The settings in a YAML file, keyed as the command line's options."""
     values: dict[str, Any] = {}
-    for key, value in read_yaml(path).items():
+    for key, value in read_yaml(Path(path)).items():
         name = key.replace("-", "_")
         if name in values:
             raise ConfigError(f"{path}: {key} is given twice, with `-` and with `_`; keep one")
@@ -57,7 +57,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def naming_the_file(file: Path | None, given: Mapping[str, object]) -> Iterator[None]:
+def naming_the_file(file: Path | str | None, given: Mapping[str, object]) -> Iterator[None]:
     """Whatever is refused because of a name that stands in the settings file, a model's say, is told with the file.
 
     `given`: what wins over the file.
@@ -70,7 +70,7 @@ def naming_the_file(file: Path | None, given: Mapping[str, object]) -> Iterator[
         raise type(error)(f"{file}: {error}") from error
 
 
-def _names_something_in(file: Path, given: Mapping[str, object], message: str) -> bool:
+def _names_something_in(file: Path | str, given: Mapping[str, object], message: str) -> bool:
     try:
         values = {name: value for name, value in read_settings(file).items() if name not in given}
     except ConfigError:
