@@ -211,7 +211,14 @@ def train(
     data: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="What `export` wrote.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the trained model goes.")],
     config: Annotated[Path | None, typer.Option(help="YAML file with TRL's own settings.")] = None,
-    method: Annotated[Method, typer.Option(help="How preference pairs are packed.")] = Method.pairs,
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            help="How preference pairs are read: one by one, or tree by tree. [default: tree, where model and settings "
+            "allow it]",
+            show_default=False,
+        ),
+    ] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all weights.")] = False,
     drop_too_long: Annotated[
         bool, typer.Option("--drop-too-long", help="Leave rows out that are longer than max_length, and say how many.")
@@ -223,8 +230,8 @@ def train(
 
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
-            stage.value, model=model, data=data, out=out, config=config, method=method.value, lora=lora,
-            drop_too_long=drop_too_long, progress=progress,
+            stage.value, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
+            method=None if method is None else method.value, progress=progress, tell=_say,
         )  # fmt: skip
     _say(str(result))
 
