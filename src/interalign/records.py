@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, JsonValue
 
+from interalign.shard import Shard
 from interalign.tree import Frozen, Message
 
 
@@ -187,6 +188,15 @@ class RunRecord(Frozen):
     def begun_with(self) -> BegunWith:
         """The identity, read."""
         return BegunWith.model_validate(self.identity)
+
+
+class RunPart(NamedTuple):
+    """What part of a run a file holds."""
+
+    shard: Shard | None
+    """None: shards merged, or the whole run."""
+    trees: int
+    """Trees of the whole run."""
 
 
 class Shortfalls(Frozen):

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 from interalign.config.parameters import Parameters, SeatParameters
 from interalign.config.runtime import Price, ServerSettings
 from interalign.config.settings import CandidateSpec, HookPoint, Judging
+from interalign.shard import Shard
 
 _Candidate = str | CandidateSpec | Mapping[str, str]
 
@@ -39,6 +40,7 @@ class RunKeywords(RuntimeKeywords, total=False):
     prompts: str | Path | None
     rubric: str | Path | None
     system: str | None
+    shard: str | Shard | None
     end_mark: str | None
     parameters: SeatParameters | Mapping[str, Parameters | Mapping[str, Any]]
     hooks: Mapping[HookPoint, Sequence[str]]

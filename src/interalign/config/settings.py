@@ -12,6 +12,7 @@ from interalign.config.parameters import SeatParameters
 from interalign.errors import ConfigError
 from interalign.model_spec import ModelSpec
 from interalign.registries import POLICIES
+from interalign.shard import Shard
 from interalign.tree import Frozen
 
 Judging = Literal["compare", "score"]
@@ -72,6 +73,9 @@ class RunSettings(Frozen):
         default=None, description="System message of the candidate's requests, and of exported rows."
     )
     """`@@` begins a text that itself begins with `@`."""
+    shard: Annotated[Shard | None, Option("I/N")] = Field(
+        default=None, description="Only the I-th of N parts of the run, I from 1, in a file of its own; see merge."
+    )
     end_mark: str | None = None
     """What the user agent writes to end the talk early, such as `[END]`; None: every talk has all its turns."""
     parameters: SeatParameters = SeatParameters()
@@ -106,6 +110,11 @@ class RunSettings(Frozen):
     @classmethod
     def _as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, Path) else value
+
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _parse_shard(cls, value: object) -> object:
+        return value if value is None or isinstance(value, Shard) else Shard.parse(value)
 
     @field_validator("end_mark")
     @classmethod
@@ -190,7 +199,7 @@ def identity_of(settings: RunSettings, **more: JsonValue) -> dict[str, JsonValue
     An end mark is named only where there is one: runs of versions that had none go on. Prompts, rubric and system
     message count by what they say, not by where it was read: `PromptSet.identity`, handed in as `more`.
     """
-    left_out = {"trees", "limit", *WORDING} | ({"end_mark"} if settings.end_mark is None else set())
+    left_out = {"trees", "limit", "shard", *WORDING} | ({"end_mark"} if settings.end_mark is None else set())
     return {**settings.model_dump(mode="json", exclude=left_out), **more}
 
 

@@ -21,6 +21,7 @@ from interalign.panel import PANEL
 from interalign.people.source import persona_source
 from interalign.personas import Persona
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
+from interalign.run.plan import EvaluationPlan, SimulationPlan
 from interalign.run.session import Session, open_session, refuse_unknown_prices
 from interalign.store import Store
 from interalign.tree import Annotation, JudgedTree
@@ -42,8 +43,7 @@ async def run_simulation(
         prompts = session.prompts(settings)
         seats = simulation_seats(settings, session.ledger, session.resolve, prompts)
         source = {"personas": persona_source(settings.personas, personas)}
-        met = personas if len(personas) <= settings.trees else personas[: settings.trees]
-        session.begin(settings, prompts, "simulation", source, met, _simulation_plan(settings, met))
+        session.begin(settings, prompts, "simulation", source, SimulationPlan(settings, personas))
         return await _grow(session, {None: seats}, policy, settings)
 
 
@@ -61,28 +61,9 @@ async def run_evaluation(
     async with open_session(path, runtime, progress, fork_of) as session:
         prompts = session.prompts(settings)
         seats = all_evaluation_seats(settings, session.ledger, session.resolve, prompts)
-        met = cases[: settings.limit]
         source = {"cases": persona_source(settings.cases, cases)}
-        session.begin(settings, prompts, "evaluation", source, met, _evaluation_plan(settings, met))
+        session.begin(settings, prompts, "evaluation", source, EvaluationPlan(settings, cases))
         return await _grow(session, seats, caterpillar, settings)
-
-
-def _simulation_plan(settings: SimulationSettings, personas: Sequence[Persona]) -> Iterator[TreeRecord]:
-    for index in range(settings.trees):
-        persona = personas[index % len(personas)]
-        yield TreeRecord(id=f"t{index:05}", index=index, persona=persona.id, seed=settings.seed)
-
-
-def _evaluation_plan(settings: EvaluationSettings, cases: Sequence[Persona]) -> Iterator[TreeRecord]:
-    # Case by case, so that a longer list of cases only appends, and a partial run has the same cases of all candidates.
-    index = 0
-    for case in cases:
-        for candidate in settings.candidate:
-            name = candidate.name
-            yield TreeRecord(
-                id=f"{name}/{case.id}", index=index, persona=case.id, seed=settings.seed, candidate=name, case=case.id
-            )
-            index += 1
 
 
 async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progress | None) -> RunSummary:

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ from interalign.models.base import ChatModel, version_of
 from interalign.models.names import is_model_name
 from interalign.models.resolve import resolve_model
 from interalign.personas import Persona
-from interalign.records import Progress, RunRecord, RunSummary, TreeRecord, Usage, by_role
+from interalign.records import Progress, RunRecord, RunSummary, Usage, by_role
+from interalign.run.plan import Plan
 from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
 from interalign.store import Store
 from interalign.version import __version__
@@ -77,21 +77,22 @@ class Session:
         prompts: PromptSet,
         kind: Literal["simulation", "evaluation"],
         source: Mapping[str, str],
-        personas: Iterable[Persona],
-        plan: Iterable[TreeRecord],
+        plan: Plan,
     ) -> None:
         """Record the run, or check that the recorded one is the same; then plan the trees.
 
         `source` says in the run's identity where the personas come from.
         """
-        _refuse_strangers(personas, settings)
+        _refuse_strangers(plan.personas, settings)
         identity = {**identity_of(settings, **prompts.identity), **source, **self._weights()}
         self.store.begin_run(self.path.stem, kind, identity, __version__)
-        planned = Counter[str]()
-        self.store.add_personas(personas)
-        self.store.plan_trees(_counted(plan, planned))
         self.count()
-        refuse_fewer(self.path, planned["trees"], self.trees)
+        part = self.store.part
+        refuse_fewer(self.path, plan.size, part.trees if part else self.trees)
+        self.store.begin_part(settings.shard, plan.size)
+        self.store.add_personas(plan.met(settings.shard))
+        self.store.plan_trees(plan.trees(settings.shard))
+        self.count()
 
     async def load_models(self) -> None:
         """Load the local models before the first call of a run: one that cannot be loaded must not cost any.
@@ -228,12 +229,6 @@ def refuse_fewer(path: Path, asked: int, planned: int) -> None:
             f"{path} was begun with {planned} trees, and {asked} are asked for now; ask for at least as many "
             "(--trees, --limit), or begin a file of its own"
         )
-
-
-def _counted(plan: Iterable[TreeRecord], counter: Counter[str]) -> Iterator[TreeRecord]:
-    for record in plan:
-        counter["trees"] += 1
-        yield record
 
 
 def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:

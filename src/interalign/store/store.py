@@ -24,6 +24,7 @@ from interalign.records import (
     Reply,
     ReplyCounts,
     RunKind,
+    RunPart,
     RunRecord,
     Shortfalls,
     TreeRecord,
@@ -31,6 +32,7 @@ from interalign.records import (
     Usage,
     by_role,
 )
+from interalign.shard import Shard
 from interalign.store import calls
 from interalign.store import run_file as runfile
 from interalign.store.calls import CallRow, CallWriter
@@ -150,6 +152,30 @@ class Store:
                 "restore them, or start a copy with --fork OTHER.db"
             )
         return stored
+
+    @property
+    def part(self) -> RunPart | None:
+        """Which part of a run the file holds; None for a run that was never sharded."""
+        row = self._one("SELECT number, of, trees FROM shard")
+        if row is None:
+            return None
+        number, of, trees = row
+        return RunPart(Shard(number, of) if number else None, trees)
+
+    def refuse_other_part(self, shard: Shard | None) -> None:
+        """ConfigError if the file holds another part of its run than this shard, or than the whole run."""
+        part = self.part
+        if part is None and shard is not None and self.count_trees():
+            raise ConfigError(f"{self.path} holds a whole run; give --shard {shard} a file of its own")
+        if part is not None and part.shard != shard:
+            raise ConfigError(f"{self.path} {_held(part)}; {_wanted(part, shard)}")
+
+    def begin_part(self, shard: Shard | None, trees: int) -> None:
+        """Record that the file holds this shard of a run of so many trees; ConfigError if it holds another part."""
+        self.refuse_other_part(shard)
+        if shard is not None or self.part is not None:
+            row = (shard and shard.number, shard and shard.of, trees)
+            self._write(lambda db: db.execute("INSERT OR REPLACE INTO shard VALUES (1, ?, ?, ?)", row))
 
     def refuse_personas(self, command: str) -> None:
         """ConfigError if the file holds the calls that wrote a persona pool: there are no conversations in it."""
@@ -540,7 +566,7 @@ class _Writing:
 
 _TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'
 
-_OF_THE_RUN = ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls")
+_OF_THE_RUN = ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls", "shard")
 _FORGET_THE_RUN = tuple(f"DELETE FROM {table}" for table in _OF_THE_RUN)
 
 
@@ -557,6 +583,16 @@ def _tree_record(row: Sequence[Any]) -> TreeRecord:
         reason=None if reason is None else decode_text(reason),
         attempts=attempts,
     )
+
+
+def _held(part: RunPart) -> str:
+    return "holds merged shards" if part.shard is None else f"holds shard {part.shard} of its run"
+
+
+def _wanted(part: RunPart, asked: Shard | None) -> str:
+    if asked is None:
+        return f"go on with it by --shard {part.shard}, or merge the shards of the run"
+    return f"give --shard {asked} a file of its own"
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
