@@ -39,6 +39,7 @@ COMMANDS = {
     "personas import": "personas import {personas} --out {out} --personalities {personas}",
     "personas filter": "personas filter {personas} --out {out}",
     "personas split": "personas split {personas} --train {out} --heldout {second}",
+    "merge": "merge {out} {run}",
     "demo": "demo --no-train --out {folder}",
 }
 """How each command that reads or writes files is called, with everything it can be told to read."""
@@ -55,6 +56,7 @@ READS = (
     "prompts",
     "rubric",
     "system",
+    "inputs",
 )
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
 NO_FILES = {"graph", "roles list", "roles check", "roles probe", "personas stats"}

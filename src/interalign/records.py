@@ -159,6 +159,7 @@ class BegunWith(Frozen):
     turns: int = 0
     """K; 0 if the identity does not say."""
     judge: str | tuple[str, ...] = ()
+    candidate: tuple[dict[str, str], ...] = ()
     prompts: dict[str, str] = {}
     """Hashes of the prompts, by name."""
     own_prompts: dict[str, str] = {}
@@ -190,13 +191,25 @@ class RunRecord(Frozen):
         return BegunWith.model_validate(self.identity)
 
 
+def simulated_tree(index: int) -> str:
+    """The id of a simulation's tree at this place of the plan."""
+    return f"t{index:05}"
+
+
 class RunPart(NamedTuple):
     """What part of a run a file holds."""
 
-    shard: Shard | None
-    """None: shards merged, or the whole run."""
+    number: int | None
+    """Of the shard; None for merged shards, and for a whole run."""
+    of: int | None
+    """How many shards there are; None if that is not known."""
     trees: int
     """Trees of the whole run."""
+
+    @property
+    def shard(self) -> Shard | None:
+        """The shard; None for merged shards, and for a whole run."""
+        return None if self.number is None or self.of is None else Shard(self.number, self.of)
 
 
 class Shortfalls(Frozen):

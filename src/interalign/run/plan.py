@@ -6,7 +6,7 @@ from typing import Protocol
 
 from interalign.config import EvaluationSettings, SimulationSettings
 from interalign.personas import Persona
-from interalign.records import TreeRecord
+from interalign.records import TreeRecord, simulated_tree
 from interalign.shard import Shard, places
 
 
@@ -39,7 +39,7 @@ class SimulationPlan:
         """The shard's trees, by index."""
         for index in places(shard, self.size):
             persona = self.personas[index % len(self.personas)]
-            yield TreeRecord(id=f"t{index:05}", index=index, persona=persona.id, seed=self._seed)
+            yield TreeRecord(id=simulated_tree(index), index=index, persona=persona.id, seed=self._seed)
 
     def met(self, shard: Shard | None) -> Iterable[Persona]:
         """The personas of these trees."""

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -157,10 +157,7 @@ class Store:
     def part(self) -> RunPart | None:
         """Which part of a run the file holds; None for a run that was never sharded."""
         row = self._one("SELECT number, of, trees FROM shard")
-        if row is None:
-            return None
-        number, of, trees = row
-        return RunPart(Shard(number, of) if number else None, trees)
+        return None if row is None else RunPart(*row)
 
     def refuse_other_part(self, shard: Shard | None) -> None:
         """ConfigError if the file holds another part of its run than this shard, or than the whole run."""
@@ -248,6 +245,11 @@ class Store:
         found = (self._one(f"SELECT {_TREE} FROM trees WHERE {one}", encode_text(tree)) for one in (before, after))
         first, last = (None if row is None else _tree_record(row) for row in found)
         return first, last
+
+    def last_tree(self) -> TreeRecord | None:
+        """The tree planned last."""
+        row = self._one(f"SELECT {_TREE} FROM trees ORDER BY position DESC, number DESC LIMIT 1")
+        return None if row is None else _tree_record(row)
 
     def trees_of_case(self, case: str) -> list[TreeRecord]:
         """The trees of one case of an evaluation, by index: one a candidate."""
@@ -493,6 +495,21 @@ class Store:
         keys = [self._key(key) for key in call_keys]
         with self._reading() as db:
             return {key.hex(): decode_json(tools) for key, tools in calls.find_tools(db, keys).items()}
+
+    # For this package ------------------------------------------------------------------------------------
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """The connection that reads, for SQL that stands elsewhere in this package."""
+        return self._reading()
+
+    def write(self, work: Work[Any]) -> None:
+        """Run SQL that stands elsewhere in this package in a transaction; it may be run again if it was interrupted."""
+        self._write(work)
+
+    def differences(self, identity: Mapping[str, JsonValue]) -> list[str]:
+        """Settings of this file's run that this identity has otherwise, `NAME THIS -> THAT` each."""
+        run = self.run
+        return [] if run is None else _changes(run.identity, identity)
 
     # Internals ---------------------------------------------------------------------------------------
 
