@@ -38,14 +38,17 @@ def shards(folder: Path, of: int, grow: Callable[..., Any] = ia.simulate, **sett
 
 
 def exported(run: Path) -> dict[str, bytes]:
-    """What `export` and `report` make of a run."""
+    """What `export` and `report` make of a run, the second in which it was begun aside."""
     made = {}
     for kind in ("sft", "dpo", "messages"):
         out = run.with_suffix(f".{kind}")
         ia.export(run, out, format=kind)
         made[kind] = out.read_bytes()
         out.unlink()
-    return {**made, "report": api.report_json(api.report(run)).encode()}
+    with ia.open_run(run) as opened:
+        assert opened.run is not None
+        report = api.report_json(api.report(run)).replace(opened.run.created, "")
+    return {**made, "report": report.encode()}
 
 
 def dumped(run: Path) -> dict[str, list[Any]]:
