@@ -1,6 +1,7 @@
 """What a stateful agent remembers: kept with each of its calls, and found again by the path that a turn continues."""
 
 import hashlib
+import itertools
 import json
 import zlib
 from collections.abc import Sequence
@@ -47,28 +48,46 @@ def packed(state: bytes) -> bytes:
     return zlib.compress(state)
 
 
-async def ask_graph(graph: Any, given: Any, config: dict[str, Any], state: bytes | None) -> tuple[Any, bytes]:
-    """The answer of a graph that was compiled with a checkpointer, begun from this state, and the state it ends in.
+async def ask_graph(
+    graph: Any, messages: list[Any], config: dict[str, Any], state: bytes | None
+) -> tuple[dict[str, Any], bytes]:
+    """The answer of a graph that was compiled with a checkpointer to these messages (LangChain's), begun from this
+    state, and the state it ends in. Where it had interrupted itself, the last message is what it waited for.
 
     The graph's own checkpointer is not used: it has one thread, and not one for each branch of a tree.
     """
     from langgraph.checkpoint.memory import InMemorySaver
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+    from langgraph.types import Command
 
     serializer = JsonPlusSerializer(pickle_fallback=False)
     saver = InMemorySaver(serde=serializer)
     thread = {"thread_id": config["configurable"]["thread_id"]}
-    for space, checkpoint, metadata in [] if state is None else serializer.loads_typed(("msgpack", state)):
+    waits = False
+    for space, checkpoint, metadata, *pending in [] if state is None else serializer.loads_typed(("msgpack", state)):
         at: Any = {"configurable": {**thread, "checkpoint_ns": space}}
-        await saver.aput(at, checkpoint, metadata, checkpoint["channel_versions"])
+        stored = await saver.aput(at, checkpoint, metadata, checkpoint["channel_versions"])
+        for task, channel, value in itertools.chain(*pending):
+            waits = True
+            await saver.aput_writes(stored, [(channel, value)], task)
+    given: Any = Command(resume=messages[-1].text) if waits else {"messages": messages}
     answer = await graph.copy(update={"checkpointer": saver}).ainvoke(given, config)
     kept: dict[str, Any] = {}
     async for saved in saver.alist({"configurable": thread}):  # the newest first, of subgraphs too
         space = saved.config["configurable"]["checkpoint_ns"]
-        kept.setdefault(space, (space, saved.checkpoint, saved.metadata))
+        # A graph that ran to its end has no pending writes; one that waits has them, its interrupt among them.
+        pending = [saved.pending_writes] if "__interrupt__" in answer and saved.pending_writes else []
+        kept.setdefault(space, (space, saved.checkpoint, saved.metadata, *pending))
     kind, written = serializer.dumps_typed(list(kept.values()))
     assert kind == "msgpack", kind
     return answer, written
+
+
+def interrupt_of(answer: Any) -> str | None:
+    """What a graph that interrupted itself asks, if it can be put to the user: one question, and it is a text."""
+    interrupts = answer.get("__interrupt__", ()) if isinstance(answer, dict) else ()
+    asked = [interrupt.value for interrupt in interrupts]
+    return asked[0] if len(asked) == 1 and isinstance(asked[0], str) and asked[0].strip() else None
 
 
 def tools_used(answer: Any) -> list[JsonValue]:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, JsonValue, RootModel, ValidationError
 
-from interalign.agents.agent_state import ask_graph, packed, paths, remembered, tools_used
+from interalign.agents.agent_state import ask_graph, interrupt_of, packed, paths, remembered, tools_used
 from interalign.agents.asking import ASKING, Asking, Invocation
 from interalign.agents.protocols import (
     At,
@@ -320,7 +320,8 @@ class RunnableModel:
     A graph (its input has `messages`) gets `{"messages": [...]}` and answers with the last of its messages; any other
     Runnable gets the list of messages and answers with a message or a string. All that was said before is in the
     messages, but for a graph compiled with a checkpointer that plays the user or a candidate: it goes on from the state
-    it had on this path, and gets what was said since. What draws at random should draw from
+    it had on this path, and gets what was said since. If it interrupts itself to ask something, a text, that is its
+    reply, and what is said next is the answer that it waits for. What draws at random should draw from
     `config["configurable"]["seed"]`.
     """
 
@@ -344,15 +345,16 @@ class RunnableModel:
             before = paths(asked.at.node, messages[:-1])
             turns, state = remembered(asked, self.name, before) or (0, None)
             since = messages[len(messages) - 2 * turns + 1 :] if turns else messages
-            answer, state = await ask_graph(self._runnable, self._input(since), config, state)
+            answer, state = await ask_graph(self._runnable, self._input(since)["messages"], config, state)
             record = AgentRecord(before[0][1], packed(state))
             return answer
 
         with _named(self.name, self.name):
             answer = await _outside_our_graphs(self._asked, work, asked)
-            reply = Reply(text=self._text(answer), model=self.name)
+            question = None if record.state is None else interrupt_of(answer)
+            reply = Reply(text=self._text(answer) if question is None else question, model=self.name)
             if call is not None:
-                call.agent = _with_tools(record, answer)
+                call.agent = _with_actions(record, answer, question)
             return reply
 
     def _input(self, messages: Sequence[Message]) -> Any:
@@ -365,7 +367,7 @@ class RunnableModel:
         if self._is_graph:
             if isinstance(answer, Mapping) and answer.get("__interrupt__"):
                 waits_for = " ".join(repr(getattr(each, "value", each)) for each in answer["__interrupt__"])[:200]
-                message = f"{self.name} interrupted itself to ask {waits_for}, and there is nobody to answer in a run"
+                message = f"{self.name} interrupted itself to ask {waits_for}, which nobody in a run can answer"
                 raise RoleError(message, self.name, "interrupt")
             said = answer.get("messages") if isinstance(answer, Mapping) else None
             if not said:
@@ -380,10 +382,10 @@ class RunnableModel:
         return str(text)  # a message's text is a str of LangChain's own kind
 
 
-def _with_tools(record: AgentRecord, answer: Any) -> AgentRecord | None:
-    """With the tools that were used; None if there is nothing to keep."""
-    if tools := tools_used(answer):
-        record = record._replace(tools=json.dumps(tools))
+def _with_actions(record: AgentRecord, answer: Any, question: str | None) -> AgentRecord | None:
+    """With the tools that were used and the question of an interrupt; None if there is nothing to keep."""
+    if actions := [*tools_used(answer), *([{"interrupt": question}] if question else [])]:
+        record = record._replace(tools=json.dumps(actions))
     return None if record == AgentRecord() else record
 
 

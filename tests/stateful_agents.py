@@ -76,10 +76,18 @@ searches = _compiled(_tool, MessagesState)
 
 
 async def _asks_back(state: MessagesState) -> dict:
-    return {"messages": [AIMessage(interrupt("May I buy it?"))]}
+    heard = state["messages"][-1].text
+    return {"messages": [AIMessage(f"You began with {heard!r} and answered {interrupt('May I buy it?')!r}.")]}
 
 
 asks_back = _compiled(_asks_back, MessagesState)
+
+
+async def _asks_for_a_form(state: MessagesState) -> dict:
+    return {"messages": [AIMessage(str(interrupt({"approve": ["buy"]})))]}
+
+
+asks_for_a_form = _compiled(_asks_for_a_form, MessagesState)
 
 
 class _Handle:

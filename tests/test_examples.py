@@ -45,6 +45,8 @@ def test_the_example_roles_are_listed_and_checked_by_their_names(installed) -> N
     assert "reply-length\tplug-in interalign_example_roles.hook:reply_length" in listed
     assert "longest\tbranching policy, plug-in interalign_example_roles.policy:longest" in listed
     assert "alpaca\texport format, plug-in interalign_example_roles.alpaca:FORMAT" in listed
+    assert "cards\tpersona format, plug-in interalign_example_roles.cards:FORMAT" in listed
+    assert "chain\tmodel provider, plug-in interalign_example_roles.provider:provider" in listed
     judge = installed("roles", "check", "profile-words")
     assert judge.out == "profile-words: ProfileWords with compare and score; can sit as judge\n"
     agent = installed("roles", "check", "recalling-agent")
@@ -90,6 +92,38 @@ def test_the_example_policy_and_format_are_used_by_their_names(installed, tmp_pa
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert rows
     assert all(row.keys() == {"instruction", "input", "output"} and row["output"] for row in rows)
+
+
+def test_the_example_persona_format_is_found_by_its_rows(installed, tmp_path: Path) -> None:
+    card = {
+        "name": "harbour",
+        "about": "She repairs boats. She sings in a choir.",
+        "manner": "Short and dry.",
+        "age": 61,
+    }
+    (tmp_path / "cards.jsonl").write_text(json.dumps(card) + "\n")
+    ended = installed("personas", "import", "cards.jsonl", "--out", "personas.jsonl")
+    assert ended.code == 0, ended.err
+    (persona,) = (json.loads(line) for line in (tmp_path / "personas.jsonl").read_text().splitlines())
+    assert persona["profile"] == ["She repairs boats.", "She sings in a choir."]
+    assert (persona["personality"], persona["meta"]) == ("Short and dry.", {"age": 61})
+
+
+def test_the_example_provider_sits_beside_another_judge_in_a_panel(installed, tmp_path: Path) -> None:
+    words = ("simulate", "run.db", "--trees", "2", "--turns", "2", "--candidate", "chain:2")
+    ended = installed(*words, "--judge", "profile-words", "--judge", "world:judge")
+    assert ended.code == 0, ended.err
+    for judged in trees_of(tmp_path / "run.db"):
+        assert judged.judges() == ("profile-words", "world:judge", "panel")
+        said = [node for node in judged.tree.nodes if node.role == "assistant"]
+        assert {node.by for node in said} == {"2"}
+    for call in calls_of(tmp_path / "run.db", "candidate"):
+        heard = {word for message in call.messages for word in message.content.split()}
+        assert call.reply == "Well." or set(call.reply.split()) <= heard
+    refused = installed("simulate", "other.db", "--candidate", "chain:long")
+    assert refused.code == 2
+    assert "chain:long: expected the order of the chain, such as chain:2" in refused.err
+    assert not (tmp_path / "other.db").exists()
 
 
 def check_judge(trees, folder: Path) -> None:

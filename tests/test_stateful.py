@@ -110,8 +110,8 @@ def test_the_tools_that_an_agent_used_are_noted_at_its_reply(cli) -> None:
     ("name", "said"),
     [
         (
-            "asks_back",
-            "stateful_agents:asks_back interrupted itself to ask 'May I buy it?', and there is nobody to answer",
+            "asks_for_a_form",
+            "stateful_agents:asks_for_a_form interrupted itself to ask {'approve': ['buy']}, which nobody in a run can",
         ),
         ("holds", "stateful_agents:holds raised TypeError"),
         (
@@ -124,11 +124,48 @@ def test_the_tools_that_an_agent_used_are_noted_at_its_reply(cli) -> None:
         ),
     ],
 )
-def test_a_graph_that_interrupts_itself_or_cannot_be_kept_fails_its_tree_with_the_reason(name, said, cli) -> None:
+def test_a_graph_with_an_interrupt_nobody_can_answer_or_a_state_that_cannot_be_kept_fails_its_tree_with_the_reason(
+    name, said, cli
+) -> None:
     words = ("--trees", "1", "--turns", "1", "--candidate", f"stateful_agents:{name}")
     ended = cli("simulate", "run.db", *words)
     assert (ended.code, said in ended.err) == (1, True), ended.err
     assert calls_of("run.db", "candidate") == []
+
+
+def test_what_an_agent_interrupts_itself_to_ask_is_its_reply_and_the_users_next_message_the_answer(cli) -> None:
+    words = (
+        "--trees",
+        "1",
+        "--turns",
+        "3",
+        "--policy",
+        "full",
+        "--inducer",
+        "none",
+        "--user",
+        "stateful_agents:counts",
+    )
+    assert cli("simulate", "run.db", *words, "--candidate", "shop=stateful_agents:asks_back").code == 0
+    (judged,) = trees_of("run.db")
+    said = {node.id: node.text for node in judged.tree.nodes}
+    for node in judged.tree.nodes:
+        if node.role == "assistant" and node.turn % 2:
+            assert node.text == "May I buy it?"
+        elif node.role == "assistant":
+            first, answer = node.id.split("/")[0], node.parent
+            assert node.text == f"You began with {said['u']!r} and answered {said[answer]!r}.", (first, node.id)
+    notes = [(note.node, note.by, note.value) for note in judged.annotations if note.name == "interrupt"]
+    assert len(notes) == 2 + 8
+    assert set(notes) == {
+        (node.id, "shop", "May I buy it?") for node in judged.tree.nodes if node.role == "assistant" and node.turn % 2
+    }
+
+
+@pytest.mark.parametrize("seat", ["judge", "inducer"])
+def test_a_judge_or_an_inducer_that_interrupts_itself_is_not_answered_by_the_user(seat: str, cli) -> None:
+    ended = cli("simulate", "run.db", "--trees", "1", "--turns", "1", f"--{seat}", "stateful_agents:asks_back")
+    assert (ended.code, "which nobody in a run can answer" in ended.err) == (1, True), ended.err
 
 
 @pytest.mark.slow

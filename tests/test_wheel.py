@@ -113,7 +113,7 @@ def test_the_wheel_names_its_command_licence_and_extras(wheel: Path) -> None:
     assert "License-Expression: Apache-2.0" in metadata
     assert "Provides-Extra: train" in metadata
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
-    assert "Requires-Dist: langgraph>=1.0.10" in needed
+    assert "Requires-Dist: langgraph>=1.1" in needed
     assert [line for line in needed if "torch" in line or "transformers" in line] == []
 
 

@@ -47,7 +47,7 @@ class AgentRecord(NamedTuple):
     state: bytes | None = None
     """What it remembers; None for an agent without state."""
     tools: str | None = None
-    """The tools that it used, as JSON."""
+    """The tools that it used and the question of its interrupt, as JSON."""
 
 
 class Call(Frozen):

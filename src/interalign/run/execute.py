@@ -114,18 +114,21 @@ def _saver(store: Store) -> Callable[[str, Turn | Farewell], Awaitable[None]]:
         if isinstance(turn, Farewell):
             await store.save_turn(tree, (), annotations=turn.annotations)
         else:
-            notes = (*turn.annotations, *_tools_used(store, turn))
+            notes = (*turn.annotations, *_actions(store, turn))
             await store.save_turn(tree, turn.nodes, turn.verdicts, turn.scores, notes)
 
     return save
 
 
-def _tools_used(store: Store, turn: Turn) -> Iterator[Annotation]:
-    """A note at each message for which an agent used tools."""
-    tools = store.tools_of(node.call for node in turn.nodes if node.call)
+def _actions(store: Store, turn: Turn) -> Iterator[Annotation]:
+    """Notes at each message for which an agent used tools, or in which it asks what it interrupted itself for."""
+    actions = store.actions_of(node.call for node in turn.nodes if node.call)
     for node in turn.nodes:
-        if node.call in tools:
-            yield Annotation(node=node.id, name="tool", by=node.by, value=tools[node.call])
+        made = actions.get(node.call or "", [])
+        if tools := [each for each in made if "tool" in each]:
+            yield Annotation(node=node.id, name="tool", by=node.by, value=tools)
+        if asked := [each["interrupt"] for each in made if "interrupt" in each]:
+            yield Annotation(node=node.id, name="interrupt", by=node.by, value=asked[0])
 
 
 async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:

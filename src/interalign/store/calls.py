@@ -275,8 +275,8 @@ WHERE agents.key BETWEEN ? AND ? AND tree = ? AND role = ? AND asked = ? AND sta
 """
 
 
-def find_tools(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, str]:
-    """The tools that were used for these calls, as JSON, by the calls' keys."""
+def find_actions(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, str]:
+    """What agents did for these calls, as JSON, by the calls' keys."""
     marks = ", ".join("?" * len(keys))
     return dict(connection.execute(f"SELECT key, tools FROM agents WHERE key IN ({marks}) AND tools IS NOT NULL", keys))
 

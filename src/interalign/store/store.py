@@ -62,8 +62,8 @@ class Store:
         self._reader = reader
         self._reader_lock = threading.Lock()
         self._writing = writing
-        self._any_tools: bool | None = None
-        """Whether any call came with tools; None: unknown. A look-up every turn would cost, and most have none."""
+        self._any_actions: bool | None = None
+        """Whether an agent did anything for any call; None: unknown. A look-up every turn would cost."""
 
     @classmethod
     def create_or_open(cls, path: Path) -> Self:
@@ -332,7 +332,7 @@ class Store:
         """Queue one call; the future is done once it is committed. `settled` as in GroupCommitWriter."""
         writes = self._writes
         if row.agent is not None and row.agent.tools is not None:
-            self._any_tools = True
+            self._any_actions = True
         return writes.writer.submit(lambda db: writes.calls.insert(row), settled)
 
     def refuse_if_stopped(self) -> None:
@@ -486,15 +486,17 @@ class Store:
         with self._reading() as db:
             return calls.find_state(db, tree, role, asked, paths)
 
-    def tools_of(self, call_keys: Iterable[str]) -> dict[str, list[JsonValue]]:
-        """The tools that agents used for these calls, by the calls' keys; calls without any are left out."""
-        if self._any_tools is None:
-            self._any_tools = self._one("SELECT 1 FROM agents WHERE tools IS NOT NULL LIMIT 1") is not None
-        if not self._any_tools:
+    def actions_of(self, call_keys: Iterable[str]) -> dict[str, list[dict[str, JsonValue]]]:
+        """What agents did for these calls, by the calls' keys: tools they used, `{"tool", "arguments", "result"}`, and
+        what they interrupted themselves to ask, `{"interrupt"}`. Calls for which they did nothing are left out.
+        """
+        if self._any_actions is None:
+            self._any_actions = self._one("SELECT 1 FROM agents WHERE tools IS NOT NULL LIMIT 1") is not None
+        if not self._any_actions:
             return {}
         keys = [self._key(key) for key in call_keys]
         with self._reading() as db:
-            return {key.hex(): decode_json(tools) for key, tools in calls.find_tools(db, keys).items()}
+            return {key.hex(): decode_json(actions) for key, actions in calls.find_actions(db, keys).items()}
 
     # For this package ------------------------------------------------------------------------------------
 
