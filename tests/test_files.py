@@ -26,10 +26,10 @@ Cli = Callable[..., Any]
 
 COMMANDS = {
     "simulate": "simulate {run} --config {config} --prices {prices} --personas {personas} "
-    "--prompts {folder} --rubric {data} --system {data}",
+    "--prompts {folder} --rubric {data} --system {data} --max-tokens 999999 --budget {out}",
     "evaluate": "evaluate {eval} --candidate world:blind --cases {personas} --config {config} --prices {prices} "
-    "--prompts {folder} --rubric {data} --system {data}",
-    "judge": "judge {run} --judge world:judge --prices {prices}",
+    "--prompts {folder} --rubric {data} --system {data} --max-tokens 999999 --budget {out}",
+    "judge": "judge {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
     "export": "export {run} --format dpo --out {out}",
     "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
     "report": "report {run} --html {out} --prices {prices}",

@@ -1,8 +1,8 @@
 """What is on record of a run: calls, usage, trees, the run itself, and how it stands. Frozen values, no behaviour."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -105,6 +105,26 @@ def by_role(used: Mapping[tuple[str, str], Usage]) -> dict[str, Usage]:
     for (role, _), more in used.items():
         sums[role] = sums[role] + more if role in sums else more
     return sums
+
+
+class Spent(NamedTuple):
+    """Money in USD, and tokens of prompts and replies together."""
+
+    usd: float = 0.0
+    tokens: int = 0
+
+    def plus(self, other: "Spent") -> "Spent":
+        """The sum of both."""
+        return Spent(self.usd + other.usd, self.tokens + other.tokens)
+
+    def minus(self, other: "Spent") -> "Spent":
+        """The difference."""
+        return Spent(self.usd - other.usd, self.tokens - other.tokens)
+
+
+def sum_of(amounts: Iterable[Spent]) -> Spent:
+    """All of these together."""
+    return reduce(Spent.plus, amounts, Spent())
 
 
 class ReplyCounts(Frozen):

@@ -25,6 +25,7 @@ class RuntimeKeywords(TypedDict, total=False):
     deadline: float
     max_usd: float | None
     max_tokens: int | None
+    budget: str | Path | None
     prices: str | Path | Mapping[str, Price | Mapping[str, float]] | Sequence[tuple[str, Price]]
     """A price table, or the file that holds it."""
 

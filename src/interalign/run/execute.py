@@ -76,6 +76,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         if run is None:
             raise ConfigError(f"{path}: nothing was run in it yet")
         session.count()
+        session.share_budget()
         settings = settings_of(run)
         prompts = session.recorded_prompts()
         refuse_world(prompts, settings.model_copy(update={"judge": judge}))
