@@ -572,7 +572,10 @@ def _chosen(
     in_file = read_settings(file) if file else {}
     given = {name: value for name, value in {**in_file, **settings}.items() if name not in Runtime.model_fields}
     chosen = build(kind, given, file, in_file.keys() - settings.keys())
-    return with_addresses(chosen, _carried_out(settings, in_file, file, runtime))
+    carried = _carried_out(settings, in_file, file, runtime)
+    if carried.budget is not None:
+        refuse_shared([Path(carried.budget)], inputs=[file, chosen.prompts, chosen.rubric])
+    return with_addresses(chosen, carried)
 
 
 def _carried_out(
