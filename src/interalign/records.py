@@ -285,6 +285,24 @@ class RunSummary(Frozen):
     usd: float | None = None
     """What all calls in the file cost; None without a price table."""
 
+    def with_part(self, part: "RunSummary") -> "RunSummary":
+        """This with what is done elsewhere for the same run; how many trees there are is known here."""
+        roles = self.usage.keys() | part.usage.keys()
+        more = {
+            "done": self.done + part.done,
+            "failed": {**self.failed, **part.failed},
+            "calls": self.calls + part.calls,
+            "replayed": self.replayed + part.replayed,
+            "in_flight": self.in_flight + part.in_flight,
+            "retried": self.retried + part.retried,
+            "usage": {role: self._used(role) + part._used(role) for role in sorted(roles)},
+            "usd": None if self.usd is None or part.usd is None else self.usd + part.usd,
+        }
+        return self.model_copy(update=more)
+
+    def _used(self, role: str) -> Usage:
+        return self.usage.get(role, Usage(calls=0, prompt_tokens=0, completion_tokens=0, bad=0, usd=0.0))
+
     @property
     def reasons(self) -> dict[str, list[str]]:
         """Why trees failed: reason -> their ids, the reason of most trees first."""

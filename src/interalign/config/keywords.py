@@ -42,6 +42,8 @@ class RunKeywords(RuntimeKeywords, total=False):
     rubric: str | Path | None
     system: str | None
     shard: str | Shard | None
+    workers: int
+    engine: str
     end_mark: str | None
     parameters: SeatParameters | Mapping[str, Parameters | Mapping[str, Any]]
     hooks: Mapping[HookPoint, Sequence[str]]

@@ -136,6 +136,10 @@ class Budget:
         costs = (self._cost(model, use.prompt_tokens, use.completion_tokens) for model, use in used)
         return sum_of(costs)
 
+    def settle_again(self, used: Iterable[tuple[str, Usage]]) -> None:
+        """Count from what is on record: others have written into the run's file."""
+        self._settled = self.spent(used)
+
     def share(self, leases: LeaseFile) -> None:
         """Keep the limits together with all other processes that have this file; call it before any `reserve`."""
         self._leases = leases

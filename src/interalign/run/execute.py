@@ -23,6 +23,7 @@ from interalign.personas import Persona
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
 from interalign.run.plan import EvaluationPlan, SimulationPlan
 from interalign.run.session import Session, open_session, refuse_unknown_prices
+from interalign.run.workers import grow_in_workers
 from interalign.store import Store
 from interalign.tree import Annotation, JudgedTree
 
@@ -44,7 +45,7 @@ async def run_simulation(
         seats = simulation_seats(settings, session.ledger, session.resolve, prompts)
         source = {"personas": persona_source(settings.personas, personas)}
         session.begin(settings, prompts, "simulation", source, SimulationPlan(settings, personas))
-        return await _grow(session, {None: seats}, policy, settings)
+        return await _grow_all(session, {None: seats}, policy, settings)
 
 
 async def run_evaluation(
@@ -63,7 +64,32 @@ async def run_evaluation(
         seats = all_evaluation_seats(settings, session.ledger, session.resolve, prompts)
         source = {"cases": persona_source(settings.cases, cases)}
         session.begin(settings, prompts, "evaluation", source, EvaluationPlan(settings, cases))
-        return await _grow(session, seats, caterpillar, settings)
+        return await _grow_all(session, seats, caterpillar, settings)
+
+
+async def run_planned(
+    path: Path, settings: RunSettings, runtime: Runtime, progress: Progress | None = None
+) -> RunSummary:
+    """Grow the trees that are planned in this file, which was split off a run: what a worker does."""
+    async with open_session(path, runtime, progress) as session:
+        prompts = session.prompts(settings)
+        session.count()
+        session.share_budget()
+        if isinstance(settings, SimulationSettings):
+            seats = {None: simulation_seats(settings, session.ledger, session.resolve, prompts)}
+            return await _grow(session, seats, branching_policy(settings.policy), settings)
+        assert isinstance(settings, EvaluationSettings)
+        measured = all_evaluation_seats(settings, session.ledger, session.resolve, prompts)
+        return await _grow(session, measured, caterpillar, settings)
+
+
+async def _grow_all(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
+    """Grow every tree that is not done, here or in worker processes."""
+    workers = min(settings.workers, session.trees - session.done)
+    if workers < 2:
+        return await _grow(session, seats, policy, settings)
+    await grow_in_workers(session, settings, workers)
+    return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
 async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progress | None) -> RunSummary:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,7 @@ from interalign.run.plan import Plan
 from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
 from interalign.store import Store
 from interalign.store.lease_file import LeaseFile, refuse_no_lease_file
+from interalign.store.worker_files import gather
 from interalign.version import __version__
 
 _REPORT_INTERVAL = 0.5
@@ -55,6 +56,10 @@ class Session:
     failed: dict[str, str] = field(default_factory=dict)
     note: str = ""
     """What else there is to say of how it stands, in words."""
+    parts: dict[int, RunSummary] = field(default_factory=dict)
+    """How the shares of worker processes stand, by the worker's number."""
+    budget_file: Path | None = None
+    """By which the limits are shared with other processes."""
     broken: str | None = None
     """Why the run stops although no call raised StopError: its first trees all failed with the same fault."""
     _first_faults: list[object] = field(default_factory=list)
@@ -107,9 +112,16 @@ class Session:
         budget = self.budget
         path = Path(self.runtime.budget) if self.runtime.budget is not None else path
         if budget is not None and path is not None:
+            self.budget_file = path
             usd, tokens = self.runtime.max_usd, self.runtime.max_tokens
             spent_in = partial(_spent_in, budget)
             budget.share(LeaseFile(path, self.store.path, max_usd=usd, max_tokens=tokens, spent_in=spent_in))
+
+    def register_spent(self) -> None:
+        """Set this run's part of a shared budget to what its file has on record."""
+        if self.budget is not None and self.budget_file is not None and self.budget_file.exists():
+            self.budget.settle_again(_used(self.store))
+            self.share_budget(self.budget_file)
 
     async def load_models(self) -> None:
         """Load the local models before the first call of a run: one that cannot be loaded must not cost any.
@@ -178,7 +190,10 @@ class Session:
         return self.summary().model_copy(update={"shortfalls": self.store.shortfalls(judge)})
 
     def summary(self) -> RunSummary:
-        """The run as it stands."""
+        """The run as it stands, with what its workers do."""
+        return reduce(RunSummary.with_part, self.parts.values(), self._own_summary())
+
+    def _own_summary(self) -> RunSummary:
         used, prices = self.store.usage_by_model(), Prices(self.runtime.prices)
         priced = {seat: prices.priced(seat[1], use) for seat, use in used.items()}
         return RunSummary(
@@ -212,6 +227,7 @@ async def open_session(
     with Store.create_or_open(path) as store:
         ledger, refused = None, False
         try:
+            gather(store)
 
             def stopping(reason: str) -> None:
                 leave_if_it_takes_too_long(reason)

@@ -68,8 +68,10 @@ class LeaseFile:
         refuse_no_lease_file(path)
 
     def register(self, spent: Spent) -> Spent:
-        """Begin with a lease of what is spent already, and nothing else."""
+        """Begin with a lease of what is spent already, and nothing else. Files of the run's workers are part of it."""
         with self._locked() as db:
+            workers = f"{self._holder}.workers/"
+            db.execute("DELETE FROM leases WHERE substr(holder, 1, ?) = ?", (len(workers), workers))
             _write(db, self._holder, spent, "live")
         return spent
 

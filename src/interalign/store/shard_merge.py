@@ -1,6 +1,7 @@
 """Merging shards: a k-way merge of run files by the trees' places in the plan, a transaction for every few trees."""
 
 import hashlib
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -311,3 +312,48 @@ def _gaps(store: Store, trees: int) -> Iterator[int]:
         yield from range(expected, record.index)
         expected = record.index + 1
     yield from range(expected, trees)
+
+
+def split_off(run: Store, parts: Sequence[Path]) -> None:
+    """Make a file of the same run for each of these paths, with every N-th unfinished tree of `run`.
+
+    A tree with calls on record is moved, so that they are in one file only; of the others `run` keeps the plan.
+    """
+    assert run.run is not None
+    for number, path in enumerate(parts):
+        with Store.create_or_open(path) as store:
+            _begin(store, run.run, [run], run.run.name)
+            every = islice(run.walk_trees("planned", "failed"), number, None, len(parts))
+            _in_transactions(store, every, lambda copier, record: _copy_from(run, copier, record))
+    moved = (record for record in run.walk_trees("planned", "failed") if run.has_calls(record.id))
+    _in_transactions(run, moved, lambda copier, record: copier.remove(record.id))
+
+
+def bring_back(run: Store, parts: Sequence[Path]) -> None:
+    """Bring the trees of these files into `run`. A file in which nothing was begun is passed over."""
+    with ExitStack() as files:
+        opened = [files.enter_context(Store.create_or_open(path)) for path in parts]
+        sources = [store for store in opened if store.run is not None]
+        for source in sources:
+            _refuse_other_run(run, source)
+            with source.reading() as reader:
+                run.write(lambda db, reader=reader: copy_judges(reader, db))  # type: ignore[misc]
+        _merge(run, sources, lambda trees: None)
+
+
+def _copy_from(run: Store, copier: TreeCopier, record: TreeRecord) -> None:
+    with run.reading() as db:
+        copier.copy(db, record.id)
+
+
+def _in_transactions(
+    store: Store, records: Iterator[TreeRecord], work: Callable[[TreeCopier, TreeRecord], None]
+) -> None:
+    while some := list(islice(records, _AT_ONCE)):
+
+        def do(db: sqlite3.Connection, some: Sequence[TreeRecord] = some) -> None:
+            copier = TreeCopier(db)
+            for record in some:
+                work(copier, record)
+
+        store.write(do)
