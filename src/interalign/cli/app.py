@@ -12,6 +12,7 @@ import typer
 from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
 from interalign.cli.exit_codes import say as _say
 from interalign.cli.live_display import one_line
+from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
@@ -38,6 +39,7 @@ roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that
 app.command()(rounds)
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
+app.command()(merge)
 
 
 class Pairs(StrEnum):
