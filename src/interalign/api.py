@@ -360,24 +360,28 @@ def train(
     data: Path | str,
     out: Path | str,
     config: "Path | Mapping[str, Any] | None" = None,
-    method: Literal["pairs", "tree"] = "pairs",
+    method: Literal["pairs", "tree"] | None = None,
     lora: bool = False,
     drop_too_long: bool = False,
     progress: Callable[[int, int, float | None], None] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> "TrainResult":
     """Fine-tune `model` on exported rows with TRL and save it in the folder `out`; resumes from its checkpoints.
 
     `config` is a YAML file of TRL's own settings, or a mapping of them; `progress` is told after every step: steps
-    done, steps in all, the last loss. Rows longer than the setting `max_length` are refused, or with `drop_too_long`
-    left out and counted. Raises ConfigError for settings that cannot work, or if the saved model does not answer as
-    the trained one did, and DataError, naming the rows, for data that would be dropped or mislearnt.
+    done, steps in all, the last loss; `tell` gets a line to show before the training begins. `method` says whether the
+    pairs of a tree are read together (docs/data-format.md); None: where model and settings allow it. Rows longer than
+    the setting `max_length` are refused, or with `drop_too_long` left out and counted.
+
+    Raises ConfigError for settings that cannot work, or if the saved model does not answer as the trained one did, and
+    DataError, naming the rows, for data that would be dropped or mislearnt.
     """
     refuse_folder(out, inputs=[data, model.removeprefix("hf:"), config if isinstance(config, Path) else None])
     _need_training_extra()
     if stage == "sft":
         from interalign.training.sft import train_sft
 
-        if method != "pairs":
+        if method is not None:
             raise ConfigError("--method belongs to `train dpo`; SFT has no preference pairs to pack")
         return train_sft(
             model, Path(data), Path(out), config=config, lora=lora, drop_too_long=drop_too_long, progress=progress
@@ -386,7 +390,7 @@ def train(
 
     return train_dpo(
         model, Path(data), Path(out),
-        config=config, method=method, lora=lora, drop_too_long=drop_too_long, progress=progress,
+        config=config, method=method, lora=lora, drop_too_long=drop_too_long, progress=progress, tell=tell,
     )  # fmt: skip
 
 

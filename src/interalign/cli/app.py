@@ -3,7 +3,6 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +16,8 @@ from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
+from interalign.cli.rounds import rounds
+from interalign.cli.steps import shown_step
 from interalign.config import EvaluationSettings, Runtime, SimulationSettings
 from interalign.errors import InteralignError
 from interalign.registries import FORMATS, Registry
@@ -35,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that can take a seat.")
+app.command()(rounds)
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
 app.command()(merge)
@@ -211,7 +213,14 @@ def train(
     data: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="What `export` wrote.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the trained model goes.")],
     config: Annotated[Path | None, typer.Option(help="YAML file with TRL's own settings.")] = None,
-    method: Annotated[Method, typer.Option(help="How preference pairs are packed.")] = Method.pairs,
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            help="How preference pairs are read: one by one, or tree by tree. [default: tree, where model and settings "
+            "allow it]",
+            show_default=False,
+        ),
+    ] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all weights.")] = False,
     drop_too_long: Annotated[
         bool, typer.Option("--drop-too-long", help="Leave rows out that are longer than max_length, and say how many.")
@@ -223,8 +232,8 @@ def train(
 
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
-            stage.value, model=model, data=data, out=out, config=config, method=method.value, lora=lora,
-            drop_too_long=drop_too_long, progress=progress,
+            stage.value, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
+            method=None if method is None else method.value, progress=progress, tell=_say,
         )  # fmt: skip
     _say(str(result))
 
@@ -336,7 +345,7 @@ def demo(
         chain = Demo(out, train=not no_train, seed=seed)
         steps = list(chain.steps())
         for number, step in enumerate(steps, start=1):
-            with _step(f"{number}/{len(steps)} {step.title}") as advance:
+            with shown_step(f"{number}/{len(steps)} {step.title}") as advance:
                 _say(f"    {step.run(advance)}")
         api.print_report(api.report(out / "eval.db"))
         _say(_NEXT.format(out=out))
@@ -394,22 +403,6 @@ def _reasons(summary: "RunSummary", *, named: bool) -> Iterator[str]:
             yield f"failed: {len(trees)} trees: {one_line(reason)} ({one_line(some)})"
         elif not named:
             yield one_line(f"failed: {trees[0]}: {reason}")
-
-
-@contextmanager
-def _step(title: str) -> Iterator[Callable[[float], None]]:
-    """A titled bar on standard error, gone when the step is done; only the title where there is no terminal."""
-    _say(title)
-    if not sys.stderr.isatty():
-        yield lambda share: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("   "), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=1.0)
-        yield lambda share: bar.update(task, completed=share)
 
 
 # Typer brings Click along under a name of its own since 0.26, and shows only its subclasses.
