@@ -86,3 +86,35 @@ def test_a_merge_killed_again_and_again_makes_the_same_file(tmp_path: Path) -> N
     one, other = dumped(tmp_path / "out.db"), dumped(tmp_path / "whole.db")
     assert one.pop("runs")[0][2:] == other.pop("runs")[0][2:]
     assert one == other
+
+
+@pytest.mark.slow
+def test_a_limit_that_shards_share_holds_over_twenty_kills_and_what_was_leased_comes_back(tmp_path: Path) -> None:
+    limit, rng, killed = 150_000, random.Random(11), 0
+    command = [Path(sys.executable).with_name("interalign"), "simulate"]
+    words = ["--trees", "400", "--turns", "2", "--max-tokens", str(limit), "--concurrency", "4"]
+
+    def tokens() -> int:
+        total = 0
+        for file in tmp_path.glob("s?.db"):
+            with api.open_run(file) as run:
+                total += sum(used.prompt_tokens + used.completion_tokens for used in run.usage().values())
+        return total
+
+    def start(number: int) -> "subprocess.Popen[bytes]":
+        shard = [f"s{number}.db", "--shard", f"{number}/4"]
+        return subprocess.Popen([*command, *shard, *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+
+    while killed < 20:
+        processes = [start(number) for number in range(1, 5)]
+        then = min(tokens() + rng.randrange(1000, 8000), limit - 30_000)
+        while any(process.poll() is None for process in processes) and tokens() < then:
+            time.sleep(0.005)
+        for process in processes:
+            process.kill()
+            process.wait()
+            killed += 1
+        assert tokens() <= limit
+    processes = [start(number) for number in range(1, 5)]
+    assert [process.wait() for process in processes] == [3] * 4
+    assert 0.9 * limit < tokens() <= limit
