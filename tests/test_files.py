@@ -39,9 +39,10 @@ COMMANDS = {
     "personas import": "personas import {personas} --out {out} --personalities {personas}",
     "personas filter": "personas filter {personas} --out {out}",
     "personas split": "personas split {personas} --train {out} --heldout {second}",
-    "merge": "merge {out} {run}",
     "rounds": "rounds {folder} --model {model} --personas {personas} --cases {personas} --config {config} "
-    "--train-config {config} --prices {prices} --prompts {model} --rubric {data} --system {data}",
+    "--train-config {config} --prices {prices} --prompts {model} --rubric {data} --system {data} "
+    "--max-tokens 999999 --budget {out}",
+    "merge": "merge {out} {run}",
     "demo": "demo --no-train --out {folder}",
 }
 """How each command that reads or writes files is called, with everything it can be told to read."""

@@ -43,8 +43,8 @@ class RoundsSettings(SimulationSettings):
     candidate: tuple[CandidateSpec, ...] = (CandidateSpec(name=POLICY, model="hf:model"),)
     """Not to be given: the candidate of a round is the model that the round before has trained."""
 
-    shard: None = None
-    """Not to be given: a round needs all trees of the round before."""
+    shard: Literal[None] = None
+    """Not to be given: a round trains on all of its trees."""
 
     @model_validator(mode="before")
     @classmethod
