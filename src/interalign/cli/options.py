@@ -1,6 +1,6 @@
 """The options of a command, made of the fields of its settings: name, type, help text, default and limits."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -15,11 +15,10 @@ from interalign.config.option import Option, option_of, options_of
 Command = Callable[..., None]
 
 
-def with_options(*kinds: type[BaseModel], without: Collection[str] = ()) -> Callable[[Command], Command]:
+def with_options(*kinds: type[BaseModel]) -> Callable[[Command], Command]:
     """Give a command an option for every setting of these kinds, behind its first parameter.
 
     Those that were given arrive as its `**options`; what was not is left to the configuration file and the defaults.
-    `without`: settings that are no options of this command.
     """
 
     def decorate(command: Command) -> Command:
@@ -30,7 +29,7 @@ def with_options(*kinds: type[BaseModel], without: Collection[str] = ()) -> Call
         def run(**given: Any) -> None:
             command(**{name: value for name, value in given.items() if name in own or value is not None})
 
-        shown = [_parameter(*each) for kind in kinds for each in options_of(kind) if each[0] not in without]
+        shown = [_parameter(*each) for kind in kinds for each in options_of(kind)]
         parameters = [first, *shown, *(each.replace(kind=Parameter.KEYWORD_ONLY) for each in others)]
         run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # which Typer reads
         run.__annotations__ = {each.name: each.annotation for each in parameters}

@@ -11,7 +11,7 @@ from interalign.cli.steps import shown_step
 from interalign.config import RoundsSettings, Runtime
 
 
-@with_options(RoundsSettings, Runtime, without=("budget",))
+@with_options(RoundsSettings, Runtime)
 def rounds(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for everything the rounds make.")],
     config: Annotated[Path | None, typer.Option(help="YAML file with the same settings as these options.")] = None,
