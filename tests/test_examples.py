@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 from calls_seen import calls_of, trees_of
+from view_pages import fetched, served
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "plugin"
@@ -46,6 +47,8 @@ def test_the_example_roles_are_listed_and_checked_by_their_names(installed) -> N
     assert "longest\tbranching policy, plug-in interalign_example_roles.policy:longest" in listed
     assert "alpaca\texport format, plug-in interalign_example_roles.alpaca:FORMAT" in listed
     assert "cards\tpersona format, plug-in interalign_example_roles.cards:FORMAT" in listed
+    assert "words\tviewer page, plug-in interalign_example_roles.words_page:PAGE" in listed
+    assert "trees\tviewer page, built in" in listed
     assert "chain\tmodel provider, plug-in interalign_example_roles.provider:provider" in listed
     judge = installed("roles", "check", "profile-words")
     assert judge.out == "profile-words: ProfileWords with compare and score; can sit as judge\n"
@@ -107,6 +110,25 @@ def test_the_example_persona_format_is_found_by_its_rows(installed, tmp_path: Pa
     (persona,) = (json.loads(line) for line in (tmp_path / "personas.jsonl").read_text().splitlines())
     assert persona["profile"] == ["She repairs boats.", "She sings in a choir."]
     assert (persona["personality"], persona["meta"]) == ("Short and dry.", {"age": 61})
+
+
+def test_the_example_page_is_in_the_menu_of_the_viewer_and_counts_words(
+    installed, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert installed("simulate", "run.db", "--trees", "2", "--turns", "2").code == 0
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ["PYTHONPATH"]]))
+    with served(tmp_path / "run.db", "--port", "0") as (address, _):
+        menu = fetched(address).one("nav", class_="menu")
+        assert [link.attributes["href"] for link in menu.every("a") if link.text == "Words"] == ["/words"]
+        lines = [[cell.text for cell in line.inside] for line in fetched(f"{address}words").one("table").every("tr")]
+    counted: dict[str, list[int]] = {}
+    for judged in trees_of(tmp_path / "run.db"):
+        for node in judged.tree.nodes:
+            counted.setdefault(node.label, []).append(len(node.text.split()))
+    assert lines == [
+        ["Speaker", "Messages", "Words"],
+        *([speaker, f"{len(words):,}", f"{sum(words):,}"] for speaker, words in counted.items()),
+    ]
 
 
 def test_the_example_provider_sits_beside_another_judge_in_a_panel(installed, tmp_path: Path) -> None:

@@ -4,12 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from interalign.eval.view.links import AnchorLinks
-from interalign.eval.view.queries import calls_of, can_be_looked_at, newest_judge, rows, why_failed
+from interalign.eval.view.queries import calls_of, can_be_looked_at, newest_judge, why_failed
 from interalign.eval.view.render import pieces
 from interalign.eval.view.run_page import run_facts
+from interalign.eval.view.tree_list import Row, rows
 from interalign.eval.view.tree_page import Link, TreePage, ViewOptions, page_without_turns, tree_page
 from interalign.files import refuse_outputs, write_atomically
 from interalign.store import Store
+from interalign.store.tree_list import TreeFilter
+
+_PAGE = 500
+"""Trees of the list that are read at once."""
 
 
 def export_html(path: Path, out: Path) -> int:
@@ -20,15 +25,22 @@ def export_html(path: Path, out: Path) -> int:
     """
     refuse_outputs([out], inputs=[path])
     with Store.open(path) as store:
-        records = store.trees()
-        links = AnchorLinks({record.id: number for number, record in enumerate(records)})
+        links = AnchorLinks({record.id: number for number, record in enumerate(store.trees())})
         judge = store.newest_judge()
-        judges = tuple(Link(name, links.runs(), name == judge) for name in store.judges())
+        judges = tuple(Link(name, links.trees(), name == judge) for name in store.judges())
         why = why_failed(store, links)
         facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges, why)
         pages = _Counted(_tree_pages(store, links))
-        write_atomically(out, pieces("export", facts=facts, rows=rows(store, records, judge, links), pages=pages))
+        write_atomically(out, pieces("export", facts=facts, rows=list(_rows(store, judge, links)), pages=pages))
         return pages.count
+
+
+def _rows(store: Store, judge: str | None, links: AnchorLinks) -> Iterator[Row]:
+    """The lines of the list, all of them."""
+    first = 0
+    while found := store.find_trees(TreeFilter(), None, first=first, most=_PAGE)[0]:
+        yield from rows(store, found, judge, links)
+        first += len(found)
 
 
 class _Counted:

@@ -39,6 +39,14 @@ from interalign.store.judged_trees import JudgedWriter, any_readable, count_answ
 from interalign.store.lock import Lock
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
+from interalign.store.tree_list import (
+    TreeFigures,
+    TreeFilter,
+    candidate_names,
+    find_trees,
+    note_names,
+    read_figures,
+)
 from interalign.tree import Annotation, JudgedTree, Message, Node, Score, Verdict
 
 __all__ = ["Store"]
@@ -242,6 +250,32 @@ class Store:
     def count_trees(self) -> dict[TreeStatus, int]:
         """How many trees have which status."""
         return dict(self._rows("SELECT status, count(*) FROM trees GROUP BY status"))
+
+    def find_trees(
+        self, asked: TreeFilter, judge: str | None, *, first: int, most: int
+    ) -> tuple[list[tuple[int, TreeRecord]], int]:
+        """One page of the trees that `asked` lets through, with their numbers for `figures_of`; and how many there are.
+
+        `judge`: whose scores and verdicts the conditions and the order go by.
+        """
+        with self._reading() as db:
+            rows, total = find_trees(db, f"number, {_TREE}", asked, judge, first=first, most=most)
+        return [(row[0], _tree_record(row[1:])) for row in rows], total
+
+    def figures_of(self, numbers: Sequence[int], judge: str | None) -> dict[int, TreeFigures]:
+        """Tree number -> what it holds and what this judge, no panel, said about it; of trees that have a node."""
+        with self._reading() as db:
+            return read_figures(db, numbers, judge)
+
+    def note_names(self) -> list[str]:
+        """Names of all annotations in the run but the inducer's notes, in alphabetical order."""
+        with self._reading() as db:
+            return note_names(db)
+
+    def candidate_names(self) -> list[str]:
+        """The candidates of an evaluation, as planned."""
+        with self._reading() as db:
+            return candidate_names(db)
 
     # Growing --------------------------------------------------------------------------------------
 
