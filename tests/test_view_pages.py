@@ -170,7 +170,7 @@ def test_scores_are_shown_with_the_judges_words(run: Run, browse: Callable[..., 
     front = browse("/trees")
     line, other = listed(front)
     assert line.every("td")[-1].words == "mean score 3.50 (n 2)"
-    assert line.one("path", class_="line").attributes["d"] == "M3 18h.01L11 3"
+    assert line.one("svg", class_="spark").one("path").attributes["d"] == "M3 18h.01L11 3"
     assert other.every("td")[-1].words == "1 missing"
     assert front.one("table", class_="list").one("thead").every("th")[-1].text == "Judge, scores 1 to 5"
     page = browse(line.one("a").attributes["href"])

@@ -27,6 +27,7 @@ from interalign.store import Store
 from interalign.tree import Annotation, Message, Node, Presentation, Score, Tree, Verdict
 
 ADA = Persona(id="ada", profile=("I drink tea.", "I keep bees."), personality="I write short messages.", source="file")
+BOB = Persona(id="bob", profile=("I sail.",), personality="I write long messages.", source="file")
 
 
 # What a page is made of ------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from interalign.records import TreeRecord, TreeStatus
 from interalign.store import Store
 from interalign.store.tree_list import SORTS, TreeFigures, TreeFilter
 
-PAGE = 100
+PAGE = 40
 """Trees on one page of the list."""
-_ABOUT = 110
+_ABOUT = 90
 """Characters of a persona in the list."""
 _STATUS: Mapping[TreeStatus, str] = {"done": "done", "failed": "failed", "planned": "not ended"}
 _SORTED = {
