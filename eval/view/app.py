@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import BaseRoute, Mount, Route
 
 from interalign.errors import InteralignError
+from interalign.eval.view.links import ServedLinks
 from interalign.eval.view.page import Page, PageRequest, all_pages, menu
 from interalign.eval.view.queries import NotThereError
 from interalign.eval.view.render import page as rendered
@@ -67,7 +68,7 @@ def _routes(pages: Sequence[Page], files: Sequence[Path], number: int) -> list[B
 def _answer(page: Page, pages: Sequence[Page], files: Sequence[Path], number: int) -> Callable[[Request], HTMLResponse]:
     """What a page answers to a request."""
     path, prefix = files[number], prefix_of(number)
-    others = [file for at, file in enumerate(files) if at != number]
+    others = [(file, ServedLinks(prefix=prefix_of(at))) for at, file in enumerate(files) if at != number]
 
     def answer(request: Request) -> HTMLResponse:
         with Store.open(path) as store:

@@ -30,8 +30,8 @@ class PageRequest:
     """Links to the pages that make sense for this run."""
     prefix: str = ""
     """What stands before every address of this run: the first file is at `/`, the second one at `/run/2/`."""
-    others: Sequence[Path] = ()
-    """The other run files that are shown beside this one."""
+    others: Sequence[tuple[Path, ServedLinks]] = ()
+    """The other run files that are shown beside this one, and where their pages are."""
 
     @property
     def links(self) -> ServedLinks:

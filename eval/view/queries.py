@@ -1,11 +1,14 @@
 """What to look up in a run file for what was asked for."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interalign.errors import InteralignError
 from interalign.eval.view.call_index import TreeCalls
+from interalign.eval.view.figures import Figures, find_figures
 from interalign.eval.view.links import Links, ServedLinks
+from interalign.eval.view.progress import Growth, growth
 from interalign.eval.view.run_page import (
     FailedTree,
     RunFacts,
@@ -43,6 +46,20 @@ class TreeView:
 
 
 @dataclass(frozen=True)
+class FrontPage:
+    """Everything the front page shows."""
+
+    facts: RunFacts
+    growth: Growth | None
+    """How a run that is not at its end stands."""
+    shortfalls: str
+    """What is missing, was cut or asked again, in one line; empty if nothing."""
+    figures: Figures | None
+    trees: str
+    """The list of trees."""
+
+
+@dataclass(frozen=True)
 class CallView:
     """One call, word for word."""
 
@@ -55,12 +72,25 @@ class CallView:
     """The tree it belongs to."""
 
 
-def find_front(store: Store, links: ServedLinks, judge: str | None = None) -> RunFacts:
+def find_front(store: Store, links: ServedLinks, judge: str | None = None) -> FrontPage:
     """The run in figures. NotThereError for a judge that does not exist."""
     seen_by = known_judge(store, judge) or store.newest_judge()
     judges = tuple(Link(name, links.front(name), name == seen_by) for name in store.judges())
-    why = why_failed(store, links._replace(judge=judge))
-    return run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges, why)
+    links = links._replace(judge=judge)
+    counts, usage = store.count_trees(), store.usage()
+    return FrontPage(
+        facts=run_facts(store.run, store.path.name, counts, usage, judges, why_failed(store, links)),
+        growth=growth(
+            store.pace(),
+            now=time.time(),
+            calls=sum(used.calls for used in usage.values()),
+            ended=counts.get("done", 0) + counts.get("failed", 0),
+            planned=counts.get("planned", 0),
+        ),
+        shortfalls=str(store.shortfalls(seen_by)),
+        figures=find_figures(store, seen_by, links),
+        trees=links.trees(),
+    )
 
 
 def find_tree(

@@ -158,6 +158,9 @@ PAGES = Registry(
     kind="viewer page",
     group="interalign.pages",
     # In the order of the menu.
-    built_in={name: f"interalign.eval.view.pages.{name}:PAGE" for name in ("run", "trees", "tree", "call")},
+    built_in={
+        name: f"interalign.eval.view.pages.{name}:PAGE"
+        for name in ("run", "trees", "compare", "evaluation", "tree", "call")
+    },
 )
 ALL = (POLICIES, FORMATS, PERSONA_FORMATS, PROVIDERS, PAGES)

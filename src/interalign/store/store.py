@@ -40,12 +40,18 @@ from interalign.store.lock import Lock
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
 from interalign.store.tree_list import (
+    Pace,
     TreeFigures,
     TreeFilter,
+    TurnScore,
     candidate_names,
+    case_means,
     find_trees,
+    last_turns,
     note_names,
     read_figures,
+    read_pace,
+    turn_scores,
 )
 from interalign.tree import Annotation, JudgedTree, Message, Node, Score, Verdict
 
@@ -276,6 +282,26 @@ class Store:
         """The candidates of an evaluation, as planned."""
         with self._reading() as db:
             return candidate_names(db)
+
+    def turn_scores(self, judge: str, status: str | None = None) -> list[TurnScore]:
+        """Every speaker's scores by this judge, no panel, turn by turn, of trees with this status (None: any)."""
+        with self._reading() as db:
+            return turn_scores(db, judge, status)
+
+    def case_means(self, judge: str | None) -> dict[str, dict[str, float]]:
+        """Case, or tree of no case, -> candidate (empty: none) -> mean score by this judge, no panel."""
+        with self._reading() as db:
+            return case_means(db, judge)
+
+    def last_turns(self, ended: str) -> dict[str, int]:
+        """Tree -> its last turn, of the trees that the user ended with an annotation of this name."""
+        with self._reading() as db:
+            return last_turns(db, ended)
+
+    def pace(self) -> Pace | None:
+        """How fast replies came lately; None as long as no call has a time."""
+        with self._reading() as db:
+            return read_pace(db)
 
     # Growing --------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from interalign.store.texts import decode_text, encode_text, read_text
+from interalign.store.texts import decode_text, encode_text, read_text, tree_prefix
 
 Sort = Literal["planned", "worst", "best", "falling", "gap"]
 """`planned`: in the order of planning. `worst`, `best`: by the mean score. `falling`: by the slope of the scores over
@@ -240,3 +240,81 @@ def candidate_names(db: sqlite3.Connection) -> list[str]:
     """Those that are measured in the trees of an evaluation, as planned."""
     rows = db.execute("SELECT candidate FROM trees WHERE candidate IS NOT NULL GROUP BY candidate ORDER BY min(number)")
     return [decode_text(name) for (name,) in rows]
+
+
+class TurnScore(NamedTuple):
+    """The mean score of one speaker's replies in one turn of one tree."""
+
+    tree: str
+    by: str
+    hinted: bool
+    turn: int
+    value: float
+
+
+def turn_scores(db: sqlite3.Connection, judge: str, status: str | None) -> list[TurnScore]:
+    """Every speaker's scores by this judge, of trees with this status (None: any), in the order of planning."""
+    rows = db.execute(
+        "SELECT trees.id, by, hinted, turn, avg(value) FROM scores "
+        "JOIN nodes ON nodes.tree = scores.tree AND nodes.id = node JOIN trees ON trees.number = scores.tree "
+        "WHERE judge = ?1 AND value IS NOT NULL AND (?2 IS NULL OR status = ?2) "
+        "GROUP BY scores.tree, by, hinted, turn ORDER BY position, number, by, hinted, turn",
+        (judge_number(db, judge), status),
+    )
+    return [TurnScore(decode_text(tree), decode_text(by), bool(hint), turn, v) for tree, by, hint, turn, v in rows]
+
+
+def last_turns(db: sqlite3.Connection, ended: str) -> dict[str, int]:
+    """Tree -> its last turn, of the trees with an annotation `ended` by the user."""
+    rows = db.execute(
+        "SELECT trees.id, (SELECT max(turn) FROM nodes WHERE nodes.tree = number) FROM trees "
+        "WHERE number IN (SELECT tree FROM annotations WHERE name = ? AND by = 'user')",
+        (encode_text(ended),),
+    )
+    return {decode_text(tree): turn for tree, turn in rows}
+
+
+def case_means(db: sqlite3.Connection, judge: str | None) -> dict[str, dict[str, float]]:
+    """Case -> candidate -> mean score, in the order of planning; a tree of no case is a case of its own, by its id."""
+    rows = db.execute(
+        f"SELECT ifnull(\"case\", id), ifnull(candidate, ''), mean FROM trees JOIN ({_MEANS}) ON tree = number "
+        "WHERE mean IS NOT NULL ORDER BY position, number",
+        {"judge": judge_number(db, judge)},
+    )
+    means: dict[str, dict[str, float]] = {}
+    for case, candidate, mean in rows:
+        means.setdefault(decode_text(case), {})[decode_text(candidate)] = mean
+    return means
+
+
+class Pace(NamedTuple):
+    """How fast replies came lately."""
+
+    calls: int
+    """The last calls on record, at most some hundreds."""
+    first: float
+    """When the first of them was sent, seconds since 1970."""
+    last: float
+    """When the last of their replies was there."""
+    a_tree: float | None
+    """Calls of a tree that is done, the mean over some; None before any is."""
+
+
+def read_pace(db: sqlite3.Connection, most: int = 500, trees: int = 20) -> Pace | None:
+    """None as long as no call has a time."""
+    count, first, last = db.execute(
+        "SELECT count(*), min(began), max(began + took / 1000) FROM (SELECT began, took FROM calls "
+        "WHERE began IS NOT NULL ORDER BY id DESC LIMIT ?)",
+        (most,),
+    ).fetchone()
+    if not count:
+        return None
+    done = db.execute("SELECT id FROM trees WHERE status = 'done' ORDER BY number DESC LIMIT ?", (trees,)).fetchall()
+    calls = [_calls_of(db, decode_text(tree)) for (tree,) in done]
+    return Pace(count, first / 1e3, last / 1e3, sum(calls) / len(calls) if calls else None)
+
+
+def _calls_of(db: sqlite3.Connection, tree: str) -> int:
+    first = tree_prefix(tree)
+    row = db.execute("SELECT count(*) FROM calls WHERE key BETWEEN ? AND ?", (first, first + b"\xff" * 11)).fetchone()
+    return int(row[0])
