@@ -230,3 +230,10 @@ async def raises_for_now(ask: ia.CandidateAsk) -> ia.Said:
 async def of_the_wrong_type_for_now(ask: ia.CandidateAsk) -> Any:
     """A candidate of the wrong type while the file named by BREAKS is there."""
     return 7 if _broken() else ia.Said(text="Tell me more.")
+
+
+class SameScore:
+    """A judge that likes everything alike."""
+
+    async def score(self, ask: ia.Scoring) -> ia.ScoreOpinion:
+        return ia.ScoreOpinion(value=3, replies=("3",))

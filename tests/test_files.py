@@ -39,11 +39,14 @@ COMMANDS = {
     "personas import": "personas import {personas} --out {out} --personalities {personas}",
     "personas filter": "personas filter {personas} --out {out}",
     "personas split": "personas split {personas} --train {out} --heldout {second}",
+    "rounds": "rounds {folder} --model {model} --personas {personas} --cases {personas} --config {config} "
+    "--train-config {config} --prices {prices} --prompts {model} --rubric {data} --system {data}",
     "demo": "demo --no-train --out {folder}",
 }
 """How each command that reads or writes files is called, with everything it can be told to read."""
 READS = (
     "config",
+    "train_config",
     "prices",
     "data",
     "file",
@@ -58,7 +61,7 @@ READS = (
 )
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
 NO_FILES = {"graph", "roles list", "roles check", "roles probe", "personas stats"}
-FOLDERS = {"train", "demo"}
+FOLDERS = {"train", "demo", "rounds"}
 
 
 class Named(NamedTuple):
@@ -124,8 +127,12 @@ class Folder:
         """The command line, with this value for the parameter."""
         words = COMMANDS[command].format(**{name: str(path) for name, path in self.names.items()}).split()
         if parameter is not None:
-            words[words.index(parameter.option) + 1] = str(value)
+            words[self.place(command, words, parameter)] = str(value)
         return words
+
+    def place(self, command: str, words: list[str], parameter: Named) -> int:
+        """Where the value of a parameter stands in the command line; an argument comes first."""
+        return words.index(parameter.option) + 1 if parameter.option else len(command.split())
 
     def contents(self) -> dict[str, bytes | None]:
         return {
@@ -193,7 +200,7 @@ def test_no_output_is_written_over_what_the_command_reads_or_writes_besides(
     before = folder.contents()
     plain = folder.words(command)
     others = [word for word in plain if word in map(str, folder.names.values())]
-    mine = plain[plain.index(parameter.option) + 1]
+    mine = plain[folder.place(command, plain, parameter)]
     for other in others:
         if other != mine:
             refused(cli(*folder.words(command, parameter, other)), Path(other).name)

@@ -29,7 +29,10 @@ def started(tmp_path: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]
 
     def start(url: str, *more: str) -> "subprocess.Popen[str]":
         words = [Path(sys.executable).with_name("interalign"), "simulate", "run.db", *SHAPE, "--base-url", url, *more]
-        process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ)
+        process = subprocess.Popen(
+            words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which `nohup` lets the tests ignore
+        )  # fmt: skip
         processes.append(process)
         return process
 

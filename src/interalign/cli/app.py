@@ -3,7 +3,6 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +15,8 @@ from interalign.cli.live_display import one_line
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
+from interalign.cli.rounds import rounds
+from interalign.cli.steps import shown_step
 from interalign.config import EvaluationSettings, Runtime, SimulationSettings
 from interalign.errors import InteralignError
 from interalign.registries import FORMATS, Registry
@@ -34,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that can take a seat.")
+app.command()(rounds)
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
 
@@ -334,7 +336,7 @@ def demo(
         chain = Demo(out, train=not no_train, seed=seed)
         steps = list(chain.steps())
         for number, step in enumerate(steps, start=1):
-            with _step(f"{number}/{len(steps)} {step.title}") as advance:
+            with shown_step(f"{number}/{len(steps)} {step.title}") as advance:
                 _say(f"    {step.run(advance)}")
         api.print_report(api.report(out / "eval.db"))
         _say(_NEXT.format(out=out))
@@ -392,22 +394,6 @@ def _reasons(summary: "RunSummary", *, named: bool) -> Iterator[str]:
             yield f"failed: {len(trees)} trees: {one_line(reason)} ({one_line(some)})"
         elif not named:
             yield one_line(f"failed: {trees[0]}: {reason}")
-
-
-@contextmanager
-def _step(title: str) -> Iterator[Callable[[float], None]]:
-    """A titled bar on standard error, gone when the step is done; only the title where there is no terminal."""
-    _say(title)
-    if not sys.stderr.isatty():
-        yield lambda share: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("   "), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=1.0)
-        yield lambda share: bar.update(task, completed=share)
 
 
 # Typer brings Click along under a name of its own since 0.26, and shows only its subclasses.

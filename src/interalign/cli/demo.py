@@ -1,6 +1,6 @@
 """The whole chain on the embedded world, step by step. Each step resumes by itself when the demo is run again."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,12 +8,10 @@ from interalign import api
 from interalign.config import Runtime
 from interalign.files import refuse_folder, refuse_outputs
 from interalign.records import RunSummary
+from interalign.steps import Advance, Step, calls_made, growing, training
 
 if TYPE_CHECKING:
     from interalign.training.world_base_model import BaseRecipe
-
-Advance = Callable[[float], None]
-"""Told how much of a step is done, 0 to 1."""
 
 SCRIPTED = ("blind=world:blind", "attentive=world:attentive", "oracle=world:oracle")
 _WRITTEN = ("personas-train.jsonl", "personas-heldout.jsonl", "sft.jsonl", "dpo.jsonl", "report.html")
@@ -52,14 +50,6 @@ class Scale(NamedTuple):
     turns: int = 10
     recipe: "BaseRecipe | None" = None
     """None: the base model's own defaults."""
-
-
-class Step(NamedTuple):
-    """One step of the demo."""
-
-    title: str
-    run: Callable[[Advance], str]
-    """Does it and says in one line what came out."""
 
 
 class Demo:
@@ -102,7 +92,7 @@ class Demo:
             "run.db", advance, trees=self.scale.sft_trees, personas=str(self.out / "personas-train.jsonl"),
             candidate="attentive=world:attentive",
         )  # fmt: skip
-        return f"{run.done} trees of {self.scale.turns} turns in run.db, by {_calls(run)}"
+        return f"{run.done} trees of {self.scale.turns} turns in run.db, by {calls_made(run)}"
 
     def preferences(self, advance: Advance) -> str:
         """What the judge preferred, as training rows."""
@@ -129,7 +119,7 @@ class Demo:
 
         result = train_sft(
             str(self.out / "base"), self.out / "sft.jsonl", self.out / "sft",
-            config={**SFT_CONFIG, "seed": self.seed}, run_name="run", progress=_training(advance),
+            config={**SFT_CONFIG, "seed": self.seed}, run_name="run", progress=training(advance),
         )  # fmt: skip
         return str(result)
 
@@ -140,7 +130,7 @@ class Demo:
             candidate=f"sft=hf:{self.out / 'sft'}", branch=4, policy="beam:1", judging="score", inducer="none",
         )  # fmt: skip
         pairs = api.export(self.out / "round1.db", self.out / "dpo.jsonl", format="dpo")
-        return f"{run.done} trees in round1.db, {pairs} preference pairs in dpo.jsonl, by {_calls(run)}"
+        return f"{run.done} trees in round1.db, {pairs} preference pairs in dpo.jsonl, by {calls_made(run)}"
 
     def dpo(self, advance: Advance) -> str:
         """TRL's DPOTrainer, from the SFT model, which is also the reference."""
@@ -148,7 +138,7 @@ class Demo:
 
         result = train_dpo(
             str(self.out / "sft"), self.out / "dpo.jsonl", self.out / "dpo",
-            config={**DPO_CONFIG, "seed": self.seed}, run_name="round1", progress=_training(advance),
+            config={**DPO_CONFIG, "seed": self.seed}, run_name="round1", progress=training(advance),
         )  # fmt: skip
         return str(result)
 
@@ -157,9 +147,9 @@ class Demo:
         models = [f"{name}=hf:{self.out / name}" for name in ("base", "sft", "dpo")] if self.train else []
         run = api.evaluate(
             self.out / "eval.db", candidate=[*SCRIPTED, *models], cases=str(self.out / "personas-heldout.jsonl"),
-            turns=self.scale.turns, seed=self.seed, runtime=IN_PROCESS, progress=_growing(advance),
+            turns=self.scale.turns, seed=self.seed, runtime=IN_PROCESS, progress=growing(advance),
         )  # fmt: skip
-        return f"{run.done} conversations in eval.db, by {_calls(run)}"
+        return f"{run.done} conversations in eval.db, by {calls_made(run)}"
 
     def report(self, advance: Advance) -> str:
         """The figures, as a page."""
@@ -172,18 +162,6 @@ class Demo:
             seed=self.seed,
             turns=self.scale.turns,
             runtime=IN_PROCESS,
-            progress=_growing(advance),
+            progress=growing(advance),
             **settings,
         )
-
-
-def _growing(advance: Advance) -> Callable[[RunSummary], None]:
-    return lambda run: advance((run.done + len(run.failed)) / run.trees)
-
-
-def _training(advance: Advance) -> Callable[[int, int, float | None], None]:
-    return lambda done, total, loss: advance(done / total)
-
-
-def _calls(run: RunSummary) -> str:
-    return f"{run.calls:,} model calls" if run.calls or not run.done else "no new call: the ledger had them all"
