@@ -62,7 +62,9 @@ def test_the_example_roles_take_their_seats_in_a_simulation(installed, tmp_path:
     ended = installed("simulate", "run.db", "--config", "run.yaml")
     assert (ended.code, ended.out) == (0, "")
     # A turn: user, inducer, two candidates, one comparison in both orders, one hook.
-    assert ended.err == "4 of 4 trees done in run.db; 112 calls made, 0 answered from the ledger\n"
+    assert ended.err == (
+        "4 of 4 trees done in run.db; 112 calls made, 0 answered from the ledger; `interalign view run.db` shows them\n"
+    )
     trees = trees_of(tmp_path / "run.db")
     assert len(trees) == 4
     for judged in trees:

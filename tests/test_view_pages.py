@@ -110,7 +110,11 @@ def test_notes_of_the_inducer_and_of_plug_ins_stand_beside_their_message(
 
 def test_the_persona_stands_beside_the_conversation(night: Run, browse: Callable[..., Element]) -> None:
     persona = browse("/tree/t1").one("aside", class_="persona").words
-    assert persona == "Persona ada, from file Profile I drink tea. I keep bees. Personality I write short messages."
+    assert persona == (
+        "Persona ada, from file Profile I drink tea. turn 1 I keep bees. "
+        "Marked: the user has said at least half of its words by that turn. A match of words, no judgement. "
+        "Personality I write short messages."
+    )
 
 
 def test_the_picture_has_a_link_for_every_message_and_marks_by_shape(

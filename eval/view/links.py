@@ -40,6 +40,8 @@ class ServedLinks(NamedTuple):
     """The judge that was asked for by name; links keep to it."""
     prefix: str = ""
     """What stands before every address: empty, or `/run/2` for the second of several run files."""
+    show: str | None = None
+    """How trees are shown, if not in the usual way; links to messages keep to it."""
 
     def front(self, judge: str | None = None) -> str:
         """The run's front page, `/`."""
@@ -59,7 +61,11 @@ class ServedLinks(NamedTuple):
 
     def node(self, tree: str, node: str, number: int) -> str:
         """`/tree/ID?node=NODE`, scrolled to the message."""
-        return _address(self.prefix + _tree(tree), node=node, judge=self.judge) + f"#{self.anchor(tree, number)}"
+        return self.shown(tree, node) + f"#{self.anchor(tree, number)}"
+
+    def shown(self, tree: str, node: str | None) -> str:
+        """`/tree/ID`, at the top, with the selected message and the way it is shown."""
+        return _address(self.prefix + _tree(tree), node=node, judge=self.judge, show=self.show)
 
     def anchor(self, tree: str, number: int | None = None) -> str:
         """`n7` or `tree`: a page holds one tree."""

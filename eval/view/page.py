@@ -34,6 +34,14 @@ class PageRequest:
     """The other run files that are shown beside this one, and where their pages are."""
 
     @property
+    def files(self) -> tuple[Link, ...]:
+        """The front pages of all run files that are shown, in their order; empty if there is one."""
+        shown = sorted([(self.prefix, self.file), *((links.prefix, path.name) for path, links in self.others)])
+        if len(shown) == 1:
+            return ()
+        return tuple(Link(name, f"{prefix}/", prefix == self.prefix) for prefix, name in shown)
+
+    @property
     def links(self) -> ServedLinks:
         """Addresses of this run's pages."""
         return ServedLinks(prefix=self.prefix)
@@ -47,7 +55,7 @@ class PageRequest:
 
     def render(self, template: str, **values: object) -> str:
         """One of the viewer's own templates."""
-        return rendered(template, menu=self.menu, home=self.links.front(), file=self.file, **values)
+        return rendered(template, menu=self.menu, files=self.files, home=self.links.front(), file=self.file, **values)
 
 
 @dataclass(frozen=True)

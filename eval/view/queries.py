@@ -43,6 +43,10 @@ class TreeView:
     """Some role of the run is played by the embedded world."""
     same_case: tuple[Link, ...]
     """Evaluation: the same case with each candidate; empty if there is only one."""
+    ways: tuple[Link, ...]
+    """Other ways to show it: with the difference of chosen and rejected, as a plain conversation."""
+    as_talk: bool
+    """Only the conversation of the path is shown."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,22 @@ def find_front(store: Store, links: ServedLinks, judge: str | None = None) -> Fr
 
 
 def find_tree(
-    store: Store, tree: str, links: ServedLinks, *, node: str | None = None, judge: str | None = None
+    store: Store,
+    tree: str,
+    links: ServedLinks,
+    *,
+    node: str | None = None,
+    judge: str | None = None,
+    show: str | None = None,
 ) -> TreeView:
     """One tree. NotThereError for a tree, message or judge that does not exist, and if nothing is on record of it."""
     links = links._replace(judge=known_judge(store, judge))
     record = store.tree_record(tree)
     if record is None:
         raise NotThereError(f"There is no tree {tree!r} in this run.")
+    if show not in (None, *WAYS):
+        raise NotThereError(f"A tree is not shown as {show!r}; there are {' and '.join(WAYS)}.")
+    links = links._replace(show=show)
     page = _page(store, record, node, judge, links)
     before, after = store.beside(tree)
     return TreeView(
@@ -110,10 +123,15 @@ def find_tree(
         after=_link(after, links),
         of_the_world=of_the_world(store.run, store.judges()),
         same_case=_same_case(store, record, links),
+        ways=tuple(
+            Link(text, links._replace(show=None if show == way else way).shown(tree, node), show == way)
+            for way, text in WAYS.items()
+        ),
+        as_talk=show == "talk",
     )
 
 
-def _page(store: Store, record: TreeRecord, node: str | None, judge: str | None, links: Links) -> TreePage:
+def _page(store: Store, record: TreeRecord, node: str | None, judge: str | None, links: ServedLinks) -> TreePage:
     judged = store.judged_tree(record.id)
     if judged is None and not can_be_looked_at(store, record):
         raise NotThereError(_nothing_said(record))
@@ -123,7 +141,12 @@ def _page(store: Store, record: TreeRecord, node: str | None, judge: str | None,
     if judged is None:
         return page_without_turns(record, persona_of(store, record.persona), ViewOptions(links, judge, calls=calls))
     options = ViewOptions(
-        links, judge or newest_judge(store.readable_judges(), judged), store.judges(), node=node, calls=calls
+        links,
+        judge or newest_judge(store.readable_judges(), judged),
+        store.judges(),
+        node=node,
+        calls=calls,
+        difference=links.show == "difference",
     )
     return tree_page(judged, record, persona_of(store, judged.tree.persona), options)
 
@@ -184,6 +207,10 @@ def _nothing_said(record: TreeRecord) -> str:
     if record.status == "failed":
         return f"Tree {record.id!r} failed before its first turn was finished: {record.reason or 'no reason is known'}"
     return f"Tree {record.id!r} is planned; nothing has been said in it yet."
+
+
+WAYS = {"difference": "word difference", "talk": "conversation only"}
+"""How else a tree is shown: name in the address -> words."""
 
 
 def persona_of(store: Store, persona: str) -> Persona | None:

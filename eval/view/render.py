@@ -75,7 +75,7 @@ def pieces(template: str, **values: object) -> Iterator[str]:
     return found.generate(**_NO_SERVER | {"style": Markup(style()), "policy": alone} | values)
 
 
-_NO_SERVER = {"script": None, "menu": (), "home": "/", "refresh": None}
+_NO_SERVER = {"script": None, "menu": (), "files": (), "home": "/", "refresh": None}
 """What only a page that is served has."""
 
 

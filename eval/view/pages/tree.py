@@ -6,9 +6,10 @@ from interalign.store import Store
 
 
 def tree(store: Store, asked: PageRequest) -> str:
-    """The tree `id`, through the message `node` and as `judge` sees it."""
+    """The tree `id`, through the message `node`, as `judge` sees it, shown as `show` says."""
     query = asked.query
-    found = find_tree(store, asked.place["id"], asked.links, node=query.get("node"), judge=query.get("judge"))
+    node, judge, show = (query.get(name) for name in ("node", "judge", "show"))
+    found = find_tree(store, asked.place["id"], asked.links, node=node, judge=judge, show=show)
     return asked.render("tree", view=found)
 
 
