@@ -26,10 +26,10 @@ Cli = Callable[..., Any]
 
 COMMANDS = {
     "simulate": "simulate {run} --config {config} --prices {prices} --personas {personas} "
-    "--prompts {folder} --rubric {data} --system {data}",
+    "--prompts {folder} --rubric {data} --system {data} --max-tokens 999999 --budget {out}",
     "evaluate": "evaluate {eval} --candidate world:blind --cases {personas} --config {config} --prices {prices} "
-    "--prompts {folder} --rubric {data} --system {data}",
-    "judge": "judge {run} --judge world:judge --prices {prices}",
+    "--prompts {folder} --rubric {data} --system {data} --max-tokens 999999 --budget {out}",
+    "judge": "judge {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
     "export": "export {run} --format dpo --out {out}",
     "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
     "report": "report {run} --html {out} --prices {prices}",
@@ -40,7 +40,9 @@ COMMANDS = {
     "personas filter": "personas filter {personas} --out {out}",
     "personas split": "personas split {personas} --train {out} --heldout {second}",
     "rounds": "rounds {folder} --model {model} --personas {personas} --cases {personas} --config {config} "
-    "--train-config {config} --prices {prices} --prompts {model} --rubric {data} --system {data}",
+    "--train-config {config} --prices {prices} --prompts {model} --rubric {data} --system {data} "
+    "--max-tokens 999999 --budget {out}",
+    "merge": "merge {out} {run}",
     "demo": "demo --no-train --out {folder}",
 }
 """How each command that reads or writes files is called, with everything it can be told to read."""
@@ -58,6 +60,7 @@ READS = (
     "prompts",
     "rubric",
     "system",
+    "inputs",
 )
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
 NO_FILES = {"graph", "roles list", "roles check", "roles probe", "personas stats"}

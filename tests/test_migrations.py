@@ -25,6 +25,13 @@ def in_version(path: Path) -> int:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
+def without_version_6(db: sqlite3.Connection) -> None:
+    """Take away what version 6 added."""
+    db.execute("DROP TABLE shard")
+    db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE '006%'")
+    db.execute("PRAGMA user_version = 5")
+
+
 def without_version_5(db: sqlite3.Connection) -> None:
     """Let `by` say again which reply is hinted."""
     db.execute("UPDATE nodes SET by = by || '+hint' WHERE hinted")
@@ -60,13 +67,15 @@ def without_version_2(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA user_version = 1")
 
 
-@pytest.fixture(params=[1, 2, 3, 4])
+@pytest.fixture(params=[1, 2, 3, 4, 5])
 def old(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A run of two trees as an earlier version wrote it."""
     path = tmp_path / "old.db"
     ia.simulate(path, trees=2, **SETTINGS)
     with closing(sqlite3.connect(path)) as db, db:
-        without_version_5(db)
+        without_version_6(db)
+        if request.param < 5:
+            without_version_5(db)
         if request.param < 4:
             without_version_4(db)
         if request.param < 3:
@@ -131,6 +140,7 @@ def test_the_notes_of_tools_in_an_earlier_file_are_by_the_candidate(tmp_path: Pa
     trees = trees_in(tmp_path / "run.db")
     with closing(sqlite3.connect(tmp_path / "run.db")) as db, db:
         db.execute("UPDATE annotations SET by = by || '+hint' WHERE name = 'tool' AND node IN ('1', '1/1', '2/1')")
+        without_version_6(db)
         without_version_5(db)
     assert trees_in(tmp_path / "run.db") == trees
     ia.simulate(tmp_path / "run.db", trees=1, **settings)

@@ -173,3 +173,17 @@ def test_the_command_prints_the_rounds_and_names_the_best_model(small, tmp_path:
     assert "the best model is " in ended.err.splitlines()[-1]
     again = cli("rounds", "out", "--model", str(small["model"]), "--config", "rounds.yaml", "--rounds", "1", "--json")
     assert json.loads(again.out)["rounds"][1]["number"] == 1
+
+
+@pytest.mark.train
+@pytest.mark.slow
+def test_a_limit_of_tokens_holds_for_all_runs_of_the_folder_together(small, tmp_path: Path) -> None:
+    rounds = Rounds(tmp_path / "out", **small, max_tokens=6000)
+    with pytest.raises(StopError, match="max-tokens"):
+        run_all(rounds)
+    used = 0
+    for run in (tmp_path / "out").glob("round-*/*.db"):
+        with Store.open(run) as store:
+            used += sum(each.prompt_tokens + each.completion_tokens for each in store.usage().values())
+    assert 0 < used <= 6000
+    assert (tmp_path / "out" / "round-1" / "run.db").exists()

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from interalign.errors import ConfigError
-from interalign.training.dpo import train_dpo
 from interalign.training.settings import LoraSettings, config_class, read_settings
 
 
@@ -114,13 +113,6 @@ def test_every_default_of_trl_is_a_value_its_key_may_have(method):
         except ConfigError as refusal:
             assert "cannot be set" in str(refusal)  # noqa: PT017 (most keys must not raise at all)
     assert accepted > 100
-
-
-def test_tree_packed_dpo_is_refused_until_it_exists(tmp_path):
-    with pytest.raises(ConfigError, match=r"^--method tree is not built yet; use --method pairs$"):
-        train_dpo("model", tmp_path / "dpo.jsonl", tmp_path / "out", method="tree")
-    with pytest.raises(ConfigError, match="no DPO method 'forest'; use --method pairs"):
-        train_dpo("model", tmp_path / "dpo.jsonl", tmp_path / "out", method="forest")
 
 
 @pytest.mark.train

@@ -26,7 +26,10 @@ from view_pages import (
     user,
 )
 
+from interalign.errors import ConfigError
 from interalign.eval.view import create_app
+from interalign.eval.view.page import all_pages
+from interalign.registries import Registry
 from interalign.tree import Message
 
 pytest_plugins = ["view_fixtures"]
@@ -289,3 +292,46 @@ def test_a_tree_is_never_seen_half_written(run: Run, browse: Callable[..., Eleme
         looks += 1
     writer.join()
     assert len(browse("/tree/t1").every("section", class_="turn")) == 61
+
+
+# A run that grows --------------------------------------------------------------------------------------------------
+
+
+def test_the_front_page_of_a_growing_run_refreshes_itself_and_says_how_it_goes_on(
+    run: Run, browse: Callable[..., Element]
+) -> None:
+    run.begin()
+    run.plan("t1", "t2", "t3")
+    assert browse("/").every("meta", http_equiv="refresh") == []
+    run.call("t1", "u", "user", [Message(role="user", content="Begin.")], "Hm.")
+    front = browse("/")
+    assert front.one("meta", http_equiv="refresh").attributes["content"] == "10"
+    assert "replies a minute" in front.one("p", class_="growth").text
+    assert front.one("p", class_="growth").text.endswith("no tree is done yet to tell by")
+    run.end("t1")
+    assert browse("/").one("p", class_="growth").text.endswith("to go")
+    for tree in ("t2", "t3"):
+        run.end(tree)
+    front = browse("/")
+    assert front.every("meta", http_equiv="refresh") == []
+    assert front.every("p", class_="growth") == []
+
+
+def test_the_front_page_of_a_run_leads_to_its_trees(night: Run, browse: Callable[..., Element]) -> None:
+    front = browse("/")
+    links = [link.attributes["href"] for link in front.one("main").every("a")]
+    assert "/trees" in links
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("no_such_module:PAGE", "viewer page 'mine' cannot be loaded"),
+        ("interalign.eval.view.pages.run:front", "the viewer page 'mine' is no Page"),
+        ("interalign.eval.view.pages.trees:PAGE", "the viewer page 'mine' has the path /trees of another page"),
+    ],
+)
+def test_a_page_of_a_plug_in_that_cannot_be_used_is_named(target: str, said: str) -> None:
+    built_in = {"trees": "interalign.eval.view.pages.trees:PAGE", "mine": target}
+    with pytest.raises(ConfigError, match=said):
+        all_pages(Registry("viewer page", "interalign.pages", built_in))

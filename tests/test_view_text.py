@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
@@ -39,7 +40,12 @@ def test_what_cannot_be_seen_is_written_out(text: str, visible: str) -> None:
 def test_hostile_text_in_every_field_comes_out_as_text(hostile: Run, browse: Callable[..., Element]) -> None:
     front, trees = browse("/"), browse("/trees")
     page = browse(listed(trees)[0].one("a").attributes["href"])
-    for view in (front, trees, page):
+    case = next(link for link in trees.one("table", class_="list").every("a")).attributes["href"]
+    beside = browse(case.replace("/tree/", "/compare?case="))
+    talk, differing = browse(f"{case}?show=talk"), browse(f"{case}?show=difference")
+    for view in (front, trees, page, beside, talk, differing, browse("/eval"), browse(f"/trees?words={quote(ATTACK)}")):
+        assert_inert(view)
+    for view in (front, trees, page, beside, talk):
         assert_inert(view)
         assert shown(ATTACK) in view.text
     assert "⟦U+D800⟧" in page.one("article", class_="user").text

@@ -251,7 +251,7 @@ ATTACK = (
 TAGS = """
     html head meta title link style body svg symbol circle rect path g use text main header footer nav section aside
     article figure figcaption div p span b bdi a h1 h2 h3 ul li dl dt dd table thead tbody tr th td details summary
-    form label input select option button ins del mark
+    form label input select option button ins del mark code
 """.split()  # noqa: SIM905  (50 quoted names would hide the list)
 
 

@@ -26,6 +26,8 @@ class TrainingRow(NamedTuple):
     prompt: tuple[Message, ...]
     completions: tuple[Message, ...]
     """The reply to learn (sft), or the chosen and the rejected one (dpo)."""
+    tree: str | None = None
+    """The conversation tree that a pair comes from, if the row says so."""
     unit: str = "line"
     """What `number` counts: `line`, or `row` in a Parquet file or a JSON array."""
 
@@ -59,9 +61,11 @@ class _DpoLine(BaseModel):
     prompt: tuple[Message, ...] = Field(min_length=1)
     chosen: tuple[Message] = Field(description="one assistant message")
     rejected: tuple[Message]
+    tree: str | int | None = None
 
     def row(self, number: int) -> TrainingRow:
-        return TrainingRow(number, self.prompt, (*self.chosen, *self.rejected))
+        tree = None if self.tree is None else str(self.tree)
+        return TrainingRow(number, self.prompt, (*self.chosen, *self.rejected), tree)
 
 
 _LINES: Mapping[Method, type[_SftLine] | type[_DpoLine]] = {"sft": _SftLine, "dpo": _DpoLine}

@@ -46,6 +46,11 @@ _SHOWN = (
 )  # fmt: skip
 """The hyperparameters a model card shows."""
 
+
+def print_nothing(line: str) -> None:
+    """Tell nobody."""
+
+
 Progress = Callable[[int, int, float | None], None]
 """Called after every optimisation step: steps done, steps in all, the last logged loss (None before the first)."""
 
@@ -61,6 +66,8 @@ class Job(NamedTuple):
     run_name: str | None = None
     """The run the rows come from, for the model card."""
     progress: Progress | None = None
+    tell: Callable[[str], None] = print_nothing
+    """Told in a line what is worth knowing before the training begins."""
 
 
 class Prepared(NamedTuple):
@@ -83,6 +90,8 @@ class Recipe(NamedTuple):
     """Rows in the columns the trainer takes, and their `length` in tokens. None may be left out."""
     trainer: Callable[[Prepared], Any]
     """The TRL trainer."""
+    about: Callable[[Any], str | None] = lambda trainer: None
+    """One line on what this trainer is about to do, if there is something to say."""
 
 
 class Ready(NamedTuple):
@@ -129,7 +138,7 @@ def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenize
         drop_too_long=job.settings.drop_too_long,
     )
     with _as_config_error("TRL refuses the settings"):
-        args = config_class(job.settings.method)(**_arguments(job, max_length))
+        args = config_class(job.settings.method, job.settings.packing)(**_arguments(job, max_length))
     dataset = Dataset.from_list(recipe.columns(learnable.rows, learnable.tokens, job.settings))
     compared = rows_to_compare(learnable.tokens)
     model = load_model(model_path(job.model), job.settings, compared)
@@ -137,15 +146,20 @@ def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenize
         trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job.settings)))
     if job.settings.lora is not None:
         refuse_shared_weights(trainer.model)
-    if len(trainer.train_dataset) != len(dataset):
-        raise DataError(
-            f"{job.data}: TRL kept {len(trainer.train_dataset)} of {len(dataset)} rows; nothing was trained"
-        )
+    if (kept := _rows_in(trainer.train_dataset)) != len(dataset):
+        raise DataError(f"{job.data}: TRL kept {kept} of {len(dataset)} rows; nothing was trained")
+    if line := recipe.about(trainer):
+        job.tell(line)
     return Ready(trainer, len(rows) - len(learnable.rows), compared)
 
 
+def _rows_in(dataset: Any) -> int:
+    """How many of our rows a trainer's data set holds, whose items may be trees of them."""
+    return sum(dataset["pairs"]) if "pairs" in dataset.column_names else len(dataset)
+
+
 def _arguments(job: Job, max_length: int | None) -> dict[str, Any]:
-    names = config_class(job.settings.method).__dataclass_fields__
+    names = config_class(job.settings.method, job.settings.packing).__dataclass_fields__
     # The model is loaded here, so that it can be frozen, and compared with itself; TRL gets it ready made.
     chosen = {key: value for key, value in job.settings.trl.items() if key != "model_init_kwargs"}
     fixed = {

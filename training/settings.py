@@ -18,6 +18,7 @@ from interalign.tree import Frozen
 from interalign.yaml_file import read_yaml
 
 Method = Literal["sft", "dpo"]
+Packing = Literal["pairs", "tree"]
 
 # The paper's values (arXiv 2410.03642) and, after them, what suits a run of any length: some fifty log lines, and one
 # checkpoint kept to go on from.
@@ -79,6 +80,8 @@ class TrainSettings(Frozen):
     """Keyword arguments for TRL's SFTConfig or DPOConfig, before what the device decides."""
     lora: LoraSettings | None = None
     """None trains all weights."""
+    packing: Packing = Field(default="pairs", exclude_if=lambda value: value == "pairs")
+    """DPO only: whether a batch is made of pairs, or of trees that are read once (`interalign.training.tree_dpo`)."""
     share_prefixes: bool = False
     """SFT only: read what rows have in common once, see `interalign.training.sft.share_prefixes`."""
     freeze_embeddings: bool = False
@@ -100,10 +103,12 @@ def read_settings(
     *,
     lora: bool = False,
     drop_too_long: bool = False,
+    packing: Packing = "pairs",
 ) -> TrainSettings:
     """Settings from a YAML file or a mapping, over the paper's defaults.
 
-    `lora` and `drop_too_long` turn that on if the file does not.
+    `lora` and `drop_too_long` turn that on if the file does not. With `packing` "tree" a batch is one tree unless the
+    file says another number.
 
     Raises ConfigError naming the key: an unknown one (with the nearest known), a value of the wrong kind, or one that
     interalign does not let go of.
@@ -116,9 +121,10 @@ def read_settings(
         ours["lora"] = given.pop("lora", None) or {}
     if drop_too_long:
         ours["drop_too_long"] = True
-    trl = {**_DEFAULTS[method], **_RUNNING, **_checked(given, method, where)}
+    by_packing = {"per_device_train_batch_size": 1} if packing == "tree" else {}
+    trl = {**_DEFAULTS[method], **_RUNNING, **by_packing, **_checked(given, method, packing, where)}
     try:
-        return TrainSettings(method=method, trl=trl, **ours)
+        return TrainSettings(method=method, packing=packing, trl=trl, **ours)
     except ValidationError as error:
         wrong = first_wrong(error, TrainSettings, ours)
         raise ConfigError(f"{where}: {'.'.join(wrong.where)}: {wrong.reason}") from None
@@ -133,19 +139,23 @@ def _chat_template(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
 
 
-def config_class(method: Method) -> Any:
-    """TRL's configuration class of a method."""
+def config_class(method: Method, packing: Packing = "pairs") -> Any:
+    """TRL's configuration class of a method, or ours over it."""
     import trl
 
+    if packing == "tree":
+        from interalign.training import tree_dpo
+
+        return tree_dpo.TreeDPOConfig
     return trl.SFTConfig if method == "sft" else trl.DPOConfig
 
 
-def _checked(given: Mapping[str, Any], method: Method, where: str) -> dict[str, Any]:
+def _checked(given: Mapping[str, Any], method: Method, packing: Packing, where: str) -> dict[str, Any]:
     """The same keys with values of the kinds TRL's dataclass declares."""
     if not given:
         return {}
-    kinds = typing.get_type_hints(config_class(method))
-    known = {field.name for field in dataclasses.fields(config_class(method)) if field.init}
+    kinds = typing.get_type_hints(config_class(method, packing))
+    known = {field.name for field in dataclasses.fields(config_class(method, packing)) if field.init}
     for key in given:
         if key in _FIXED or str(key).startswith("hub_"):
             raise ConfigError(f"{where}: {key} cannot be set: {_FIXED.get(key, _FIXED['push_to_hub'])}")

@@ -12,7 +12,7 @@ from interalign.eval.view.links import ServedLinks
 from interalign.eval.view.render import page as rendered
 from interalign.eval.view.tree_page import Link
 from interalign.records import RunKind
-from interalign.registries import PAGES
+from interalign.registries import PAGES, Registry
 from interalign.store import Store
 
 
@@ -73,11 +73,11 @@ class Page:
     """The kinds of run that it is in the menu of."""
 
 
-def all_pages() -> tuple[Page, ...]:
+def all_pages(registry: Registry = PAGES) -> tuple[Page, ...]:
     """Every page there is, the built-in ones first; ConfigError for one that is no page or has another's path."""
     found: dict[str, Page] = {}
-    for name in PAGES.names():
-        page, _ = PAGES.load(name)
+    for name in registry.names():
+        page, _ = registry.load(name)
         if not isinstance(page, Page) or not page.path.startswith("/"):
             raise ConfigError(
                 f"the viewer page {name!r} is no Page whose path begins with '/': mend or remove its package"

@@ -24,7 +24,7 @@ from interalign.config import (
     with_addresses,
 )
 from interalign.errors import ConfigError, did_you_mean
-from interalign.files import is_stream, refuse_folder, refuse_outputs, write_atomically
+from interalign.files import is_stream, refuse_folder, refuse_outputs, refuse_shared, write_atomically
 from interalign.ledger.budget import Prices, price_table, read_prices
 from interalign.model_spec import ModelSpec
 from interalign.models.names import importable
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from interalign.run.generation import GeneratedPool
     from interalign.run.probe import SeatFigures
     from interalign.store import Store
+    from interalign.store.shard_merge import Merged
     from interalign.training.result import TrainResult
     from interalign.tree import JudgedTree
 
@@ -99,6 +100,23 @@ def evaluate(
         source, target = (Path(run), Path(fork)) if fork else (None, Path(run))
         work = run_evaluation(target, chosen, cases, runtime, progress, fork_of=source)
         return run_async(work)
+
+
+def merge(
+    out: Path | str, inputs: Sequence[Path | str], *, tell: Callable[[int], object] = lambda trees: None
+) -> "Merged":
+    """Bring the shards of one run into the run file `out`; what came of it. `tell` gets the trees merged so far.
+
+    A run file that is there already is extended. Everything on record of a tree comes along; a tree that several
+    files have is taken once. The result goes on like any run: `simulate` without a shard grows what is missing. Raises
+    ConfigError for files of different runs, and for a tree that is finished in two versions.
+    """
+    from interalign.store.shard_merge import merge_runs
+
+    if not inputs:
+        raise ConfigError("merge needs the run files to merge: interalign merge OUT.db IN.db ...")
+    refuse_shared([Path(out)], inputs)
+    return merge_runs(Path(out), [Path(each) for each in inputs], tell)
 
 
 def about_cases(*, config: Path | str | None = None, cases: str | None = None) -> str:
@@ -346,24 +364,28 @@ def train(
     data: Path | str,
     out: Path | str,
     config: "Path | Mapping[str, Any] | None" = None,
-    method: Literal["pairs", "tree"] = "pairs",
+    method: Literal["pairs", "tree"] | None = None,
     lora: bool = False,
     drop_too_long: bool = False,
     progress: Callable[[int, int, float | None], None] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> "TrainResult":
     """Fine-tune `model` on exported rows with TRL and save it in the folder `out`; resumes from its checkpoints.
 
     `config` is a YAML file of TRL's own settings, or a mapping of them; `progress` is told after every step: steps
-    done, steps in all, the last loss. Rows longer than the setting `max_length` are refused, or with `drop_too_long`
-    left out and counted. Raises ConfigError for settings that cannot work, or if the saved model does not answer as
-    the trained one did, and DataError, naming the rows, for data that would be dropped or mislearnt.
+    done, steps in all, the last loss; `tell` gets a line to show before the training begins. `method` says whether the
+    pairs of a tree are read together (docs/data-format.md); None: where model and settings allow it. Rows longer than
+    the setting `max_length` are refused, or with `drop_too_long` left out and counted.
+
+    Raises ConfigError for settings that cannot work, or if the saved model does not answer as the trained one did, and
+    DataError, naming the rows, for data that would be dropped or mislearnt.
     """
     refuse_folder(out, inputs=[data, model.removeprefix("hf:"), config if isinstance(config, Path) else None])
     _need_training_extra()
     if stage == "sft":
         from interalign.training.sft import train_sft
 
-        if method != "pairs":
+        if method is not None:
             raise ConfigError("--method belongs to `train dpo`; SFT has no preference pairs to pack")
         return train_sft(
             model, Path(data), Path(out), config=config, lora=lora, drop_too_long=drop_too_long, progress=progress
@@ -372,7 +394,7 @@ def train(
 
     return train_dpo(
         model, Path(data), Path(out),
-        config=config, method=method, lora=lora, drop_too_long=drop_too_long, progress=progress,
+        config=config, method=method, lora=lora, drop_too_long=drop_too_long, progress=progress, tell=tell,
     )  # fmt: skip
 
 
@@ -558,7 +580,10 @@ def _chosen(
     in_file = read_settings(file) if file else {}
     given = {name: value for name, value in {**in_file, **settings}.items() if name not in Runtime.model_fields}
     chosen = build(kind, given, file, in_file.keys() - settings.keys())
-    return with_addresses(chosen, _carried_out(settings, in_file, file, runtime))
+    carried = _carried_out(settings, in_file, file, runtime)
+    if carried.budget is not None:
+        refuse_shared([Path(carried.budget)], inputs=[file, chosen.prompts, chosen.rubric])
+    return with_addresses(chosen, carried)
 
 
 def _carried_out(

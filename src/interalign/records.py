@@ -1,13 +1,14 @@
 """What is on record of a run: calls, usage, trees, the run itself, and how it stands. Frozen values, no behaviour."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict, JsonValue
 
+from interalign.shard import Shard
 from interalign.tree import Frozen, Message
 
 
@@ -106,6 +107,26 @@ def by_role(used: Mapping[tuple[str, str], Usage]) -> dict[str, Usage]:
     return sums
 
 
+class Spent(NamedTuple):
+    """Money in USD, and tokens of prompts and replies together."""
+
+    usd: float = 0.0
+    tokens: int = 0
+
+    def plus(self, other: "Spent") -> "Spent":
+        """The sum of both."""
+        return Spent(self.usd + other.usd, self.tokens + other.tokens)
+
+    def minus(self, other: "Spent") -> "Spent":
+        """The difference."""
+        return Spent(self.usd - other.usd, self.tokens - other.tokens)
+
+
+def sum_of(amounts: Iterable[Spent]) -> Spent:
+    """All of these together."""
+    return reduce(Spent.plus, amounts, Spent())
+
+
 class ReplyCounts(Frozen):
     """What became of the questions to one role, over all calls in the file."""
 
@@ -158,6 +179,7 @@ class BegunWith(Frozen):
     turns: int = 0
     """K; 0 if the identity does not say."""
     judge: str | tuple[str, ...] = ()
+    candidate: tuple[dict[str, str], ...] = ()
     prompts: dict[str, str] = {}
     """Hashes of the prompts, by name."""
     own_prompts: dict[str, str] = {}
@@ -187,6 +209,27 @@ class RunRecord(Frozen):
     def begun_with(self) -> BegunWith:
         """The identity, read."""
         return BegunWith.model_validate(self.identity)
+
+
+def simulated_tree(index: int) -> str:
+    """The id of a simulation's tree at this place of the plan."""
+    return f"t{index:05}"
+
+
+class RunPart(NamedTuple):
+    """What part of a run a file holds."""
+
+    number: int | None
+    """Of the shard; None for merged shards, and for a whole run."""
+    of: int | None
+    """How many shards there are; None if that is not known."""
+    trees: int
+    """Trees of the whole run."""
+
+    @property
+    def shard(self) -> Shard | None:
+        """The shard; None for merged shards, and for a whole run."""
+        return None if self.number is None or self.of is None else Shard(self.number, self.of)
 
 
 class Shortfalls(Frozen):
@@ -241,6 +284,24 @@ class RunSummary(Frozen):
     """Missing, cut and asked-again values; None while the run is going on."""
     usd: float | None = None
     """What all calls in the file cost; None without a price table."""
+
+    def with_part(self, part: "RunSummary") -> "RunSummary":
+        """This with what is done elsewhere for the same run; how many trees there are is known here."""
+        roles = self.usage.keys() | part.usage.keys()
+        more = {
+            "done": self.done + part.done,
+            "failed": {**self.failed, **part.failed},
+            "calls": self.calls + part.calls,
+            "replayed": self.replayed + part.replayed,
+            "in_flight": self.in_flight + part.in_flight,
+            "retried": self.retried + part.retried,
+            "usage": {role: self._used(role) + part._used(role) for role in sorted(roles)},
+            "usd": None if self.usd is None or part.usd is None else self.usd + part.usd,
+        }
+        return self.model_copy(update=more)
+
+    def _used(self, role: str) -> Usage:
+        return self.usage.get(role, Usage(calls=0, prompt_tokens=0, completion_tokens=0, bad=0, usd=0.0))
 
     @property
     def reasons(self) -> dict[str, list[str]]:

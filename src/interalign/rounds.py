@@ -20,17 +20,18 @@ from interalign.errors import ConfigError, StopError
 from interalign.eval.intervals import Interval
 from interalign.eval.results import CandidateScores, candidate_result, candidate_scores, comparisons
 from interalign.eval.run_report import scored_cases
-from interalign.files import refuse_folder, sha256, write_atomically
+from interalign.files import refuse_folder, refuse_shared, sha256, write_atomically
 from interalign.model_spec import ModelSpec
 from interalign.people import load_personas
 from interalign.personas import Persona, dump_personas
 from interalign.steps import Advance, Step, calls_made, growing, training
 from interalign.store import Store
+from interalign.store.lease_file import refuse_no_lease_file
 
 RECORD = "rounds.json"
 _OF_SOURCES = ("world", "people")
 """Sources that draw other personas for every seed; a file's are taken in turn."""
-_MAY_CHANGE = {"rounds", "patience", "candidate"}
+_MAY_CHANGE = {"rounds", "patience", "candidate", "shard", "workers", "engine"}
 
 
 class Round(NamedTuple):
@@ -79,7 +80,17 @@ class Rounds:
         self._how: dict[str, Any] = {name: value for name, value in given.items() if name in Runtime.model_fields}
         self._runtime = runtime
         refuse_folder(self.out, inputs=[file, *self._inputs()])
+        self._share_limits(file)
         self._refuse_other_settings()
+
+    def _share_limits(self, file: Path | None) -> None:
+        """Let --max-usd and --max-tokens hold for all runs of the folder together, by a file in it or the one named."""
+        budget = self._how.get("budget")
+        if budget is not None:
+            refuse_no_lease_file(Path(budget))
+            refuse_shared([Path(budget), self.out], inputs=[file, *self._inputs()])
+        elif any(self._how.get(limit) is not None for limit in ("max_usd", "max_tokens")):
+            self._how["budget"] = str(self.out / "rounds.budget")
 
     def _inputs(self) -> list[str | None]:
         """What is read, and so cannot be the folder."""
@@ -194,7 +205,19 @@ class Rounds:
         return str(result)
 
     def _evaluate(self, number: int, advance: Advance) -> str:
-        shared = ("turns", "user", "judge", "seed", "prompts", "rubric", "system", "end_mark", "cases", "limit")
+        shared = (
+            "turns",
+            "user",
+            "judge",
+            "seed",
+            "prompts",
+            "rubric",
+            "system",
+            "end_mark",
+            "cases",
+            "limit",
+            "workers",
+        )
         run = api.evaluate(
             self.folder(number) / "eval.db",
             runtime=self._runtime,

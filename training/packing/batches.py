@@ -53,6 +53,20 @@ def pairs_of(item: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(_SIDES, ids, strict=True)) for ids in zip(*(item[name] for name in _SIDES), strict=True)]
 
 
+def packed_tokens(item: Mapping[str, Any]) -> int:
+    """Tokens of a tree's item that are read if what its rows share is read once."""
+    rows = [
+        TrieRow(np.array([*pair["prompt_ids"], *pair[side]]), _learnt(len(pair["prompt_ids"]), len(pair[side])))
+        for pair in pairs_of(item)
+        for side in _SIDES[1:]
+    ]
+    return lay_out([range(len(rows))], rows, None).tokens
+
+
+def _learnt(prompt: int, reply: int) -> np.ndarray[Any, Any]:
+    return np.arange(prompt + reply) >= prompt
+
+
 class Layout(NamedTuple):
     """How the rows of a batch are read."""
 

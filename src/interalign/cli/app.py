@@ -13,6 +13,7 @@ import typer
 from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
 from interalign.cli.exit_codes import say as _say
 from interalign.cli.live_display import one_line
+from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
@@ -39,6 +40,7 @@ roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that
 app.command()(rounds)
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
+app.command()(merge)
 
 
 class Pairs(StrEnum):
@@ -212,7 +214,14 @@ def train(
     data: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="What `export` wrote.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the trained model goes.")],
     config: Annotated[Path | None, typer.Option(help="YAML file with TRL's own settings.")] = None,
-    method: Annotated[Method, typer.Option(help="How preference pairs are packed.")] = Method.pairs,
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            help="How preference pairs are read: one by one, or tree by tree. [default: tree, where model and settings "
+            "allow it]",
+            show_default=False,
+        ),
+    ] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train a LoRA adapter instead of all weights.")] = False,
     drop_too_long: Annotated[
         bool, typer.Option("--drop-too-long", help="Leave rows out that are longer than max_length, and say how many.")
@@ -224,8 +233,8 @@ def train(
 
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
-            stage.value, model=model, data=data, out=out, config=config, method=method.value, lora=lora,
-            drop_too_long=drop_too_long, progress=progress,
+            stage.value, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
+            method=None if method is None else method.value, progress=progress, tell=_say,
         )  # fmt: skip
     _say(str(result))
 

@@ -33,7 +33,7 @@ DPO_CONFIG: Mapping[str, Any] = {
     "learning_rate": 5e-4,
     "num_train_epochs": 1,
     "beta": 0.1,
-    "per_device_train_batch_size": 8,
+    "per_device_train_batch_size": 1,  # tree, of some 7 pairs
     "gradient_accumulation_steps": 8,
     "lr_scheduler_type": "cosine",
     "freeze_embeddings": True,

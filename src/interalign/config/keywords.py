@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 from interalign.config.parameters import Parameters, SeatParameters
 from interalign.config.runtime import Price, ServerSettings
 from interalign.config.settings import CandidateSpec, HookPoint, Judging
+from interalign.shard import Shard
 
 _Candidate = str | CandidateSpec | Mapping[str, str]
 
@@ -24,6 +25,7 @@ class RuntimeKeywords(TypedDict, total=False):
     deadline: float
     max_usd: float | None
     max_tokens: int | None
+    budget: str | Path | None
     prices: str | Path | Mapping[str, Price | Mapping[str, float]] | Sequence[tuple[str, Price]]
     """A price table, or the file that holds it."""
 
@@ -39,6 +41,9 @@ class RunKeywords(RuntimeKeywords, total=False):
     prompts: str | Path | None
     rubric: str | Path | None
     system: str | None
+    shard: str | Shard | None
+    workers: int
+    engine: str
     end_mark: str | None
     parameters: SeatParameters | Mapping[str, Parameters | Mapping[str, Any]]
     hooks: Mapping[HookPoint, Sequence[str]]

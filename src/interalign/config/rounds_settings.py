@@ -43,6 +43,9 @@ class RoundsSettings(SimulationSettings):
     candidate: tuple[CandidateSpec, ...] = (CandidateSpec(name=POLICY, model="hf:model"),)
     """Not to be given: the candidate of a round is the model that the round before has trained."""
 
+    shard: Literal[None] = None
+    """Not to be given: a round trains on all of its trees."""
+
     @model_validator(mode="before")
     @classmethod
     def _begins_with_the_model(cls, value: object) -> object:

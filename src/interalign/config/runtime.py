@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
@@ -98,10 +99,18 @@ class Runtime(Frozen):
     max_tokens: Annotated[int | None, Option()] = Field(
         default=None, ge=0, description="Stop before a call that could make the run take more tokens."
     )
+    budget: Annotated[str | None, Option("FILE")] = Field(
+        default=None, description="File by which several processes share --max-usd and --max-tokens; see sharding."
+    )
     prices: Annotated[tuple[tuple[str, Price], ...], Option("FILE.yaml")] = Field(
         default=(), description="What each model costs, USD per million tokens."
     )
     """The price table: full model name and price; a mapping is taken too."""
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _as_a_path(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
 
     @field_validator("prices", mode="before")
     @classmethod

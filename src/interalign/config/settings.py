@@ -12,12 +12,16 @@ from interalign.config.parameters import SeatParameters
 from interalign.errors import ConfigError
 from interalign.model_spec import ModelSpec
 from interalign.registries import POLICIES
+from interalign.shard import Shard
 from interalign.tree import Frozen
 
 Judging = Literal["compare", "score"]
 HookPoint = Literal["after_user", "before_candidates", "after_candidates", "after_judge"]
 WORDING = ("prompts", "rubric", "system")
 """Settings that say where a text is read; a run records the text."""
+
+CARRIED_OUT = ("trees", "limit", "shard", "workers", "engine")
+"""Settings that say how much of a run is grown, and where."""
 
 
 class CandidateSpec(Frozen):
@@ -72,6 +76,13 @@ class RunSettings(Frozen):
         default=None, description="System message of the candidate's requests, and of exported rows."
     )
     """`@@` begins a text that itself begins with `@`."""
+    shard: Annotated[Shard | None, Option("I/N")] = Field(
+        default=None, description="Only the I-th of N parts of the run, I from 1, in a file of its own; see merge."
+    )
+    workers: Annotated[int, Option()] = Field(
+        default=1, ge=1, le=256, description="Processes on this machine that share the trees, to use all its cores."
+    )
+    engine: Annotated[str, Option("local")] = Field(default="local", description="Where trees are grown.")
     end_mark: str | None = None
     """What the user agent writes to end the talk early, such as `[END]`; None: every talk has all its turns."""
     parameters: SeatParameters = SeatParameters()
@@ -106,6 +117,19 @@ class RunSettings(Frozen):
     @classmethod
     def _as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, Path) else value
+
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _parse_shard(cls, value: object) -> object:
+        return value if value is None or isinstance(value, Shard) else Shard.parse(value)
+
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, value: str) -> str:
+        if value != "local":
+            what = "trees are not grown on Ray yet" if value.partition("://")[0] == "ray" else "there is `local`"
+            raise ValueError(f"no engine {value!r}: {what}; for several machines use --shard I/N and merge")
+        return value
 
     @field_validator("end_mark")
     @classmethod
@@ -190,7 +214,7 @@ def identity_of(settings: RunSettings, **more: JsonValue) -> dict[str, JsonValue
     An end mark is named only where there is one: runs of versions that had none go on. Prompts, rubric and system
     message count by what they say, not by where it was read: `PromptSet.identity`, handed in as `more`.
     """
-    left_out = {"trees", "limit", *WORDING} | ({"end_mark"} if settings.end_mark is None else set())
+    left_out = {*CARRIED_OUT, *WORDING} | ({"end_mark"} if settings.end_mark is None else set())
     return {**settings.model_dump(mode="json", exclude=left_out), **more}
 
 

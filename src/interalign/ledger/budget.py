@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -12,7 +11,8 @@ from interalign.config import Parameters, Price, Runtime
 from interalign.errors import ConfigError, StopError, did_you_mean
 from interalign.invalid import first_wrong, shown
 from interalign.model_spec import ModelSpec
-from interalign.records import Usage
+from interalign.records import Spent, Usage, sum_of
+from interalign.store.lease_file import LeaseFile, More
 from interalign.tree import Message
 from interalign.yaml_file import read_yaml
 
@@ -22,23 +22,10 @@ _LONGEST_REPLY = 4096
 """Tokens that a reply is taken to have at most where neither `max_tokens` nor the price table says it."""
 _NO_TABLE = "give a table with --prices FILE.yaml"
 _LONGEST_OF_WORLD = 512
+_POLL = 0.05
+"""Seconds between two looks whether others have given back a part of a shared budget."""
 _TOKENS_A_MESSAGE, _TOKENS_A_PROMPT = 8, 64
 """What a chat template adds at most: the marks of each message, and a system prompt of its own."""
-
-
-class Spent(NamedTuple):
-    """Money in USD, and tokens of prompts and replies together."""
-
-    usd: float = 0.0
-    tokens: int = 0
-
-    def plus(self, other: "Spent") -> "Spent":
-        """The sum of both."""
-        return Spent(self.usd + other.usd, self.tokens + other.tokens)
-
-    def minus(self, other: "Spent") -> "Spent":
-        """The difference."""
-        return Spent(self.usd - other.usd, self.tokens - other.tokens)
 
 
 def read_prices(path: Path) -> tuple[tuple[str, Price], ...]:
@@ -135,16 +122,42 @@ class Budget:
         self._reserved = Spent()
         self._outstanding = 0
         self._changed = asyncio.Event()
+        self._leases: LeaseFile | None = None
+        self._asking = asyncio.Lock()
+        self._max_usd, self._max_tokens = runtime.max_usd, runtime.max_tokens
+        self._others = Spent()
+        """What the others have that share this budget."""
         self._longest: dict[str, int] = {}
         """Tokens of the longest reply seen so far, by model."""
-        for model, use in used:
-            self._settled = self._settled.plus(self._cost(model, use.prompt_tokens, use.completion_tokens))
+        self._settled = self.spent(used)
+
+    def spent(self, used: Iterable[tuple[str, Usage]]) -> Spent:
+        """What so much usage, by model, comes to."""
+        costs = (self._cost(model, use.prompt_tokens, use.completion_tokens) for model, use in used)
+        return sum_of(costs)
+
+    def settle_again(self, used: Iterable[tuple[str, Usage]]) -> None:
+        """Count from what is on record: others have written into the run's file."""
+        self._settled = self.spent(used)
+
+    def share(self, leases: LeaseFile) -> None:
+        """Keep the limits together with all other processes that have this file; call it before any `reserve`."""
+        self._leases = leases
+        self._lease(leases.register(self._settled))
+
+    def close(self) -> None:
+        """Give back what was leased and not spent."""
+        if self._leases is not None:
+            self._leases.close(self._settled.plus(self._reserved))
+            self._leases = None
 
     async def reserve(self, model: str, messages: Sequence[Message], parameters: Parameters) -> Reservation:
         """Set aside what the call can cost at most; StopError if that could pass a limit."""
         prompt, completion = most_prompt_tokens(messages), self._longest_reply(model, parameters)
         worst = self._cost(model, prompt, completion)
         while not self._fits(worst):
+            if self._leases is not None and await self._lease_more(self._leases, worst):
+                continue
             if not self._outstanding:
                 raise StopError(self._reached(worst))
             self._changed.clear()
@@ -175,6 +188,23 @@ class Budget:
         """It does not wait any more."""
         self._outstanding += 1
 
+    async def _lease_more(self, leases: LeaseFile, worst: Spent) -> bool:
+        """Whether it pays to look again: more was leased, or others may give back what they have not spent."""
+        async with self._asking:  # one call at a time
+            if self._fits(worst):
+                return True
+            taken = self._settled.plus(self._reserved)
+            amount, self._others, more = leases.ask(taken, worst, waits=not self._outstanding)
+            self._lease(amount)
+            if more is More.may_come:
+                await asyncio.sleep(_POLL)
+            return more is not More.never
+
+    def _lease(self, lease: Spent) -> None:
+        """Go up to what is leased now."""
+        self._usd = None if self._usd is None else lease.usd
+        self._tokens = None if self._tokens is None else lease.tokens
+
     def _longest_reply(self, model: str, parameters: Parameters) -> int:
         price = self._prices.of(model)
         unbounded = max(_LONGEST_REPLY, self._longest.get(model, 0))  # one long reply shows that others may be as long
@@ -189,12 +219,13 @@ class Budget:
         return (self._usd is None or usd <= self._usd) and (self._tokens is None or tokens <= self._tokens)
 
     def _reached(self, worst: Spent) -> str:
-        taken = self._settled.plus(self._reserved)
+        taken = self._settled.plus(self._reserved).plus(self._others)
         how = "used or set aside for agents that ask" if self._reserved.tokens else "used"
-        if self._tokens is not None and taken.tokens + worst.tokens > self._tokens:
-            used = f"{taken.tokens:,} of --max-tokens {self._tokens:,} are {how}, and the next call could take"
+        by = f" by all that share {self._leases.path.name}" if self._leases is not None else ""
+        if self._max_tokens is not None and taken.tokens + worst.tokens > self._max_tokens:
+            used = f"{taken.tokens:,} of --max-tokens {self._max_tokens:,} are {how}{by}, and the next call could take"
             return f"{used} {worst.tokens:,}; raise --max-tokens and run the same command again"
-        used = f"${taken.usd:.4f} of --max-usd {self._usd:g} are spent, and the next call could cost"
+        used = f"${taken.usd:.4f} of --max-usd {self._max_usd:g} are spent{by}, and the next call could cost"
         return f"{used} ${worst.usd:.4f}; raise --max-usd and run the same command again"
 
 

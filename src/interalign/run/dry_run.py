@@ -20,6 +20,7 @@ from interalign.models.base import ChatModel, Parameters
 from interalign.personas import Persona
 from interalign.records import Call, Place, Reply, Usage
 from interalign.run.session import recorded_hashes, refuse_fewer
+from interalign.shard import places
 from interalign.store import Store
 from interalign.tree import Frozen, Message
 from interalign.version import __version__
@@ -97,7 +98,8 @@ async def estimate_simulation(
     seats = simulation_seats(settings, counting, Unasked, record.prompts)
     await _count_calls(counting, seats, settings, personas[0], branching_policy(settings.policy))
     refuse_fewer(run, settings.trees, record.planned)
-    return _estimate(counting.made, record, settings.trees - record.done, runtime)
+    asked = len(places(settings.shard, settings.trees))
+    return _estimate(counting.made, record, asked - record.done, runtime)
 
 
 async def estimate_evaluation(
@@ -109,8 +111,9 @@ async def estimate_evaluation(
     every = all_evaluation_seats(settings, counting, Unasked, record.prompts)
     for seats in every.values():
         await _count_calls(counting, seats, settings, cases[0], caterpillar)
-    asked = len(cases[: settings.limit]) * len(every)
-    refuse_fewer(run, asked, record.planned)
+    met = len(cases[: settings.limit])
+    refuse_fewer(run, met * len(every), record.planned)
+    asked = len(places(settings.shard, met)) * len(every)
     return _estimate(counting.made, record, asked - record.done, runtime, grown=len(every))
 
 
@@ -141,7 +144,9 @@ class _Record:
                     asked = identity_of(settings, **read_prompts(settings, recorded).identity)
                     store.begin_run(run.stem, kind, {**store.run.identity, **unsaid, **asked}, __version__)
                     count = store.count_trees()
-                    self.done, self.planned = count.get("done", 0), sum(count.values())
+                    store.refuse_other_part(settings.shard)
+                    self.done, part = count.get("done", 0), store.part
+                    self.planned = part.trees if part else sum(count.values())
                 used = {role: use for role, use in store.usage().items() if use.calls and use.completion_tokens}
                 self.reply_tokens = {role: ceil(use.completion_tokens / use.calls) for role, use in used.items()}
         self.prompts = read_prompts(settings, recorded)

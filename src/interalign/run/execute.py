@@ -21,7 +21,9 @@ from interalign.panel import PANEL
 from interalign.people.source import persona_source
 from interalign.personas import Persona
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
+from interalign.run.plan import EvaluationPlan, SimulationPlan
 from interalign.run.session import Session, open_session, refuse_unknown_prices
+from interalign.run.workers import grow_in_workers
 from interalign.store import Store
 from interalign.tree import Annotation, JudgedTree
 
@@ -42,9 +44,8 @@ async def run_simulation(
         prompts = session.prompts(settings)
         seats = simulation_seats(settings, session.ledger, session.resolve, prompts)
         source = {"personas": persona_source(settings.personas, personas)}
-        met = personas if len(personas) <= settings.trees else personas[: settings.trees]
-        session.begin(settings, prompts, "simulation", source, met, _simulation_plan(settings, met))
-        return await _grow(session, {None: seats}, policy, settings)
+        session.begin(settings, prompts, "simulation", source, SimulationPlan(settings, personas))
+        return await _grow_all(session, {None: seats}, policy, settings)
 
 
 async def run_evaluation(
@@ -61,28 +62,34 @@ async def run_evaluation(
     async with open_session(path, runtime, progress, fork_of) as session:
         prompts = session.prompts(settings)
         seats = all_evaluation_seats(settings, session.ledger, session.resolve, prompts)
-        met = cases[: settings.limit]
         source = {"cases": persona_source(settings.cases, cases)}
-        session.begin(settings, prompts, "evaluation", source, met, _evaluation_plan(settings, met))
-        return await _grow(session, seats, caterpillar, settings)
+        session.begin(settings, prompts, "evaluation", source, EvaluationPlan(settings, cases))
+        return await _grow_all(session, seats, caterpillar, settings)
 
 
-def _simulation_plan(settings: SimulationSettings, personas: Sequence[Persona]) -> Iterator[TreeRecord]:
-    for index in range(settings.trees):
-        persona = personas[index % len(personas)]
-        yield TreeRecord(id=f"t{index:05}", index=index, persona=persona.id, seed=settings.seed)
+async def run_planned(
+    path: Path, settings: RunSettings, runtime: Runtime, progress: Progress | None = None
+) -> RunSummary:
+    """Grow the trees that are planned in this file, which was split off a run: what a worker does."""
+    async with open_session(path, runtime, progress) as session:
+        prompts = session.prompts(settings)
+        session.count()
+        session.share_budget()
+        if isinstance(settings, SimulationSettings):
+            seats = {None: simulation_seats(settings, session.ledger, session.resolve, prompts)}
+            return await _grow(session, seats, branching_policy(settings.policy), settings)
+        assert isinstance(settings, EvaluationSettings)
+        measured = all_evaluation_seats(settings, session.ledger, session.resolve, prompts)
+        return await _grow(session, measured, caterpillar, settings)
 
 
-def _evaluation_plan(settings: EvaluationSettings, cases: Sequence[Persona]) -> Iterator[TreeRecord]:
-    # Case by case, so that a longer list of cases only appends, and a partial run has the same cases of all candidates.
-    index = 0
-    for case in cases:
-        for candidate in settings.candidate:
-            name = candidate.name
-            yield TreeRecord(
-                id=f"{name}/{case.id}", index=index, persona=case.id, seed=settings.seed, candidate=name, case=case.id
-            )
-            index += 1
+async def _grow_all(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
+    """Grow every tree that is not done, here or in worker processes."""
+    workers = min(settings.workers, session.trees - session.done)
+    if workers < 2:
+        return await _grow(session, seats, policy, settings)
+    await grow_in_workers(session, settings, workers)
+    return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
 async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progress | None) -> RunSummary:
@@ -95,6 +102,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         if run is None:
             raise ConfigError(f"{path}: nothing was run in it yet")
         session.count()
+        session.share_budget()
         settings = settings_of(run)
         prompts = session.recorded_prompts()
         refuse_world(prompts, settings.model_copy(update={"judge": judge}))

@@ -92,6 +92,7 @@ async def run_generation(
         session.store.begin_run(
             path.stem, "personas", _identity(settings, prompts, seeds, version_of(model)), __version__
         )
+        session.share_budget()
         await session.load_models()
         writer = Writer(session.ledger, model, settings, prompts, session)
         pools = await both_pools(settings, seeds, indices, writer)

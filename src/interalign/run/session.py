@@ -1,11 +1,13 @@
 """A session: an open run file with its ledger and models, the state of its trees, and progress reports."""
 
 import asyncio
+import hashlib
 import inspect
-from collections import Counter
+import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial, reduce
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +16,8 @@ from pydantic import JsonValue
 from interalign.agents.own_prompts import read_prompts, recorded_prompts
 from interalign.agents.templates import PromptSet
 from interalign.config import RunSettings, Runtime, identity_of
-from interalign.errors import ConfigError, FailedTreeError
+from interalign.errors import ConfigError, FailedTreeError, InteralignError
+from interalign.files import refuse_shared
 from interalign.ledger import Ledger
 from interalign.ledger.budget import Budget, Prices, counted
 from interalign.model_spec import ModelSpec
@@ -22,9 +25,12 @@ from interalign.models.base import ChatModel, version_of
 from interalign.models.names import is_model_name
 from interalign.models.resolve import resolve_model
 from interalign.personas import Persona
-from interalign.records import Progress, RunRecord, RunSummary, TreeRecord, Usage, by_role
+from interalign.records import Progress, RunRecord, RunSummary, Spent, Usage, by_role
+from interalign.run.plan import Plan
 from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
 from interalign.store import Store
+from interalign.store.lease_file import LeaseFile, refuse_no_lease_file
+from interalign.store.worker_files import gather
 from interalign.version import __version__
 
 _REPORT_INTERVAL = 0.5
@@ -41,6 +47,7 @@ class Session:
     store: Store
     ledger: Ledger
     runtime: Runtime
+    budget: Budget | None = None
     models: dict[str, ChatModel] = field(default_factory=dict)
     is_new: bool = False
     """The file was made for this run."""
@@ -49,6 +56,10 @@ class Session:
     failed: dict[str, str] = field(default_factory=dict)
     note: str = ""
     """What else there is to say of how it stands, in words."""
+    parts: dict[int, RunSummary] = field(default_factory=dict)
+    """How the shares of worker processes stand, by the worker's number."""
+    budget_file: Path | None = None
+    """By which the limits are shared with other processes."""
     broken: str | None = None
     """Why the run stops although no call raised StopError: its first trees all failed with the same fault."""
     _first_faults: list[object] = field(default_factory=list)
@@ -77,21 +88,40 @@ class Session:
         prompts: PromptSet,
         kind: Literal["simulation", "evaluation"],
         source: Mapping[str, str],
-        personas: Iterable[Persona],
-        plan: Iterable[TreeRecord],
+        plan: Plan,
     ) -> None:
         """Record the run, or check that the recorded one is the same; then plan the trees.
 
         `source` says in the run's identity where the personas come from.
         """
-        _refuse_strangers(personas, settings)
+        _refuse_strangers(plan.personas, settings)
         identity = {**identity_of(settings, **prompts.identity), **source, **self._weights()}
         self.store.begin_run(self.path.stem, kind, identity, __version__)
-        planned = Counter[str]()
-        self.store.add_personas(personas)
-        self.store.plan_trees(_counted(plan, planned))
         self.count()
-        refuse_fewer(self.path, planned["trees"], self.trees)
+        part = self.store.part
+        refuse_fewer(self.path, plan.size, part.trees if part else self.trees)
+        self.store.begin_part(settings.shard, plan.size)
+        shared = self.path.with_name(f"{kind}-{_short_hash(identity)}.budget") if settings.shard else None
+        self.share_budget(shared)
+        self.store.add_personas(plan.met(settings.shard))
+        self.store.plan_trees(plan.trees(settings.shard))
+        self.count()
+
+    def share_budget(self, path: Path | None = None) -> None:
+        """Keep to the limits, if there are any, together with all processes that have the budget's file, else this."""
+        budget = self.budget
+        path = Path(self.runtime.budget) if self.runtime.budget is not None else path
+        if budget is not None and path is not None:
+            self.budget_file = path
+            usd, tokens = self.runtime.max_usd, self.runtime.max_tokens
+            spent_in = partial(_spent_in, budget)
+            budget.share(LeaseFile(path, self.store.path, max_usd=usd, max_tokens=tokens, spent_in=spent_in))
+
+    def register_spent(self) -> None:
+        """Set this run's part of a shared budget to what its file has on record."""
+        if self.budget is not None and self.budget_file is not None and self.budget_file.exists():
+            self.budget.settle_again(_used(self.store))
+            self.share_budget(self.budget_file)
 
     async def load_models(self) -> None:
         """Load the local models before the first call of a run: one that cannot be loaded must not cost any.
@@ -160,7 +190,10 @@ class Session:
         return self.summary().model_copy(update={"shortfalls": self.store.shortfalls(judge)})
 
     def summary(self) -> RunSummary:
-        """The run as it stands."""
+        """The run as it stands, with what its workers do."""
+        return reduce(RunSummary.with_part, self.parts.values(), self._own_summary())
+
+    def _own_summary(self) -> RunSummary:
         used, prices = self.store.usage_by_model(), Prices(self.runtime.prices)
         priced = {seat: prices.priced(seat[1], use) for seat, use in used.items()}
         return RunSummary(
@@ -187,12 +220,14 @@ async def open_session(
 
     SIGINT and SIGTERM make the run stop cleanly; `progress` gets a summary twice a second, and at the end.
     """
+    _refuse_budget(path, runtime)
     is_new = not path.exists()  # noqa: ASYNC240  (before anything runs)
     if fork_of is not None:
         Store.fork(fork_of, path)
     with Store.create_or_open(path) as store:
         ledger, refused = None, False
         try:
+            gather(store)
 
             def stopping(reason: str) -> None:
                 leave_if_it_takes_too_long(reason)
@@ -201,13 +236,15 @@ async def open_session(
 
             budget = _budget(runtime, store)
             ledger = Ledger(store, concurrency=runtime.concurrency, budget=budget, stopping=stopping)
-            session = Session(path, store, ledger, runtime, is_new=is_new)
+            session = Session(path, store, ledger, runtime, budget, is_new=is_new)
             try:
                 with stopping_on_signals(ledger.stop):
                     async with _reporting(session, progress), _ended(ledger):
                         yield session
             finally:
                 await close_models(session.models.values())
+                if budget is not None:
+                    budget.close()
         except ConfigError:
             refused = ledger is None or ledger.fresh == 0
             raise
@@ -230,17 +267,34 @@ def refuse_fewer(path: Path, asked: int, planned: int) -> None:
         )
 
 
-def _counted(plan: Iterable[TreeRecord], counter: Counter[str]) -> Iterator[TreeRecord]:
-    for record in plan:
-        counter["trees"] += 1
-        yield record
-
-
 def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:
     """ConfigError if money is to be counted and one of these models has no price; plug-ins count nothing."""
     if runtime.max_usd is not None or runtime.prices:
         asked = [model for model in models if is_model_name(model)]
         Prices(runtime.prices).refuse_unknown(asked, "--max-usd" if runtime.max_usd is not None else "--prices")
+
+
+def _refuse_budget(run: Path, runtime: Runtime) -> None:
+    """ConfigError for a shared budget that cannot be one, or has no limit."""
+    if runtime.budget is not None:
+        refuse_no_lease_file(Path(runtime.budget))
+        refuse_shared([Path(runtime.budget), run], inputs=())
+        if runtime.max_usd is None and runtime.max_tokens is None:
+            raise ConfigError("--budget names a file to share a limit by; give --max-usd or --max-tokens, too")
+
+
+def _short_hash(identity: Mapping[str, JsonValue]) -> str:
+    """Twelve hexadecimal digits for a run, the same for all of its shards."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _spent_in(budget: Budget, run: Path) -> Spent | None:
+    """What the calls in a run file cost; None if it cannot be read."""
+    try:
+        with Store.open(run) as store:
+            return budget.spent(_used(store))
+    except InteralignError:
+        return None
 
 
 def _budget(runtime: Runtime, store: Store) -> Budget | None:

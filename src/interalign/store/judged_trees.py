@@ -126,7 +126,7 @@ class TreeWriter:
 
 def read_judged(db: sqlite3.Connection, number: int, run: str, system: str | None = None) -> JudgedTree | None:
     """The tree with this number and all that was said about it, as one snapshot; None while it has no node."""
-    with _snapshot(db):
+    with snapshot(db):
         nodes = _read_nodes(db, number)
         if not nodes:
             return None
@@ -143,7 +143,7 @@ def read_judged(db: sqlite3.Connection, number: int, run: str, system: str | Non
 
 
 @contextmanager
-def _snapshot(db: sqlite3.Connection) -> Iterator[None]:
+def snapshot(db: sqlite3.Connection) -> Iterator[None]:
     """Everything inside is read from one snapshot: a turn that is committed meanwhile is seen whole or not at all."""
     db.execute("BEGIN")
     try:

@@ -2,10 +2,29 @@
 
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from interalign.errors import ConfigError, LockedError
+
+_AGAIN = 0.05
+"""Seconds until a lock is tried once more: somebody may only have looked whether it is held."""
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process is writing the run file at this path."""
+    try:
+        handle = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 class Lock:
@@ -15,12 +34,20 @@ class Lock:
         """Take the lock; LockedError names the process that holds it, ConfigError if no lock file can be made there."""
         self._path = path.with_name(path.name + ".lock")
         try:
-            while not self._take(path):
-                pass
+            self._take_at_last(path)
         except BlockingIOError:
             raise LockedError(self._held(path)) from None
         except OSError as error:
             raise ConfigError(f"{path}: cannot lock it ({error.strerror}); put the run on a local disk") from None
+
+    def _take_at_last(self, path: Path) -> None:
+        try:
+            while not self._take(path):
+                pass
+        except BlockingIOError:
+            time.sleep(_AGAIN)
+            while not self._take(path):
+                pass
 
     def _take(self, path: Path) -> bool:
         """True when locked; False if the file locked was removed by its last holder in the meantime."""

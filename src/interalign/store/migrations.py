@@ -129,7 +129,19 @@ UPDATE OR IGNORE annotations SET by = substr(by, 1, length(by) - 5) WHERE name =
 """
 """No candidate's name holds a `+`."""
 
-STEPS: tuple[Step, ...] = (_tables, _texts_without_keys, _times_of_calls, _agents, _hinted)
+
+def _shard(db: "Database | sqlite3.Connection") -> None:
+    """Version 6. Which part of a run the file holds; no row in the file of a run that was never sharded."""
+    db.execute(_VERSION_6)
+
+
+_VERSION_6 = """
+CREATE TABLE shard (
+    id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER, of INTEGER, trees INTEGER NOT NULL
+)"""
+"""`number` of `of`; both NULL after a merge. `trees`: those of the whole run."""
+
+STEPS: tuple[Step, ...] = (_tables, _texts_without_keys, _times_of_calls, _agents, _hinted, _shard)
 VERSION = len(STEPS)
 """What `PRAGMA user_version` of an up-to-date run file says."""
 
@@ -201,8 +213,9 @@ def read_as_newest(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
     if version < 4:
         connection.execute("CREATE TEMP TABLE agents (key BLOB, path BLOB, state BLOB, tools TEXT)")
-    for statement in _AS_VERSION_5.split(";;"):
+    for statement in _AS_VERSION_5.split(";;") if version < 5 else ():
         connection.execute(statement)
+    connection.execute("CREATE TEMP TABLE shard (id INTEGER, number INTEGER, of INTEGER, trees INTEGER)")
 
 
 _AS_VERSION_5 = """

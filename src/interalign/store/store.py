@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from interalign.records import (
     Reply,
     ReplyCounts,
     RunKind,
+    RunPart,
     RunRecord,
     Shortfalls,
     TreeRecord,
@@ -31,6 +32,7 @@ from interalign.records import (
     Usage,
     by_role,
 )
+from interalign.shard import Shard
 from interalign.store import calls
 from interalign.store import run_file as runfile
 from interalign.store.calls import CallRow, CallWriter
@@ -165,6 +167,27 @@ class Store:
             )
         return stored
 
+    @property
+    def part(self) -> RunPart | None:
+        """Which part of a run the file holds; None for a run that was never sharded."""
+        row = self._one("SELECT number, of, trees FROM shard")
+        return None if row is None else RunPart(*row)
+
+    def refuse_other_part(self, shard: Shard | None) -> None:
+        """ConfigError if the file holds another part of its run than this shard, or than the whole run."""
+        part = self.part
+        if part is None and shard is not None and self.count_trees():
+            raise ConfigError(f"{self.path} holds a whole run; give --shard {shard} a file of its own")
+        if part is not None and part.shard != shard:
+            raise ConfigError(f"{self.path} {_held(part)}; {_wanted(part, shard)}")
+
+    def begin_part(self, shard: Shard | None, trees: int) -> None:
+        """Record that the file holds this shard of a run of so many trees; ConfigError if it holds another part."""
+        self.refuse_other_part(shard)
+        if shard is not None or self.part is not None:
+            row = (shard and shard.number, shard and shard.of, trees)
+            self._write(lambda db: db.execute("INSERT OR REPLACE INTO shard VALUES (1, ?, ?, ?)", row))
+
     def refuse_personas(self, command: str) -> None:
         """ConfigError if the file holds the calls that wrote a persona pool: there are no conversations in it."""
         run = self.run
@@ -236,6 +259,11 @@ class Store:
         found = (self._one(f"SELECT {_TREE} FROM trees WHERE {one}", encode_text(tree)) for one in (before, after))
         first, last = (None if row is None else _tree_record(row) for row in found)
         return first, last
+
+    def last_tree(self) -> TreeRecord | None:
+        """The tree planned last."""
+        row = self._one(f"SELECT {_TREE} FROM trees ORDER BY position DESC, number DESC LIMIT 1")
+        return None if row is None else _tree_record(row)
 
     def trees_of_case(self, case: str) -> list[TreeRecord]:
         """The trees of one case of an evaluation, by index: one a candidate."""
@@ -530,6 +558,21 @@ class Store:
         with self._reading() as db:
             return {key.hex(): decode_json(actions) for key, actions in calls.find_actions(db, keys).items()}
 
+    # For this package ------------------------------------------------------------------------------------
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """The connection that reads, for SQL that stands elsewhere in this package."""
+        return self._reading()
+
+    def write(self, work: Work[Any]) -> None:
+        """Run SQL that stands elsewhere in this package in a transaction; it may be run again if it was interrupted."""
+        self._write(work)
+
+    def differences(self, identity: Mapping[str, JsonValue]) -> list[str]:
+        """Settings of this file's run that this identity has otherwise, `NAME THIS -> THAT` each."""
+        run = self.run
+        return [] if run is None else _changes(run.identity, identity)
+
     # Internals ---------------------------------------------------------------------------------------
 
     def _judged(self, number: int) -> JudgedTree | None:
@@ -602,7 +645,7 @@ class _Writing:
 
 _TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'
 
-_OF_THE_RUN = ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls")
+_OF_THE_RUN = ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls", "shard")
 _FORGET_THE_RUN = tuple(f"DELETE FROM {table}" for table in _OF_THE_RUN)
 
 
@@ -619,6 +662,16 @@ def _tree_record(row: Sequence[Any]) -> TreeRecord:
         reason=None if reason is None else decode_text(reason),
         attempts=attempts,
     )
+
+
+def _held(part: RunPart) -> str:
+    return "holds merged shards" if part.shard is None else f"holds shard {part.shard} of its run"
+
+
+def _wanted(part: RunPart, asked: Shard | None) -> str:
+    if asked is None:
+        return f"go on with it by --shard {part.shard}, or merge the shards of the run"
+    return f"give --shard {asked} a file of its own"
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

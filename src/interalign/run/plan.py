@@ -1,0 +1,76 @@
+"""The trees of a run before they are grown: which there are, and which of them, and of the personas, a shard has."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import lcm
+from typing import Protocol
+
+from interalign.config import EvaluationSettings, SimulationSettings
+from interalign.personas import Persona
+from interalign.records import TreeRecord, simulated_tree
+from interalign.shard import Shard, places
+
+
+class Plan(Protocol):
+    """What a run of its kind is to grow. A shard None is the whole run."""
+
+    personas: Sequence[Persona]
+    """All that are met in the whole run."""
+    size: int
+    """Trees of the whole run."""
+
+    def trees(self, shard: Shard | None) -> Iterator[TreeRecord]:
+        """The shard's trees, by index. More trees or cases only append."""
+        ...
+
+    def met(self, shard: Shard | None) -> Iterable[Persona]:
+        """The personas of these trees, in the order in which they are first met."""
+        ...
+
+
+class SimulationPlan:
+    """Tree i is about persona i modulo their number; a shard has every N-th tree."""
+
+    def __init__(self, settings: SimulationSettings, personas: Sequence[Persona]) -> None:
+        self.personas = personas if len(personas) <= settings.trees else personas[: settings.trees]
+        self.size = settings.trees
+        self._seed = settings.seed
+
+    def trees(self, shard: Shard | None) -> Iterator[TreeRecord]:
+        """The shard's trees, by index."""
+        for index in places(shard, self.size):
+            persona = self.personas[index % len(self.personas)]
+            yield TreeRecord(id=simulated_tree(index), index=index, persona=persona.id, seed=self._seed)
+
+    def met(self, shard: Shard | None) -> Iterable[Persona]:
+        """The personas of these trees."""
+        if shard is None:
+            return self.personas
+        every = len(self.personas)
+        again = lcm(every, shard.of)  # from this tree on the shard's personas are met again
+        return (self.personas[index % every] for index in places(shard, min(self.size, again)))
+
+
+class EvaluationPlan:
+    """Case by case, so that a longer list of cases only appends; a shard has every N-th case, of all candidates."""
+
+    def __init__(self, settings: EvaluationSettings, cases: Sequence[Persona]) -> None:
+        self.personas = cases[: settings.limit]
+        self._candidates = [candidate.name for candidate in settings.candidate]
+        self.size = len(self.personas) * len(self._candidates)
+        self._seed = settings.seed
+
+    def trees(self, shard: Shard | None) -> Iterator[TreeRecord]:
+        """The shard's trees, by index."""
+        for place in places(shard, len(self.personas)):
+            case = self.personas[place].id
+            for number, name in enumerate(self._candidates):
+                index = place * len(self._candidates) + number
+                yield TreeRecord(
+                    id=f"{name}/{case}", index=index, persona=case, seed=self._seed, candidate=name, case=case
+                )
+
+    def met(self, shard: Shard | None) -> Iterable[Persona]:
+        """The personas of these trees."""
+        if shard is None:
+            return self.personas
+        return (self.personas[place] for place in places(shard, len(self.personas)))

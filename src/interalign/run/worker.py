@@ -1,0 +1,73 @@
+"""A worker process of `--workers N`: it grows the trees of one file and says on standard output how it stands."""
+
+import asyncio
+import json
+import logging
+import os
+import pickle
+import sys
+import threading
+from typing import Any, BinaryIO
+
+from interalign.errors import InteralignError
+from interalign.records import RunSummary
+from interalign.signals import OWN_PROCESS
+
+
+class _Messages(logging.Handler):
+    """Messages of this process, and what is logged in it, as JSON lines."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._out = os.dup(1)
+        self._one_at_a_time = threading.Lock()
+        os.dup2(2, 1)  # what a plug-in prints is no message of ours
+
+    def send(self, **message: Any) -> None:
+        rest = json.dumps(message).encode() + b"\n"
+        with self._one_at_a_time:
+            while rest:
+                rest = rest[os.write(self._out, rest) :]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.send(level=record.levelno, log=record.getMessage())
+
+    def tell(self, summary: RunSummary) -> None:
+        """Say how the share stands."""
+        self.send(summary=summary.model_dump(mode="json", exclude={"shortfalls"}))
+
+
+def main() -> None:
+    """Read what to do from standard input, do it, and say how it ended."""
+    orders = sys.stdin.buffer
+    told = orders.read(int.from_bytes(orders.read(8), "big"))
+    folder, path, file, settings, runtime = pickle.loads(told)  # noqa: S301  (from the process that started this one)
+    os.chdir(folder)
+    sys.path[:] = path
+    OWN_PROCESS.set(True)
+    messages = _Messages()
+    logging.getLogger("interalign").addHandler(messages)
+    threading.Thread(target=_end_with, args=(orders,), daemon=True).start()
+    from pathlib import Path
+
+    from interalign.run.execute import run_planned
+
+    try:
+        asyncio.run(run_planned(Path(file), settings, runtime, messages.tell))
+    except InteralignError as error:
+        messages.send(end=str(error), code=error.exit_code)
+    except Exception as error:  # noqa: BLE001  (told where the command was given)
+        messages.send(end=f"unexpected {type(error).__name__}: {error}; what was finished is kept", code=3)
+    else:
+        messages.send(end=None, code=0)
+    os._exit(0)
+
+
+def _end_with(orders: BinaryIO) -> None:
+    """Leave when standard input ends: nobody would bring back what is grown now. Every reply on record is safe."""
+    orders.read(1)
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    main()

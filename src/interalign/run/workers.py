@@ -1,0 +1,139 @@
+"""`--workers N`: processes that grow a share of the trees each, in a file of its own, which is then brought back.
+
+So every file has one writer. The files lie in `RUN.db.workers` until they are merged; after a kill at any moment the
+next command on the run brings back what is there.
+"""
+
+import asyncio
+import json
+import logging
+import pickle
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from interalign.config import RunSettings, Runtime
+from interalign.errors import ConfigError, InteralignError, StopError
+from interalign.records import RunSummary
+from interalign.run.session import Session
+from interalign.store.worker_files import folder_of, gather, split
+
+_LONGEST_LINE = 2**26
+"""Bytes of a message at most: it names every failed tree."""
+_LOG = logging.getLogger("interalign")
+
+
+async def grow_in_workers(session: Session, settings: RunSettings, workers: int) -> None:
+    """Grow every tree that is not done in so many processes. When all have ended, raises the first error of theirs."""
+    session.failed.clear()  # they are tried again
+    files = split(session.store, workers)
+    runtime = _runtime_of_one(session, workers)
+    try:
+        await _work(session, files, settings, runtime)
+    finally:
+        gather(session.store)
+        _count_again(session)
+
+
+def _runtime_of_one(session: Session, workers: int) -> Runtime:
+    """Each has its part of the calls in flight; the limits they share."""
+    if session.budget is not None and session.budget_file is None:
+        session.share_budget(folder_of(session.store.path) / "shared.budget")
+    if session.budget is not None:
+        session.budget.close()
+    shared = None if session.budget_file is None else str(session.budget_file.absolute())
+    concurrency = -(-session.runtime.concurrency // workers)
+    return session.runtime.model_copy(update={"concurrency": concurrency, "budget": shared})
+
+
+def _count_again(session: Session) -> None:
+    """The trees are counted from the run's own file again; of the workers the calls that they made remain."""
+    gone = {"done": 0, "failed": {}, "usage": {}, "usd": 0.0, "in_flight": 0}
+    session.parts = {number: part.model_copy(update=gone) for number, part in session.parts.items()}
+    session.count()
+    session.register_spent()
+
+
+async def _work(session: Session, files: Sequence[Path], settings: RunSettings, runtime: Runtime) -> None:
+    processes: list[Process] = []
+    try:
+        for file in files:
+            processes.append(await _started(file, settings, runtime))  # noqa: PERF401  (those begun are known)
+        errors: list[InteralignError] = []
+        listening = [_listen(session, number, process, errors) for number, process in enumerate(processes, start=1)]
+        tasks = [asyncio.ensure_future(each) for each in listening]
+        try:
+            await session.ledger.unless_stopped(_until_an_error(tasks, errors))
+        except StopError:
+            await _stop(processes, tasks)
+            raise
+        await _stop(processes, tasks)
+        if errors:
+            raise errors[0]
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def _until_an_error(tasks: "Sequence[asyncio.Future[None]]", errors: Sequence[InteralignError]) -> None:
+    """Wait until all workers are done, or one has ended with an error."""
+    for task in asyncio.as_completed([asyncio.shield(task) for task in tasks]):
+        await task
+        if errors:
+            return
+
+
+async def _stop(processes: Sequence[Process], tasks: "Sequence[asyncio.Future[None]]") -> None:
+    """Have those that are still at work stop as at Ctrl-C, and wait for them."""
+    for process in processes:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+    await asyncio.wait(tasks)
+
+
+async def _started(file: Path, settings: RunSettings, runtime: Runtime) -> Process:
+    """A worker, told what to do. It ends at once when its standard input does, as when this process is killed."""
+    words = (sys.executable, "-m", "interalign.run.worker")
+    # A session of its own: Ctrl-C reaches this process alone, which then has its workers stop.
+    process = await asyncio.create_subprocess_exec(
+        *words, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, start_new_session=True
+    )
+    told = pickle.dumps((str(Path.cwd()), sys.path, str(file), settings, runtime))
+    assert process.stdin is not None
+    process.stdin.write(len(told).to_bytes(8, "big") + told)
+    await process.stdin.drain()
+    return process
+
+
+async def _listen(session: Session, number: int, process: Process, errors: list[InteralignError]) -> None:
+    """Hear how a worker stands until it ends, and if its share is not done by then, why."""
+    assert process.stdout is not None
+    end: dict[str, Any] | None = None
+    async for line in process.stdout:
+        said: dict[str, Any] = json.loads(line)
+        if "summary" in said:
+            session.parts[number] = RunSummary.model_validate(said["summary"])
+        elif "log" in said:
+            _LOG.log(said["level"], "%s", said["log"])
+        else:
+            end = said
+    error = _error(number, end, await process.wait())
+    if error is not None:
+        errors.append(error)
+
+
+def _error(number: int, end: dict[str, Any] | None, code: int) -> InteralignError | None:
+    """Why a worker ended, by the last that it said and its exit code; None if its share is done."""
+    if end is None:
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return StopError(f"worker {number} ended {how}; what was finished is kept, run the same command again to go on")
+    if end["end"] is None:
+        return None
+    return (ConfigError if end["code"] == ConfigError.exit_code else StopError)(end["end"])

@@ -1,0 +1,42 @@
+"""The files of a run's worker processes, in the folder `RUN.db.workers`, and what a killed run left there."""
+
+from pathlib import Path
+
+from interalign.errors import ConfigError, LockedError
+from interalign.store.lock import is_locked
+from interalign.store.shard_merge import bring_back, split_off
+from interalign.store.store import Store
+
+
+def split(run: Store, workers: int) -> list[Path]:
+    """A file for each worker, with its share of the unfinished trees."""
+    folder = folder_of(run.path)
+    folder.mkdir()
+    files = [folder / f"{number}.db" for number in range(1, workers + 1)]
+    split_off(run, files)
+    return files
+
+
+def gather(run: Store) -> None:
+    """Bring everything that workers have grown into the run, and remove their files; nothing if there are none.
+
+    LockedError if a worker of an earlier command is still at work.
+    """
+    folder = folder_of(run.path)
+    if not folder.is_dir():
+        return
+    if run.run is None:
+        raise ConfigError(f"{folder} holds what workers grew for a run that is gone; remove it, or restore the run")
+    files = sorted(folder.glob("*.db"))
+    busy = next(filter(is_locked, files), None)
+    if busy is not None:
+        raise LockedError(f"{busy} is being written by a worker of an earlier command; wait until it ends")
+    bring_back(run, files)
+    for left in folder.iterdir():
+        left.unlink()
+    folder.rmdir()
+
+
+def folder_of(run: Path) -> Path:
+    """Where the files of this run's workers lie while they are at work."""
+    return run.with_name(run.name + ".workers")
