@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from starlette.testclient import TestClient
-from view_pages import ADA, BOB, Element, Run, fetched, parsed, score, served, turn
+from view_pages import ADA, BOB, Element, Run, compared, fetched, parsed, score, served, turn
 
 from interalign.eval.run_report import run_report
 from interalign.eval.view import create_app
@@ -126,7 +126,7 @@ def test_runs_are_compared_by_case_and_each_has_its_own_pages(scored: Run, other
     assert get("/run/2/").one("p", class_="eyebrow").words == "interalign evaluation · other.db"
     menu = get("/run/2/trees").one("nav", aria_label="Menu").every("a")
     assert [link.attributes["href"] for link in menu[1:]] == [
-        "/run/2/", "/run/2/trees", "/run/2/compare", "/run/2/eval",
+        "/run/2/", "/run/2/trees", "/run/2/compare", "/run/2/eval", "/run/2/graph",
     ]  # fmt: skip
     listed = get("/run/2/trees").one("table", class_="list").one("tbody").every("a")
     assert [link.attributes["href"] for link in listed] == ["/run/2/tree/tuned%2Fd", "/run/2/tree/tuned%2Fe"]
@@ -192,8 +192,13 @@ def test_the_front_page_has_the_curve_and_says_what_fell_short(scored: Run, brow
     assert front.one("p", class_="sorry").text == "Fell short: 1 of 14 answers of judge judge are missing"
 
 
-def test_a_page_of_verdicts_only_has_no_curve(night: Run, browse: Callable[..., Element]) -> None:
+def test_verdicts_on_replies_that_all_saw_the_same_have_no_curve(run: Run, browse: Callable[..., Element]) -> None:
+    run.begin(turns=1)
+    run.plan("t1")
+    run.say("t1", turn(None), [compared("1", "2", "A", "B")])
+    run.end("t1")
     assert browse("/").every("figure", class_="chart") == []
+    assert "interalign report" in browse("/eval").one("main").one("p", class_="soft").text
 
 
 def test_figures_of_the_world_say_so_on_their_page(run: Run, browse: Callable[..., Element]) -> None:
@@ -201,3 +206,26 @@ def test_figures_of_the_world_say_so_on_their_page(run: Run, browse: Callable[..
     run.plan("a/x", candidate="a", case="x")
     talk(run, "a/x", (3,), "world:judge")
     assert "nothing about how good a language model is" in browse("/eval").one("p", class_="caution").text
+
+
+def test_the_win_rate_of_the_inducers_notes_is_that_of_the_report(run: Run, browse: Callable[..., Element]) -> None:
+    run.begin(personas=[ADA, BOB], turns=2, judge="judge")
+    verdicts = {"t1": ("A", "B"), "t2": ("A", "A"), "t3": ("B", "A"), "t4": ("A", None)}
+    for tree, (first, second) in verdicts.items():
+        run.plan(tree, persona="ada" if tree < "t3" else "bob")
+        asked, one, two = turn(None)
+        hinted = one.model_copy(update={"hinted": True})
+        run.say(tree, [asked, hinted, two], [compared("1", "2", first, second)])
+        run.end(tree)
+    with Store.open(run.path) as store:
+        hint = run_report(store, Prices(())).judge.hint
+    assert hint is not None
+    assert (hint.wins, hint.ties, hint.losses) == (1, 1, 1)
+    for url in ("/", "/eval"):
+        page = browse(url)
+        said = page.one("p", class_="wins").words
+        low, high = hint.ci or (0, 0)
+        assert f"won 0.50 [{low:.2f}, {high:.2f}] of its comparisons" in said
+        assert said.endswith("1 won, 1 tied, 1 lost (n 3), by judge")
+        (point,) = page.one("figure", class_="chart").every("a")
+        assert point.attributes["href"] == "/trees?judge=judge&turn=1"

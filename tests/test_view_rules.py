@@ -9,24 +9,31 @@ from interalign.eval.view.curves import Line, draw_curves
 from interalign.eval.view.difference import MOST, Piece, difference
 from interalign.eval.view.disclosed import disclosed
 from interalign.eval.view.progress import duration, growth
-from interalign.store.tree_list import Pace
+from interalign.store.tree_list import CallPace
 
 
 @pytest.mark.parametrize(
     ("pace", "now", "calls", "ended", "planned", "said"),
     [
         # 120 calls in 60 s; a tree takes 30; of 5 trees to go 10 calls are made: 140 calls at 2 a second.
-        (Pace(120, 0, 60, 30.0), 61, 70, 2, 5, "120 replies a minute, the last 1 s ago; about 70 s to go"),
-        (Pace(120, 0, 60, 30.0), 60, 60, 2, 100, "120 replies a minute, the last 0 s ago; about 25 min to go"),
-        (Pace(10, 0, 60, None), 60, 10, 0, 5, "10 replies a minute, the last 0 s ago; no tree is done yet to tell by"),
-        (Pace(120, 0, 60, 30.0), 60, 500, 2, 1, "120 replies a minute, the last 0 s ago; about 0 s to go"),
-        (Pace(120, 0, 60, 30.0), 3660, 70, 2, 5, "no reply for 60 min: the same command goes on"),
-        (Pace(120, 0, 60, 30.0), 60, 70, 2, 0, "None"),
+        (CallPace(120, 0, 60, 30.0), 61, 70, 2, 5, "120 replies a minute, the last 1 s ago; about 70 s to go"),
+        (CallPace(120, 0, 60, 30.0), 60, 60, 2, 100, "120 replies a minute, the last 0 s ago; about 25 min to go"),
+        (
+            CallPace(10, 0, 60, None),
+            60,
+            10,
+            0,
+            5,
+            "10 replies a minute, the last 0 s ago; no tree is done yet to tell by",
+        ),
+        (CallPace(120, 0, 60, 30.0), 60, 500, 2, 1, "120 replies a minute, the last 0 s ago; about 0 s to go"),
+        (CallPace(120, 0, 60, 30.0), 3660, 70, 2, 5, "no reply for 60 min: the same command goes on"),
+        (CallPace(120, 0, 60, 30.0), 60, 70, 2, 0, "None"),
         (None, 60, 0, 0, 5, "None"),
     ],
 )
 def test_what_is_to_go_is_reckoned_from_the_calls_of_trees_that_are_done(
-    pace: Pace | None, now: float, calls: int, ended: int, planned: int, said: str
+    pace: CallPace | None, now: float, calls: int, ended: int, planned: int, said: str
 ) -> None:
     assert str(growth(pace, now=now, calls=calls, ended=ended, planned=planned)) == said
 

@@ -15,7 +15,7 @@ _SHARE = 0.5
 _STEM = 4
 
 
-class Fact(NamedTuple):
+class DisclosedFact(NamedTuple):
     """One line of a persona's profile."""
 
     text: str
@@ -23,9 +23,9 @@ class Fact(NamedTuple):
     """In which turn it was disclosed; None if it was not yet."""
 
 
-def disclosed(profile: Sequence[str], path: Sequence[Node]) -> tuple[Fact, ...]:
+def disclosed(profile: Sequence[str], path: Sequence[Node]) -> tuple[DisclosedFact, ...]:
     """The facts of a profile with the turn of this path in which each was disclosed."""
-    return tuple(Fact(text, _turn(_stems(text), path)) for text in profile)
+    return tuple(DisclosedFact(text, _turn(_stems(text), path)) for text in profile)
 
 
 def _turn(fact: frozenset[str], path: Sequence[Node]) -> int | None:

@@ -15,6 +15,7 @@ from interalign.store.tree_list import TurnScore
 
 if TYPE_CHECKING:  # numpy and scipy, 60 MB, only where a page shows figures
     from interalign.eval.results import CandidateComparison, CandidateResult, CandidateScores
+    from interalign.eval.tallies import HintFigures
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,38 @@ class Figures:
     results: "tuple[CandidateResult, ...]"
     comparisons: "tuple[CandidateComparison, ...]"
     turns: int
+
+
+@dataclass(frozen=True)
+class Wins:
+    """How often the judge preferred the reply that saw the inducer's notes."""
+
+    judge: str
+    chart: Chart | None
+    figures: "HintFigures"
+
+
+def find_wins(store: Store, judge: str | None, links: ServedLinks) -> Wins | None:
+    """The figures of the report on the inducer's notes; None where no such pair was compared."""
+    run = store.run
+    if run is None or judge is None or judge == PANEL or run.kind != "simulation":
+        return None
+    found = store.hint_wins(judge)
+    if not found:
+        return None
+    from interalign.eval.intervals import RESAMPLES
+    from interalign.eval.tallies import HintOutcome, hint_figures
+
+    personas = store.personas()
+    outcomes = [HintOutcome(_profile(personas, win.persona), win.turn, win.won) for win in found]
+    turns = max(run.begun_with.turns, *(win.turn for win in found))
+    figures = hint_figures(outcomes, turns, RESAMPLES, 0)
+    if figures is None:
+        return None
+    line = Line("with the notes", figures.by_turn, figures.by_turn_ci, figures.n_by_turn)
+    where = partial(_at_turn, links._replace(judge=judge))
+    chart = draw_curves([line], "Win rate of the reply with the notes", (0, 0.25, 0.5, 0.75, 1), where)
+    return Wins(judge, chart, figures)
 
 
 def find_figures(store: Store, judge: str | None, links: ServedLinks) -> Figures | None:
@@ -47,6 +80,11 @@ def find_figures(store: Store, judge: str | None, links: ServedLinks) -> Figures
     lines = [Line(result.name, result.al, result.al_k_ci, result.n) for result in results]
     chart = draw_curves(lines, "AL(k), mean score 1 to 5", (1, 2, 3, 4, 5), partial(_behind, links, judge))
     return Figures(judge, chart, results, comparisons(scores), max(len(result.al) for result in results))
+
+
+def _at_turn(links: ServedLinks, _: str, turn: int) -> str:
+    """The trees that reached this turn."""
+    return links.trees(turn=str(turn))
 
 
 def _behind(links: ServedLinks, judge: str, name: str, turn: int) -> str:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from interalign.store.tree_list import Pace
+from interalign.store.tree_list import CallPace
 
 _STILL = 600.0
 """Seconds without a reply after which a run is taken as stopped: a slow model may take minutes for one."""
 
 
 @dataclass(frozen=True)
-class Growth:
+class GrowingRun:
     """How a run that has trees to go stands."""
 
     rate: float
@@ -34,7 +34,7 @@ class Growth:
         return f"{self.rate:,.0f} replies a minute, the last {duration(self.since)} ago; {ahead}"
 
 
-def growth(pace: Pace | None, *, now: float, calls: int, ended: int, planned: int) -> Growth | None:
+def growth(pace: CallPace | None, *, now: float, calls: int, ended: int, planned: int) -> GrowingRun | None:
     """How a run with so many calls, ended trees and trees to go stands; None if it has no call or nothing to go.
 
     What is to go: the calls of the trees done lately, for each tree that has not ended, less what those have already.
@@ -45,10 +45,10 @@ def growth(pace: Pace | None, *, now: float, calls: int, ended: int, planned: in
     rate = pace.calls / seconds
     since = max(0.0, now - pace.last)
     if pace.a_tree is None or since >= _STILL:
-        return Growth(60 * rate, since, None)
+        return GrowingRun(60 * rate, since, None)
     begun = max(0.0, calls - pace.a_tree * ended)
     left = max(pace.a_tree * planned - begun, 0.0)
-    return Growth(60 * rate, since, left / rate)
+    return GrowingRun(60 * rate, since, left / rate)
 
 
 def duration(seconds: float) -> str:

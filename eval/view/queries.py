@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from interalign.errors import InteralignError
 from interalign.eval.view.call_index import TreeCalls
-from interalign.eval.view.figures import Figures, find_figures
+from interalign.eval.view.figures import Figures, Wins, find_figures, find_wins
 from interalign.eval.view.links import Links, ServedLinks
-from interalign.eval.view.progress import Growth, growth
+from interalign.eval.view.progress import GrowingRun, growth
 from interalign.eval.view.run_page import (
     FailedTree,
     RunFacts,
@@ -45,6 +45,8 @@ class TreeView:
     """Evaluation: the same case with each candidate; empty if there is only one."""
     ways: tuple[Link, ...]
     """Other ways to show it: with the difference of chosen and rejected, as a plain conversation."""
+    calls: str
+    """Its calls in the order of time."""
     as_talk: bool
     """Only the conversation of the path is shown."""
 
@@ -54,11 +56,12 @@ class FrontPage:
     """Everything the front page shows."""
 
     facts: RunFacts
-    growth: Growth | None
+    growth: GrowingRun | None
     """How a run that is not at its end stands."""
     shortfalls: str
     """What is missing, was cut or asked again, in one line; empty if nothing."""
     figures: Figures | None
+    wins: Wins | None
     trees: str
     """The list of trees."""
 
@@ -93,6 +96,7 @@ def find_front(store: Store, links: ServedLinks, judge: str | None = None) -> Fr
         ),
         shortfalls=str(store.shortfalls(seen_by)),
         figures=find_figures(store, seen_by, links),
+        wins=find_wins(store, seen_by, links),
         trees=links.trees(),
     )
 
@@ -127,6 +131,7 @@ def find_tree(
             Link(text, links._replace(show=None if show == way else way).shown(tree, node), show == way)
             for way, text in WAYS.items()
         ),
+        calls=links.page("/graph", tree=tree),
         as_talk=show == "talk",
     )
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from interalign.eval.view.call_index import TreeCalls
 from interalign.eval.view.difference import Piece, difference
-from interalign.eval.view.disclosed import Fact, disclosed
+from interalign.eval.view.disclosed import DisclosedFact, disclosed
 from interalign.eval.view.links import Links
 from interalign.eval.view.marks import Mark, marks
 from interalign.eval.view.picture import Picture, draw, in_order
@@ -161,7 +161,7 @@ class TreePage:
     """Whose verdicts are shown."""
     picture: Picture | None
     turns: tuple[ShownTurn, ...]
-    facts: tuple[Fact, ...]
+    facts: tuple[DisclosedFact, ...]
     """The persona's profile, with what was disclosed on the path up to the selected message, if one is selected."""
     steps: Steps | None
     talk: tuple[Node, ...]

@@ -160,7 +160,7 @@ PAGES = Registry(
     # In the order of the menu.
     built_in={
         name: f"interalign.eval.view.pages.{name}:PAGE"
-        for name in ("run", "trees", "compare", "evaluation", "personas", "tree", "call")
+        for name in ("run", "trees", "compare", "evaluation", "personas", "graph", "tree", "call")
     },
 )
 ALL = (POLICIES, FORMATS, PERSONA_FORMATS, PROVIDERS, PAGES)

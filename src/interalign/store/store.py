@@ -42,17 +42,21 @@ from interalign.store.lock import Lock
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
 from interalign.store.tree_list import (
-    Pace,
+    CallPace,
+    HintWin,
+    RoleTime,
     TreeFigures,
     TreeFilter,
     TurnScore,
     candidate_names,
     case_means,
     find_trees,
+    hint_wins,
     last_turns,
     note_names,
     read_figures,
     read_pace,
+    role_times,
     turn_scores,
 )
 from interalign.tree import Annotation, JudgedTree, Message, Node, Score, Verdict
@@ -316,6 +320,11 @@ class Store:
         with self._reading() as db:
             return turn_scores(db, judge, status)
 
+    def hint_wins(self, judge: str) -> list[HintWin]:
+        """How replies with the inducer's notes did beside those without, as this judge, no panel, saw it."""
+        with self._reading() as db:
+            return hint_wins(db, judge)
+
     def case_means(self, judge: str | None) -> dict[str, dict[str, float]]:
         """Case, or tree of no case, -> candidate (empty: none) -> mean score by this judge, no panel."""
         with self._reading() as db:
@@ -326,7 +335,12 @@ class Store:
         with self._reading() as db:
             return last_turns(db, ended)
 
-    def pace(self) -> Pace | None:
+    def role_times(self) -> list[RoleTime]:
+        """What the calls of each role took, over all of the run. Reads all calls."""
+        with self._reading() as db:
+            return role_times(db)
+
+    def pace(self) -> CallPace | None:
         """How fast replies came lately; None as long as no call has a time."""
         with self._reading() as db:
             return read_pace(db)

@@ -287,7 +287,31 @@ def case_means(db: sqlite3.Connection, judge: str | None) -> dict[str, dict[str,
     return means
 
 
-class Pace(NamedTuple):
+class HintWin(NamedTuple):
+    """What a judge said of a reply with the inducer's notes beside one of the same speaker without."""
+
+    persona: str
+    turn: int
+    won: float
+    """1: the one with the notes is preferred; 0: the other; 0.5: a tie."""
+
+
+def hint_wins(db: sqlite3.Connection, judge: str) -> list[HintWin]:
+    """Of all such pairs in trees that are done, those that have a readable verdict."""
+    rows = db.execute(
+        "SELECT persona, one.turn, "
+        "CASE winner WHEN one.id THEN one.hinted WHEN other.id THEN other.hinted WHEN 'tie' THEN 0.5 END "
+        f"FROM (SELECT tree, a, b, {_OUTCOME} AS winner FROM verdicts WHERE judge = ?) AS said "
+        "JOIN nodes AS one ON one.tree = said.tree AND one.id = a "
+        "JOIN nodes AS other ON other.tree = said.tree AND other.id = b "
+        "JOIN trees ON trees.number = said.tree "
+        "WHERE winner IS NOT NULL AND one.by = other.by AND one.hinted <> other.hinted AND status = 'done'",
+        (judge_number(db, judge),),
+    )
+    return [HintWin(decode_text(persona), turn, float(won)) for persona, turn, won in rows]
+
+
+class CallPace(NamedTuple):
     """How fast replies came lately."""
 
     calls: int
@@ -300,7 +324,7 @@ class Pace(NamedTuple):
     """Calls of a tree that is done, the mean over some; None before any is."""
 
 
-def read_pace(db: sqlite3.Connection, most: int = 500, trees: int = 20) -> Pace | None:
+def read_pace(db: sqlite3.Connection, most: int = 500, trees: int = 20) -> CallPace | None:
     """None as long as no call has a time."""
     count, first, last = db.execute(
         "SELECT count(*), min(began), max(began + took / 1000) FROM (SELECT began, took FROM calls "
@@ -311,10 +335,32 @@ def read_pace(db: sqlite3.Connection, most: int = 500, trees: int = 20) -> Pace 
         return None
     done = db.execute("SELECT id FROM trees WHERE status = 'done' ORDER BY number DESC LIMIT ?", (trees,)).fetchall()
     calls = [_calls_of(db, decode_text(tree)) for (tree,) in done]
-    return Pace(count, first / 1e3, last / 1e3, sum(calls) / len(calls) if calls else None)
+    return CallPace(count, first / 1e3, last / 1e3, sum(calls) / len(calls) if calls else None)
 
 
 def _calls_of(db: sqlite3.Connection, tree: str) -> int:
     first = tree_prefix(tree)
     row = db.execute("SELECT count(*) FROM calls WHERE key BETWEEN ? AND ?", (first, first + b"\xff" * 11)).fetchone()
     return int(row[0])
+
+
+class RoleTime(NamedTuple):
+    """What the calls of one role took, over all of a run."""
+
+    role: str
+    calls: int
+    seconds: float | None
+    """All together; None where no call has a time."""
+    tokens: int
+    """In and out."""
+    bad: int
+    """Replies that could not be used."""
+
+
+def role_times(db: sqlite3.Connection) -> list[RoleTime]:
+    """By role. Reads all calls."""
+    rows = db.execute(
+        "SELECT role, count(*), sum(took) / 1e6, sum(prompt_tokens + completion_tokens), count(error) "
+        "FROM calls GROUP BY role ORDER BY role"
+    )
+    return [RoleTime(*row) for row in rows]
