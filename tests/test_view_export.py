@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from view_pages import Run, card, listed, parsed, turn
+from view_pages import Element, Run, card, listed, parsed, reply, turn, user
 
 from interalign.errors import ConfigError
 from interalign.eval.view import export_html
+from interalign.tree import Message
 
 pytest_plugins = ["view_fixtures"]
 
@@ -43,3 +44,21 @@ def test_an_export_that_cannot_be_written_leaves_things_as_they_were(night: Run,
     with pytest.raises(ConfigError, match="does not exist"):
         export_html(tmp_path / "no.db", tmp_path / "run.html")
     assert sorted(path.name for path in tmp_path.iterdir() if "run.db" not in path.name) == []
+
+
+def test_a_file_of_many_trees_leaves_out_the_prompts_and_says_so(run: Run, tmp_path: Path) -> None:
+    def export(trees: int) -> Element:
+        run.plan(*(f"t{number}" for number in range(len(run.store.trees()), trees)))
+        assert export_html(run.path, tmp_path / "run.html") == 1
+        return parsed((tmp_path / "run.html").read_text(encoding="utf-8"))
+
+    run.begin()
+    run.plan("t0")
+    call = run.call("t0", "1", "candidate", [Message(role="system", content="Be kind.")], "Green.")
+    asked = user(None, "Which tea?")
+    run.say("t0", [asked, reply(asked, 1, "Green.", call=call)])
+    run.end("t0")
+    few, many = export(30), export(31)
+    said = "Prompts are left out of a file of more than 30 trees: interalign view shows them."
+    assert [("Be kind." in page.text, said in page.words) for page in (few, many)] == [(True, False), (False, True)]
+    assert "Which tea?" in many.text

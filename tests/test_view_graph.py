@@ -76,6 +76,6 @@ def test_bars_are_shares_of_the_time_from_the_first_request_to_the_last_reply() 
 def test_a_step_down_is_straight_and_one_back_is_a_curve() -> None:
     time = RoleTime("a", 4, 2.0, 1200, 1)
     graph = draw_graph("g", ("a", "b"), [("a", "b", False), ("b", "a", True)], {"a": time})
-    assert [node.facts for node in graph.nodes] == ["4 calls, 0.50 s each, 1,200 tokens, 1 not usable", ""]
+    assert [node.facts for node in graph.nodes] == ["4 calls, 0.5 s each, 1,200 tokens, 1 not usable", ""]
     assert [edge.path[0] + ("C" if "C" in edge.path else "V") for edge in graph.edges] == ["MV", "MC"]
     assert [edge.conditional for edge in graph.edges] == [False, True]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 Interval = tuple[float, float]
 WIDTH, HEIGHT = 640, 240
-LEFT, RIGHT, TOP, BOTTOM = 34, 150, 12, 30
+LEFT, RIGHT, TOP, BOTTOM = 44, 150, 12, 30
 SERIES = 7
 """Colours of the style sheet; further curves begin again at the first."""
 

@@ -10,14 +10,14 @@ from interalign.records import CallRecord, RunKind
 from interalign.store import Store
 from interalign.store.tree_list import RoleTime
 
-ROW, WIDTH, BOX = 62, 460, 240
+ROW, WIDTH, BOX = 62, 460, 300
 """Pixels: from node to node, of the picture, of a node."""
 _GRAPHS: Mapping[RunKind, tuple[str, ...]] = {
     "simulation": ("tree", "turn"),
     "evaluation": ("tree", "turn"),
     "personas": ("personas",),
 }
-_ROLES = {"candidates": "candidate", "ask": "generator"}
+_ROLES = {"candidates": "candidate", "ask": "writer"}
 """Node -> role, where they have two names."""
 
 
@@ -103,18 +103,18 @@ def draw_graph(
 
 
 def _path(from_y: float, to_y: float) -> str:
-    """Straight down to the next node; a curve to the right past others, and further back up."""
+    """An arrow straight down to the next node, or a curve on the right past others and back up."""
     start, end = from_y + ROW - 22, to_y
     if to_y == from_y + ROW:
-        return f"M{BOX / 2} {start:g}V{end:g}"
+        return f"M{BOX / 2:g} {start:g}V{end:g}m-4-7l4 7 4-7"
     side = BOX + 30 + abs(to_y - from_y) / 8
-    return f"M{BOX} {from_y + 20:g}C{side:g} {from_y + 20:g} {side:g} {to_y + 20:g} {BOX} {to_y + 20:g}"
+    return f"M{BOX} {from_y + 20:g}C{side:g} {from_y + 20:g} {side:g} {to_y + 20:g} {BOX} {to_y + 20:g}m7-4l-7 4 7 4"
 
 
 def _facts(time: RoleTime | None) -> str:
     if time is None:
         return ""
-    took = "" if time.seconds is None else f", {time.seconds / time.calls:,.2f} s each"
+    took = "" if time.seconds is None else f", {time.seconds / time.calls:,.3g} s each"
     bad = f", {time.bad:,} not usable" if time.bad else ""
     return f"{time.calls:,} calls{took}, {time.tokens:,} tokens{bad}"
 
