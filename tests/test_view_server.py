@@ -55,6 +55,17 @@ def test_something_that_is_no_run_file_is_refused(tmp_path: Path, cli: Callable[
     assert (ended.code, "not a run file" in ended.err) == (2, True)
 
 
+def test_a_second_file_that_is_no_run_file_is_refused_too_and_an_export_is_of_one(
+    night: Run, tmp_path: Path, cli: Callable[..., Ended]
+) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    ended = cli("view", night.path, "notes.txt")
+    assert (ended.code, "notes.txt is not a run file" in ended.err) == (2, True)
+    ended = cli("view", night.path, night.path, "--export", "out.html")
+    assert (ended.code, ended.err) == (2, "interalign: --export writes one run file; leave the others out\n")
+    assert not (tmp_path / "out.html").exists()
+
+
 @with_a_browser
 def test_a_real_browser_runs_nothing_and_shows_everything(hostile: Run, tmp_path: Path) -> None:
     with served(hostile.path, "--port", "0") as (address, _):
