@@ -26,7 +26,7 @@ _NAMES_NOTE: Final = re.compile(
     r"|[\[(]\s*note\b",
     re.IGNORECASE,
 )
-_FUNCTION_WORDS: Final = frozenset(
+FUNCTION_WORDS: Final = frozenset(
     [
         "a",
         "about",
@@ -156,7 +156,7 @@ def _grams(text: str) -> Iterator[_Gram]:
     ends = _ends_by_weight(words) if has_unspaced else range(GRAM, len(words) + 1)
     for first, end in enumerate(ends):
         gram = tuple(words[first:end])
-        if not _FUNCTION_WORDS.issuperset(gram):
+        if not FUNCTION_WORDS.issuperset(gram):
             yield _Gram(gram, matches[first].start(), matches[end - 1].end())
 
 

@@ -124,7 +124,9 @@ class SimulatorFigures(Frozen):
     """How many paths the user ended with the end mark after turn 1..K; all 0 where the run has no end mark."""
 
 
-class _Outcome(NamedTuple):
+class HintOutcome(NamedTuple):
+    """How a reply with the inducer's notes did beside one of the same speaker without."""
+
     profile: str
     turn: int
     hinted_won: float
@@ -156,7 +158,7 @@ class JudgeTally:
         self._names: dict[str, None] = {}
         self._counts = Counter[str]()
         self._scores = [0] * 5
-        self._outcomes: list[_Outcome] = []
+        self._outcomes: list[HintOutcome] = []
 
     def add(self, judged: JudgedTree, profile: str) -> None:
         """Count one tree, of a persona with this profile."""
@@ -186,7 +188,7 @@ class JudgeTally:
             scores=ScoreFigures(n=sum(self._scores), counts=(one, two, three, four, five))
             if self._counts["scored"]
             else None,
-            hint=_hint_figures(self._outcomes, turns, resamples, seed),
+            hint=hint_figures(self._outcomes, turns, resamples, seed),
         )
 
     def _answered(self, replies: Sequence[str], value: object) -> None:
@@ -259,7 +261,8 @@ def _agree(one: Presentation, other: Presentation) -> bool:
     return one.winner == other.winner
 
 
-def _hint_figures(outcomes: Sequence[_Outcome], turns: int, resamples: int, seed: int) -> HintFigures | None:
+def hint_figures(outcomes: Sequence[HintOutcome], turns: int, resamples: int, seed: int) -> HintFigures | None:
+    """Win rates with their intervals over profiles, overall and at turns 1 to `turns`; None without any outcome."""
     if not outcomes:
         return None
     matrix = np.full((len(outcomes), turns), np.nan)
@@ -285,7 +288,7 @@ def _hint_figures(outcomes: Sequence[_Outcome], turns: int, resamples: int, seed
     )
 
 
-def _outcomes(judged: JudgedTree, profile: str) -> Iterator[_Outcome]:
+def _outcomes(judged: JudgedTree, profile: str) -> Iterator[HintOutcome]:
     """One outcome a pair of a hinted and an unhinted reply; from scores where the judge compared nothing."""
     tree = judged.tree
     for verdict in judged.verdicts:
@@ -293,19 +296,19 @@ def _outcomes(judged: JudgedTree, profile: str) -> Iterator[_Outcome]:
         if verdict.outcome == "missing" or not _differ_by_hint(a, b):
             continue
         winner = {"a": a, "b": b}.get(verdict.outcome)
-        yield _Outcome(profile, a.turn, 0.5 if winner is None else float(winner.hinted))
+        yield HintOutcome(profile, a.turn, 0.5 if winner is None else float(winner.hinted))
     if not judged.verdicts:
         yield from _scored_outcomes(judged, profile)
 
 
-def _scored_outcomes(judged: JudgedTree, profile: str) -> Iterator[_Outcome]:
+def _scored_outcomes(judged: JudgedTree, profile: str) -> Iterator[HintOutcome]:
     value = {score.node: score.value for score in judged.scores if score.value is not None}
     for turn in judged.tree.turns():
         replies = [node for node in judged.tree.children(turn.id) if node.id in value]
         for hinted, plain in product(replies, replies):
             if hinted.hinted and _differ_by_hint(hinted, plain):
                 gap = value[hinted.id] - value[plain.id]
-                yield _Outcome(profile, turn.turn, 0.5 if gap == 0 else float(gap > 0))
+                yield HintOutcome(profile, turn.turn, 0.5 if gap == 0 else float(gap > 0))
 
 
 def _differ_by_hint(one: Node, other: Node) -> bool:

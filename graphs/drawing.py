@@ -17,3 +17,12 @@ def mermaid(name: str) -> str:
         raise ConfigError(f"no graph is called {name!r}; there are {', '.join(GRAPHS)}{did_you_mean(name, GRAPHS)}")
     graph: CompiledStateGraph = GRAPHS[name]()  # type: ignore[type-arg]
     return graph.get_graph().draw_mermaid()
+
+
+def steps(name: str) -> tuple[tuple[str, ...], tuple[tuple[str, str, bool], ...]]:
+    """The nodes of this state machine, start and end among them, and its edges: from, to, whether conditional."""
+    graph: CompiledStateGraph = GRAPHS[name]()  # type: ignore[type-arg]
+    drawn = graph.get_graph()
+    edges = [(edge.source, edge.target, edge.conditional) for edge in drawn.edges]
+    # LangGraph keeps the order in which nodes were added, which is the order of the steps.
+    return tuple(drawn.nodes), tuple(edges)

@@ -180,7 +180,9 @@ def test_an_export_says_how_many_answers_of_its_judge_are_missing(cli: Cli) -> N
 
 def test_a_run_in_which_nothing_fell_short_says_nothing_of_it(cli: Cli) -> None:
     ended = cli("simulate", "run.db", "--trees", "1", "--turns", "1")
-    assert ended.err == "1 of 1 trees done in run.db; 6 calls made, 0 answered from the ledger\n"
+    assert ended.err == (
+        "1 of 1 trees done in run.db; 6 calls made, 0 answered from the ledger; `interalign view run.db` shows them\n"
+    )
     assert cli("export", "run.db", "--format", "messages", "--out", "out.jsonl").err.count("\n") == 1
 
 

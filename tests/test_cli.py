@@ -214,7 +214,8 @@ def test_a_finished_simulation_says_what_it_did_on_standard_error(cli: Cli) -> N
     ended = cli("simulate", "r.db", *SMALL)
     assert (ended.code, ended.out) == (0, "")
     # A turn of the paper's shape: user, inducer, two replies, and both orders before the judge.
-    assert one_line(ended.err) == "2 of 2 trees done in r.db; 24 calls made, 0 answered from the ledger"
+    said = "2 of 2 trees done in r.db; 24 calls made, 0 answered from the ledger; `interalign view r.db` shows them"
+    assert one_line(ended.err) == said
 
 
 def test_a_finished_run_makes_no_call_when_it_is_asked_for_again(cli: Cli, run_db: Path, tmp_path: Path) -> None:
@@ -241,7 +242,10 @@ def test_a_fork_goes_on_with_other_settings_and_leaves_the_run_alone(cli: Cli, r
 
 def test_more_trees_extend_a_run(cli: Cli, run_db: Path) -> None:
     ended = cli("simulate", "run.db", "--trees", "3", "--turns", "2")
-    assert (ended.code, ended.err) == (0, "3 of 3 trees done in run.db; 12 calls made, 0 answered from the ledger\n")
+    assert (ended.code, ended.err) == (
+        0,
+        "3 of 3 trees done in run.db; 12 calls made, 0 answered from the ledger; `interalign view run.db` shows them\n",
+    )
 
 
 def test_a_tree_that_fails_is_named_and_the_others_are_done(cli: Cli) -> None:

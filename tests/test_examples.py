@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 from calls_seen import calls_of, trees_of
 from tiny import tiny_model
+from view_pages import fetched, served
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "plugin"
@@ -47,6 +48,8 @@ def test_the_example_roles_are_listed_and_checked_by_their_names(installed) -> N
     assert "longest\tbranching policy, plug-in interalign_example_roles.policy:longest" in listed
     assert "alpaca\texport format, plug-in interalign_example_roles.alpaca:FORMAT" in listed
     assert "cards\tpersona format, plug-in interalign_example_roles.cards:FORMAT" in listed
+    assert "words\tviewer page, plug-in interalign_example_roles.words_page:PAGE" in listed
+    assert "trees\tviewer page, built in" in listed
     assert "chain\tmodel provider, plug-in interalign_example_roles.provider:provider" in listed
     assert "openings\ttraining method, plug-in interalign_example_roles.openings:METHOD" in listed
     judge = installed("roles", "check", "profile-words")
@@ -61,7 +64,9 @@ def test_the_example_roles_take_their_seats_in_a_simulation(installed, tmp_path:
     ended = installed("simulate", "run.db", "--config", "run.yaml")
     assert (ended.code, ended.out) == (0, "")
     # A turn: user, inducer, two candidates, one comparison in both orders, one hook.
-    assert ended.err == "4 of 4 trees done in run.db; 112 calls made, 0 answered from the ledger\n"
+    assert ended.err == (
+        "4 of 4 trees done in run.db; 112 calls made, 0 answered from the ledger; `interalign view run.db` shows them\n"
+    )
     trees = trees_of(tmp_path / "run.db")
     assert len(trees) == 4
     for judged in trees:
@@ -127,6 +132,25 @@ def test_the_example_training_method_trains_under_its_own_name(installed, tmp_pa
     refused = installed("train", "openngs", *words, "--out", "other")
     assert refused.code == 2
     assert "'openngs' is none of sft, dpo, kto, openings" in refused.err
+
+
+def test_the_example_page_is_in_the_menu_of_the_viewer_and_counts_words(
+    installed, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert installed("simulate", "run.db", "--trees", "2", "--turns", "2").code == 0
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ["PYTHONPATH"]]))
+    with served(tmp_path / "run.db", "--port", "0") as (address, _):
+        menu = fetched(address).one("nav", class_="menu")
+        assert [link.attributes["href"] for link in menu.every("a") if link.text == "Words"] == ["/words"]
+        lines = [[cell.text for cell in line.inside] for line in fetched(f"{address}words").one("table").every("tr")]
+    counted: dict[str, list[int]] = {}
+    for judged in trees_of(tmp_path / "run.db"):
+        for node in judged.tree.nodes:
+            counted.setdefault(node.label, []).append(len(node.text.split()))
+    assert lines == [
+        ["Speaker", "Messages", "Words"],
+        *([speaker, f"{len(words):,}", f"{sum(words):,}"] for speaker, words in counted.items()),
+    ]
 
 
 def test_the_example_provider_sits_beside_another_judge_in_a_panel(installed, tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def test_ids_say_where_a_node_is_and_stay_the_same(cli) -> None:
 def test_a_finished_run_makes_no_call_and_changes_nothing(cli) -> None:
     settings = ("--trees", "3", "--turns", "3")
     first = cli("simulate", "run.db", *settings)
-    assert first.err == "3 of 3 trees done in run.db; 54 calls made, 0 answered from the ledger\n"
+    assert first.err == (
+        "3 of 3 trees done in run.db; 54 calls made, 0 answered from the ledger; `interalign view run.db` shows them\n"
+    )
     before = exports(cli, "run.db")
     again = cli("simulate", "run.db", *settings)
     assert (again.code, again.err) == (0, "3 of 3 trees done in run.db; 0 calls made, 0 answered from the ledger\n")
@@ -76,7 +78,9 @@ def test_more_trees_extend_a_run_and_leave_the_first_ones_as_they_were(cli) -> N
     assert cli("simulate", "run.db", "--trees", "2", "--turns", "3").code == 0
     short = exports(cli, "run.db")
     ended = cli("simulate", "run.db", "--trees", "5", "--turns", "3")
-    assert ended.err == "5 of 5 trees done in run.db; 54 calls made, 0 answered from the ledger\n"
+    assert ended.err == (
+        "5 of 5 trees done in run.db; 54 calls made, 0 answered from the ledger; `interalign view run.db` shows them\n"
+    )
     long = exports(cli, "run.db")
     assert all(long[name].startswith(short[name]) and long[name] != short[name] for name in FORMATS)
     assert cli("simulate", "at-once.db", "--trees", "5", "--turns", "3").code == 0
@@ -120,7 +124,10 @@ def test_a_fork_goes_on_under_other_settings_with_the_calls_that_still_fit(cli) 
     before = Path("run.db").read_bytes()
     ended = cli("simulate", "run.db", "--trees", "2", "--turns", "4", "--fork", "longer.db")
     assert ended.code == 0
-    assert ended.err == "2 of 2 trees done in longer.db; 12 calls made, 36 answered from the ledger\n"
+    assert ended.err == (
+        "2 of 2 trees done in longer.db; 12 calls made, 36 answered from the ledger; "
+        "`interalign view longer.db` shows them\n"
+    )
     assert Path("run.db").read_bytes() == before
     assert cli("simulate", "anew.db", "--trees", "2", "--turns", "4").code == 0
     assert exports(cli, "longer.db") == exports(cli, "anew.db")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Ended
 from starlette.testclient import TestClient
-from test_view import Element, parsed
+from view_pages import Element, parsed
 
 import interalign as ia
 from interalign.eval.view import create_app, export_html
@@ -131,9 +131,10 @@ def test_the_page_of_a_call_says_who_was_asked_where_and_how(path: Path) -> None
     verdict = viewer.page("/tree/t00000").one("details", class_="verdict")
     page = viewer.page(verdict.every("a")[0].attributes["href"])
     assert page.one("h1").text == "A call of the judge"
-    assert page.one("header").one("p", class_="facts").words.startswith("asked world:judge at 1|2 ended by stop")
+    facts = page.one("header").one("p", class_="facts").words
+    assert facts.startswith("asked world:judge comparing replies 1 and 2 ended by stop")
     assert '"max_tokens":77' in page.one("header").text
-    assert page.one("a").attributes["href"] == "/tree/t00000"
+    assert page.one("nav", class_="around").one("a").attributes["href"] == "/tree/t00000"
     key = "0" * 32
     assert f"No call '{key}' of tree 't00000' is on record." in viewer.page(f"/call/{key}/t00000", 404).text
 

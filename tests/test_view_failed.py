@@ -8,7 +8,7 @@ import fault_server
 import pytest
 from fault_server import Step
 from starlette.testclient import TestClient
-from test_view import Element, parsed
+from view_pages import Element, parsed
 
 import interalign as ia
 from interalign.eval.view import create_app, export_html

@@ -1,6 +1,6 @@
-"""The viewer as a web application: a page each for the run, a tree and a call, read only, no scripts."""
+"""The viewer as a web application: the registered pages of one or several run files, read only."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -10,11 +10,14 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from interalign.errors import InteralignError
-from interalign.eval.view.queries import NotThereError, find_call, find_run, find_tree
-from interalign.eval.view.render import page, policy
+from interalign.eval.view.links import ServedLinks
+from interalign.eval.view.page import Page, PageRequest, all_pages, menu
+from interalign.eval.view.queries import NotThereError
+from interalign.eval.view.render import page as rendered
+from interalign.eval.view.render import policy
 from interalign.store import Store
 
 
@@ -33,33 +36,17 @@ class _TreeId(Convertor[str]):
 register_url_convertor("tree_id", _TreeId())
 
 
-def create_app(path: Path, hosts: Sequence[str] | None = None) -> Starlette:
+def create_app(path: Path, hosts: Sequence[str] | None = None, others: Sequence[Path] = ()) -> Starlette:
     """The application for this run file, which is opened anew for every request: a run still going on is seen grow.
 
     `hosts`: the names under which it answers (None: any), so that no page elsewhere can read it by renaming its host.
+    `others`: run files to compare it with, shown at `/run/2/`, `/run/3/` and so on.
+    ConfigError if a registered page cannot be used.
     """
-
-    def trees(request: Request) -> HTMLResponse:
-        query = request.query_params
-        with Store.open(path) as store:
-            found = find_run(store, page=query.get("page"), status=query.get("status"), judge=query.get("judge"))
-            return _html(page("run", view=found))
-
-    def tree(request: Request) -> HTMLResponse:
-        query = request.query_params
-        with Store.open(path) as store:
-            found = find_tree(store, request.path_params["id"], node=query.get("node"), judge=query.get("judge"))
-            return _html(page("tree", view=found, file=path.name))
-
-    def call(request: Request) -> HTMLResponse:
-        place = request.path_params
-        with Store.open(path) as store:
-            found = find_call(store, place["id"], place["key"], judge=request.query_params.get("judge"))
-            return _html(page("call", view=found, file=path.name))
-
-    pages = {"/": trees, "/tree/{id:tree_id}": tree, "/call/{key}/{id:tree_id}": call}
+    pages, files = all_pages(), (path, *others)
+    beside = [Mount(prefix_of(n), routes=_routes(pages, files, n)) for n in range(1, len(files))]
     return Starlette(
-        routes=[Route(address, shown, methods=["GET"]) for address, shown in pages.items()],
+        routes=[*beside, *_routes(pages, files, 0)],
         exception_handlers={
             HTTPException: _refused,
             NotThereError: _not_there,
@@ -67,6 +54,30 @@ def create_app(path: Path, hosts: Sequence[str] | None = None) -> Starlette:
         },
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts or ["*"]), www_redirect=False)],
     )
+
+
+def prefix_of(number: int) -> str:
+    """Where the pages of this run file are: the first, 0, at the top."""
+    return f"/run/{number + 1}" if number else ""
+
+
+def _routes(pages: Sequence[Page], files: Sequence[Path], number: int) -> list[BaseRoute]:
+    return [Route(page.path, _answer(page, pages, files, number), methods=["GET"]) for page in pages]
+
+
+def _answer(page: Page, pages: Sequence[Page], files: Sequence[Path], number: int) -> Callable[[Request], HTMLResponse]:
+    """What a page answers to a request."""
+    path, prefix = files[number], prefix_of(number)
+    others = [(file, ServedLinks(prefix=prefix_of(at))) for at, file in enumerate(files) if at != number]
+
+    def answer(request: Request) -> HTMLResponse:
+        with Store.open(path) as store:
+            run = store.run
+            shown = menu(pages, None if run is None else run.kind, page, prefix)
+            asked = PageRequest(path.name, dict(request.query_params), request.path_params, shown, prefix, others)
+            return _html(page.handler(store, asked))
+
+    return answer
 
 
 def _html(content: str, status: int = 200, headers: dict[str, str] | None = None) -> HTMLResponse:
@@ -88,12 +99,12 @@ def _headers() -> dict[str, str]:
 def _refused(request: Request, error: Exception) -> HTMLResponse:
     assert isinstance(error, HTTPException)
     said = {404: "There is no such page.", 405: "These pages can only be read."}.get(error.status_code, error.detail)
-    return _html(page("sorry", said=said), error.status_code, dict(error.headers or {}))
+    return _html(rendered("sorry", said=said), error.status_code, dict(error.headers or {}))
 
 
 def _not_there(request: Request, error: Exception) -> HTMLResponse:
-    return _html(page("sorry", said=str(error)), 404)
+    return _html(rendered("sorry", said=str(error)), 404)
 
 
 def _unreadable(request: Request, error: Exception) -> HTMLResponse:
-    return _html(page("sorry", said=str(error)), 503)
+    return _html(rendered("sorry", said=str(error)), 503)

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlencode
 class Links(Protocol):
     """Addresses of everything that can be looked at."""
 
-    def runs(self, *, page: int = 1, status: str | None = None, judge: str | None = None) -> str:
-        """The list of trees: one page of it, those with one status, seen through one judge (None: as now)."""
+    def trees(self, **query: str | None) -> str:
+        """The list of trees, filtered and sorted as these parts of its address say; None leaves one out."""
         ...
 
     def tree(self, tree: str) -> str:
@@ -38,18 +38,34 @@ class ServedLinks(NamedTuple):
 
     judge: str | None = None
     """The judge that was asked for by name; links keep to it."""
+    prefix: str = ""
+    """What stands before every address: empty, or `/run/2` for the second of several run files."""
+    show: str | None = None
+    """How trees are shown, if not in the usual way; links to messages keep to it."""
 
-    def runs(self, *, page: int = 1, status: str | None = None, judge: str | None = None) -> str:
-        """`/`, with what is not the default as a query."""
-        return _address("/", page=str(page) if page > 1 else None, status=status, judge=judge or self.judge)
+    def front(self, judge: str | None = None) -> str:
+        """The run's front page, `/`."""
+        return _address(f"{self.prefix}/", judge=judge or self.judge)
+
+    def page(self, path: str, **query: str | None) -> str:
+        """Any page by its path."""
+        return _address(self.prefix + path, **{"judge": self.judge} | query)
+
+    def trees(self, **query: str | None) -> str:
+        """`/trees`, with what is given as a query."""
+        return self.page("/trees", **query)
 
     def tree(self, tree: str) -> str:
         """`/tree/ID`; slashes and dots of the id are escaped, so that no browser takes them for folders."""
-        return _address(_tree(tree), judge=self.judge)
+        return _address(self.prefix + _tree(tree), judge=self.judge)
 
     def node(self, tree: str, node: str, number: int) -> str:
         """`/tree/ID?node=NODE`, scrolled to the message."""
-        return _address(_tree(tree), node=node, judge=self.judge) + f"#{self.anchor(tree, number)}"
+        return self.shown(tree, node) + f"#{self.anchor(tree, number)}"
+
+    def shown(self, tree: str, node: str | None) -> str:
+        """`/tree/ID`, at the top, with the selected message and the way it is shown."""
+        return _address(self.prefix + _tree(tree), node=node, judge=self.judge, show=self.show)
 
     def anchor(self, tree: str, number: int | None = None) -> str:
         """`n7` or `tree`: a page holds one tree."""
@@ -57,11 +73,11 @@ class ServedLinks(NamedTuple):
 
     def judged(self, tree: str, node: str | None, judge: str) -> str:
         """`/tree/ID?judge=NAME`, the selected message kept."""
-        return _address(_tree(tree), node=node, judge=judge)
+        return _address(self.prefix + _tree(tree), node=node, judge=judge)
 
     def call(self, tree: str, key: str) -> str | None:
         """`/call/KEY/ID`."""
-        return _address(f"/call/{key}/{_quoted(tree)}", judge=self.judge)
+        return _address(f"{self.prefix}/call/{key}/{_quoted(tree)}", judge=self.judge)
 
 
 class AnchorLinks(NamedTuple):
@@ -70,7 +86,7 @@ class AnchorLinks(NamedTuple):
     numbers: Mapping[str, int]
     """Tree id -> its place in the run."""
 
-    def runs(self, *, page: int = 1, status: str | None = None, judge: str | None = None) -> str:
+    def trees(self, **query: str | None) -> str:
         """The top of the file, which lists all trees."""
         return "#trees"
 

@@ -1,30 +1,27 @@
-"""What to options up in a run file for what was asked for."""
+"""What to look up in a run file for what was asked for."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interalign.errors import InteralignError
 from interalign.eval.view.call_index import TreeCalls
+from interalign.eval.view.figures import Figures, Wins, find_figures, find_wins
 from interalign.eval.view.links import Links, ServedLinks
+from interalign.eval.view.progress import GrowingRun, growth
 from interalign.eval.view.run_page import (
     FailedTree,
-    Row,
-    RunPage,
+    RunFacts,
     WhyFailed,
-    list_row,
     of_the_world,
     run_facts,
-    status_links,
 )
 from interalign.eval.view.tree_page import Link, TreePage, ViewOptions, page_without_turns, times, tree_page
-from interalign.eval.view.tree_summary import summarize
 from interalign.personas import Persona
 from interalign.records import CallRecord, TreeRecord
 from interalign.store import Store
 from interalign.tree import JudgedTree
 
-PAGE = 100
-"""Trees on one page of the list."""
 _NAMED = 5
 """Trees that are named beside the reason for which they failed."""
 
@@ -46,6 +43,27 @@ class TreeView:
     """Some role of the run is played by the embedded world."""
     same_case: tuple[Link, ...]
     """Evaluation: the same case with each candidate; empty if there is only one."""
+    ways: tuple[Link, ...]
+    """Other ways to show it: with the difference of chosen and rejected, as a plain conversation."""
+    calls: str
+    """Its calls in the order of time."""
+    as_talk: bool
+    """Only the conversation of the path is shown."""
+
+
+@dataclass(frozen=True)
+class FrontPage:
+    """Everything the front page shows."""
+
+    facts: RunFacts
+    growth: GrowingRun | None
+    """How a run that is not at its end stands."""
+    shortfalls: str
+    """What is missing, was cut or asked again, in one line; empty if nothing."""
+    figures: Figures | None
+    wins: Wins | None
+    trees: str
+    """The list of trees."""
 
 
 @dataclass(frozen=True)
@@ -53,69 +71,72 @@ class CallView:
     """One call, word for word."""
 
     call: CallRecord
+    about: tuple[str, tuple[str, ...]]
+    """What it was for, in words, and the messages that it was about."""
     times: tuple[str, ...]
     """When it was sent, how long it took and so on, as far as it is known."""
     back: str
     """The tree it belongs to."""
 
 
-def find_run(store: Store, *, page: str | None = None, status: str | None = None, judge: str | None = None) -> RunPage:
-    """One page of the list. NotThereError for a page, status or judge that does not exist."""
-    links = ServedLinks(_known_judge(store, judge))
-    seen_by = judge or store.newest_judge()
-    judges = tuple(Link(name, links.runs(judge=name), name == seen_by) for name in store.judges())
-    why = why_failed(store, links)
-    facts = run_facts(store.run, store.path.name, store.count_trees(), store.usage(), judges, why)
-    statuses = status_links(facts, links, status)
-    if not any(link.current for link in statuses):
-        raise NotThereError(f"No tree of this run has the status {status!r}.")
-    total = {None: facts.trees, "planned": facts.planned, "done": facts.done, "failed": facts.failed}[status]
-    number = _page_number(page, total)
-    first = (number - 1) * PAGE
-    return RunPage(
-        facts=facts,
-        rows=rows(store, store.trees(status, first=first, most=PAGE), seen_by, links),
-        first=min(first + 1, total),
-        last=min(first + PAGE, total),
-        total=total,
-        statuses=statuses,
-        before=links.runs(page=number - 1, status=status) if number > 1 else None,
-        after=links.runs(page=number + 1, status=status) if first + PAGE < total else None,
+def find_front(store: Store, links: ServedLinks, judge: str | None = None) -> FrontPage:
+    """The run in figures. NotThereError for a judge that does not exist."""
+    seen_by = known_judge(store, judge) or store.newest_judge()
+    judges = tuple(Link(name, links.front(name), name == seen_by) for name in store.judges())
+    links = links._replace(judge=judge)
+    counts, usage = store.count_trees(), store.usage()
+    return FrontPage(
+        facts=run_facts(store.run, store.path.name, counts, usage, judges, why_failed(store, links)),
+        growth=growth(
+            store.pace(),
+            now=time.time(),
+            calls=sum(used.calls for used in usage.values()),
+            ended=counts.get("done", 0) + counts.get("failed", 0),
+            planned=counts.get("planned", 0),
+        ),
+        shortfalls=str(store.shortfalls(seen_by)),
+        figures=find_figures(store, seen_by, links),
+        wins=find_wins(store, seen_by, links),
+        trees=links.trees(),
     )
 
 
-def rows(store: Store, records: Sequence[TreeRecord], judge: str | None, links: Links) -> list[Row]:
-    """Rows of the list of trees, as one judge sees them."""
-    found: list[Row] = []
-    for record in records:
-        judged = store.judged_tree(record.id)
-        summary = None if judged is None else summarize(judged.by_judge(judge or ""))
-        shown = summary is not None or can_be_looked_at(store, record)
-        found.append(
-            list_row(record, _persona(store, record.persona), summary, links.tree(record.id) if shown else None)
-        )
-    return found
-
-
-def find_tree(store: Store, tree: str, *, node: str | None = None, judge: str | None = None) -> TreeView:
+def find_tree(
+    store: Store,
+    tree: str,
+    links: ServedLinks,
+    *,
+    node: str | None = None,
+    judge: str | None = None,
+    show: str | None = None,
+) -> TreeView:
     """One tree. NotThereError for a tree, message or judge that does not exist, and if nothing is on record of it."""
-    links = ServedLinks(_known_judge(store, judge))
+    links = links._replace(judge=known_judge(store, judge))
     record = store.tree_record(tree)
     if record is None:
         raise NotThereError(f"There is no tree {tree!r} in this run.")
+    if show not in (None, *WAYS):
+        raise NotThereError(f"A tree is not shown as {show!r}; there are {' and '.join(WAYS)}.")
+    links = links._replace(show=show)
     page = _page(store, record, node, judge, links)
     before, after = store.beside(tree)
     return TreeView(
         page=page,
-        back=links.runs(),
+        back=links.trees(),
         before=_link(before, links),
         after=_link(after, links),
         of_the_world=of_the_world(store.run, store.judges()),
         same_case=_same_case(store, record, links),
+        ways=tuple(
+            Link(text, links._replace(show=None if show == way else way).shown(tree, node), show == way)
+            for way, text in WAYS.items()
+        ),
+        calls=links.page("/graph", tree=tree),
+        as_talk=show == "talk",
     )
 
 
-def _page(store: Store, record: TreeRecord, node: str | None, judge: str | None, links: Links) -> TreePage:
+def _page(store: Store, record: TreeRecord, node: str | None, judge: str | None, links: ServedLinks) -> TreePage:
     judged = store.judged_tree(record.id)
     if judged is None and not can_be_looked_at(store, record):
         raise NotThereError(_nothing_said(record))
@@ -123,11 +144,16 @@ def _page(store: Store, record: TreeRecord, node: str | None, judge: str | None,
         raise NotThereError(f"Tree {record.id!r} has no message {node!r}.")
     calls = calls_of(store, record)
     if judged is None:
-        return page_without_turns(record, _persona(store, record.persona), ViewOptions(links, judge, calls=calls))
+        return page_without_turns(record, persona_of(store, record.persona), ViewOptions(links, judge, calls=calls))
     options = ViewOptions(
-        links, judge or newest_judge(store.readable_judges(), judged), store.judges(), node=node, calls=calls
+        links,
+        judge or newest_judge(store.readable_judges(), judged),
+        store.judges(),
+        node=node,
+        calls=calls,
+        difference=links.show == "difference",
     )
-    return tree_page(judged, record, _persona(store, judged.tree.persona), options)
+    return tree_page(judged, record, persona_of(store, judged.tree.persona), options)
 
 
 def can_be_looked_at(store: Store, record: TreeRecord) -> bool:
@@ -160,28 +186,26 @@ def newest_judge(readable: Sequence[str], judged: JudgedTree) -> str | None:
     return next((name for name in reversed(readable) if name in asked), next(reversed(asked), None))
 
 
-def find_call(store: Store, tree: str, key: str, *, judge: str | None = None) -> CallView:
+def find_call(store: Store, tree: str, key: str, links: ServedLinks, *, judge: str | None = None) -> CallView:
     """One call of a tree. NotThereError if it is not on record there."""
     call = next((found for found in store.calls_of(tree) if found.key == key), None)
     if call is None:
         raise NotThereError(f"No call {key!r} of tree {tree!r} is on record.")
-    return CallView(call, times(call), ServedLinks(_known_judge(store, judge)).tree(tree))
+    return CallView(call, _about(call), times(call), links._replace(judge=known_judge(store, judge)).tree(tree))
 
 
-def _known_judge(store: Store, judge: str | None) -> str | None:
+def _about(call: CallRecord) -> tuple[str, tuple[str, ...]]:
+    messages = tuple(call.place.node.split("|"))
+    if call.place.role != "judge":
+        return "for message", messages
+    return ("scoring reply" if len(messages) == 1 else "comparing replies"), messages
+
+
+def known_judge(store: Store, judge: str | None) -> str | None:
+    """The judge; NotThereError if nobody of this name was asked in this run."""
     if judge is not None and judge not in store.judges():
         raise NotThereError(f"No judge {judge!r} was asked in this run.")
     return judge
-
-
-def _page_number(text: str | None, total: int) -> int:
-    """The page asked for, from 1."""
-    pages = max(1, -(-total // PAGE))
-    if text is None:
-        return 1
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= pages):
-        raise NotThereError(f"There is no page {text!r}; the list has {pages}.")
-    return int(text)
 
 
 def _nothing_said(record: TreeRecord) -> str:
@@ -190,7 +214,12 @@ def _nothing_said(record: TreeRecord) -> str:
     return f"Tree {record.id!r} is planned; nothing has been said in it yet."
 
 
-def _persona(store: Store, persona: str) -> Persona | None:
+WAYS = {"difference": "word difference", "talk": "conversation only"}
+"""How else a tree is shown: name in the address -> words."""
+
+
+def persona_of(store: Store, persona: str) -> Persona | None:
+    """The persona with this id; None if it is not in this file."""
     try:
         return store.persona(persona)
     except KeyError:  # the persona of an imported tree may not be in this file

@@ -46,18 +46,39 @@ def style() -> str:
 
 
 @cache
+def script() -> str:
+    """The one script, put into every page that is served: keys, copying, the picture's place. Pages work without it."""
+    return _environment().get_template("keys.js.jinja").render()
+
+
+@cache
 def policy() -> str:
-    """Content security policy of every page: this style sheet, drawn pictures, nothing else, no script ever."""
-    digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    """Content security policy of every page that is served: this style sheet, this script, pictures, our forms."""
+    return f"{_allowed(style())}; script-src {_digest(script())}; form-action 'self'"
+
+
+def _allowed(sheet: str) -> str:
+    return f"default-src 'none'; style-src {_digest(sheet)}; img-src data:; base-uri 'none'"
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def pieces(template: str, **values: object) -> Iterator[str]:
-    """The page piece by piece, its views asked for when their turn comes: a file of many trees fits in memory."""
+    """A page that is a file of its own, piece by piece.
+
+    Its views are asked for when their turn comes: a file of many trees fits in memory.
+    """
     found = _environment().get_template(f"{template}.html.jinja")
-    return found.generate(style=Markup(style()), policy=policy(), **values)
+    alone = f"{_allowed(style())}; form-action 'none'"
+    return found.generate(**_NO_SERVER | {"style": Markup(style()), "policy": alone} | values)
+
+
+_NO_SERVER = {"script": None, "menu": (), "files": (), "home": "/", "refresh": None}
+"""What only a page that is served has."""
 
 
 def page(template: str, **values: object) -> str:
-    """The whole page."""
-    return "".join(pieces(template, **values))
+    """The whole page, as it is served."""
+    return "".join(pieces(template, script=Markup(script()), **{"policy": policy()} | values))

@@ -7,11 +7,8 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from interalign.agents.templates import content_hash
-from interalign.eval.view.links import Links
 from interalign.eval.view.tree_page import Link
-from interalign.eval.view.tree_summary import Summary
-from interalign.personas import Persona
-from interalign.records import RunRecord, TreeRecord, TreeStatus, Usage
+from interalign.records import RunRecord, TreeStatus, Usage
 
 _BRIEF = (
     "personas", "cases", "user", "inducer", "candidate", "judge", "judging", "policy", "branch", "turns", "seed",
@@ -20,22 +17,6 @@ _BRIEF = (
 """Settings that are shown at once, in this order; all others are one click away."""
 
 _SEATS = ("user", "inducer", "candidate", "judge")
-
-_ABOUT = 300
-"""Characters of a persona in the list."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One tree of the list."""
-
-    record: TreeRecord
-    href: str | None
-    """None while there is nothing to options at."""
-    persona: str
-    """The beginning of the persona's profile on one line."""
-    summary: Summary | None
-    """None while the tree has no node."""
 
 
 class FailedTree(NamedTuple):
@@ -85,23 +66,6 @@ class RunFacts:
         return self.planned + self.done + self.failed
 
 
-@dataclass(frozen=True)
-class RunPage:
-    """Everything one page of the list shows."""
-
-    facts: RunFacts
-    rows: Iterable[Row]
-    first: int
-    """Number of the first tree on the page, from 1; 0 if there is none."""
-    last: int
-    total: int
-    """Trees on all pages."""
-    statuses: tuple[Link, ...]
-    """How many trees have which status; the current one is listed."""
-    before: str | None
-    after: str | None
-
-
 def run_facts(
     run: RunRecord | None,
     file: str,
@@ -131,29 +95,6 @@ def of_the_world(run: RunRecord | None, judges: Iterable[str]) -> bool:
     """Whether some role of the run is played by the embedded world, or was in a judging since."""
     settings = {} if run is None else dict(_flat(run.identity))
     return any("world:" in name for name in [*(settings.get(seat, "") for seat in _SEATS), *judges])
-
-
-def status_links(facts: RunFacts, links: Links, status: str | None) -> tuple[Link, ...]:
-    """One link for every status that occurs, and one for all trees."""
-    counts = {"done": facts.done, "failed": facts.failed, "planned": facts.planned}
-    known = [
-        Link(f"{count:,} {name}", links.runs(status=name), name == status) for name, count in counts.items() if count
-    ]
-    return (Link(f"{facts.trees:,} in all", links.runs(), status is None), *known)
-
-
-def list_row(record: TreeRecord, persona: Persona | None, summary: Summary | None, href: str | None) -> Row:
-    """One tree of the list."""
-    return Row(
-        record=record,
-        href=href,
-        persona=record.persona if persona is None else _beginning(" ".join(persona.profile)),
-        summary=summary,
-    )
-
-
-def _beginning(text: str) -> str:
-    return text if len(text) <= _ABOUT else text[: _ABOUT - 1] + "\u2026"
 
 
 def _flat(settings: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 import errno
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,16 +16,19 @@ from interalign.store import Store
 _OWN_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
-def serve(path: Path, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve the pages of a run file until interrupted; `announce` is called with the address once it answers.
+def serve(path: Path, host: str, port: int, announce: Callable[[str], None], others: Sequence[Path] = ()) -> None:
+    """Serve the pages of a run file, and of `others` to compare it with, until interrupted.
 
-    `port` 0 takes a free one. Raises ConfigError if `path` is no run file or the port cannot be listened on.
+    `announce` is called with the address once it answers.
+
+    `port` 0 takes a free one. Raises ConfigError if one of them is no run file or the port cannot be listened on.
     """
-    Store.open(path).close()
+    for file in (path, *others):
+        Store.open(file).close()
     with _listening(host, port) as listener:
         private = _is_loopback(listener)
         announce(_announcement(path, listener, private))
-        app = create_app(path, hosts=[*_OWN_NAMES, host] if private else None)
+        app = create_app(path, hosts=[*_OWN_NAMES, host] if private else None, others=others)
         config = uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, server_header=False)
         with suppress(KeyboardInterrupt):  # the way to end it, and nothing is lost
             uvicorn.Server(config).run(sockets=[listener])

@@ -7,6 +7,8 @@ from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 from interalign.eval.view.call_index import TreeCalls
+from interalign.eval.view.difference import Piece, difference
+from interalign.eval.view.disclosed import DisclosedFact, disclosed
 from interalign.eval.view.links import Links
 from interalign.eval.view.marks import Mark, marks
 from interalign.eval.view.picture import Picture, draw, in_order
@@ -115,6 +117,17 @@ class ShownTurn:
     hints: tuple[Note, ...]
     replies: tuple[ShownReply, ...]
     compared: tuple[Compared, ...]
+    difference: tuple[Piece, ...] | None
+    """The chosen and the rejected reply word by word, where that was asked for and there is such a pair."""
+
+
+class Steps(NamedTuple):
+    """Where one can go from the selected message, or from the first reply of the path; None: nowhere."""
+
+    turn_before: str | None
+    turn_after: str | None
+    sibling_before: str | None
+    sibling_after: str | None
 
 
 class Unfinished(NamedTuple):
@@ -148,6 +161,11 @@ class TreePage:
     """Whose verdicts are shown."""
     picture: Picture | None
     turns: tuple[ShownTurn, ...]
+    facts: tuple[DisclosedFact, ...]
+    """The persona's profile, with what was disclosed on the path up to the selected message, if one is selected."""
+    steps: Steps | None
+    talk: tuple[Node, ...]
+    """The messages of the path."""
     unfinished: tuple[Unfinished, ...]
     """Of a tree that is not done: the calls of turns that were begun."""
 
@@ -166,6 +184,8 @@ class ViewOptions:
     calls: TreeCalls = field(default_factory=TreeCalls)
     every_turn: bool = False
     """Show every turn of the tree, not only those of the path."""
+    difference: bool = False
+    """Show what differs between the chosen and the rejected reply of each turn."""
 
 
 def tree_page(judged: JudgedTree, record: TreeRecord, persona: Persona | None, options: ViewOptions) -> TreePage:
@@ -187,6 +207,9 @@ def tree_page(judged: JudgedTree, record: TreeRecord, persona: Persona | None, o
         judge=options.judge,
         picture=draw(seen.tree, path, options.node, builder.marks, options.links),
         turns=tuple(builder.turns(asked)),
+        facts=() if persona is None else disclosed(persona.profile, _so_far(path, options.node)),
+        steps=builder.steps(path),
+        talk=path,
         unfinished=_unfinished(seen.tree.nodes, record, options),
     )
 
@@ -202,8 +225,17 @@ def page_without_turns(record: TreeRecord, persona: Persona | None, options: Vie
         judge=None,
         picture=None,
         turns=(),
+        facts=() if persona is None else disclosed(persona.profile, ()),
+        steps=None,
+        talk=(),
         unfinished=_unfinished((), record, options),
     )
+
+
+def _so_far(path: Sequence[Node], selected: str | None) -> Sequence[Node]:
+    """The path up to the selected message; all of it if none is selected."""
+    ids = [node.id for node in path]
+    return path if selected is None else path[: ids.index(selected) + 1]
 
 
 def _unfinished(nodes: Sequence[Node], record: TreeRecord, options: ViewOptions) -> tuple[Unfinished, ...]:
@@ -271,6 +303,22 @@ class _PageBuilder:
             shown = {reply.message.id for reply in turns[-1].replies}
         return turns
 
+    def steps(self, path: Sequence[Node]) -> Steps:
+        """From the selected message, or the first reply of the path."""
+        at = next((node for node in path if node.id == self._options.node), path[min(1, len(path) - 1)])
+        by_turn = {node.turn: node for node in path if node.role == at.role}
+        siblings = self._tree.siblings(at.id)
+        place = [node.id for node in siblings].index(at.id)
+        before, after = siblings[place - 1 : place], siblings[place + 1 : place + 2]
+        found = (by_turn.get(at.turn - 1), by_turn.get(at.turn + 1), next(iter(before), None), next(iter(after), None))
+        return Steps(*(None if node is None else self._href(node.id) for node in found))
+
+    def _difference(self, replies: Sequence[Node]) -> tuple[Piece, ...] | None:
+        text = {self.marks[reply.id].kind: reply.text for reply in replies}
+        if not self._options.difference or not {"chosen", "rejected"} <= text.keys():
+            return None
+        return difference(text["rejected"], text["chosen"])
+
     def _marks(self, asked: Node) -> dict[str, Mark]:
         replies = self._tree.children(asked.id)
         scores = [self._scores[reply.id] for reply in replies if reply.id in self._scores]
@@ -293,6 +341,7 @@ class _PageBuilder:
             hints=tuple(self._note(note, user) for note in notes if note.name == "hint"),
             replies=tuple(self._reply(reply, user, places[reply.id]) for reply in replies),
             compared=tuple(self._compared(verdict, user, places) for verdict in self._verdicts.get(user.id, ())),
+            difference=self._difference(replies),
         )
 
     def _reply(self, reply: Node, user: Node, place: int) -> ShownReply:

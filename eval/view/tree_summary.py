@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from interalign.store.tree_list import TreeFigures
 from interalign.tree import JudgedTree
 
 
@@ -28,21 +29,32 @@ class Summary:
 def summarize(judged: JudgedTree) -> Summary:
     """The figures of a tree that holds what one judge said (`JudgedTree.by_judge`)."""
     nodes = judged.tree.nodes
-    turns = max(node.turn for node in nodes)
     turn_of = {node.id: node.turn for node in nodes}
-    outcomes = [verdict.outcome for verdict in judged.verdicts]
-    scores = [(turn_of[score.node], score.value) for score in judged.scores if score.value is not None]
-    values = [value for _, value in scores]
+    outcomes = (verdict.outcome for verdict in judged.verdicts)
+    return summary_of(
+        TreeFigures(
+            turns=max(turn_of.values()),
+            replies=sum(node.role == "assistant" for node in nodes),
+            scores=tuple((turn_of[score.node], score.value) for score in judged.scores),
+            outcomes=tuple("preferred" if outcome in ("a", "b") else outcome for outcome in outcomes),
+        )
+    )
+
+
+def summary_of(figures: TreeFigures) -> Summary:
+    """The same from what the run file says of the tree."""
+    known = [(turn, value) for turn, value in figures.scores if value is not None]
+    values = [value for _, value in known]
     return Summary(
-        turns=turns,
-        replies=sum(node.role == "assistant" for node in nodes),
-        preferred=outcomes.count("a") + outcomes.count("b"),
-        ties=outcomes.count("tie"),
-        missing=outcomes.count("missing") + len(judged.scores) - len(scores),
+        turns=figures.turns,
+        replies=figures.replies,
+        preferred=figures.outcomes.count("preferred"),
+        ties=figures.outcomes.count("tie"),
+        missing=figures.outcomes.count("missing") + len(figures.scores) - len(known),
         scored=len(values),
         mean=_mean(values),
-        by_turn=tuple(_mean([value for turn, value in scores if turn == k]) for k in range(1, turns + 1))
-        if scores
+        by_turn=tuple(_mean([value for turn, value in known if turn == k]) for k in range(1, figures.turns + 1))
+        if known
         else (),
     )
 

@@ -338,12 +338,16 @@ def print_report(found: "Report") -> None:
 
 
 def view(
-    run: Path | str, *, host: str = "127.0.0.1", port: int = 8321, announce: Callable[[str], None] = print
+    run: Path | str,
+    *others: Path | str,
+    host: str = "127.0.0.1",
+    port: int = 8321,
+    announce: Callable[[str], None] = print,
 ) -> None:
-    """Serve the pages of a run until interrupted; `announce` is told the address."""
+    """Serve the pages of a run, beside `others`, until interrupted; `announce` is told the address."""
     from interalign.eval.view import serve
 
-    serve(Path(run), host, port, announce)
+    serve(Path(run), host, port, announce, [Path(other) for other in others])
 
 
 def view_export(run: Path | str, out: Path | str) -> int:

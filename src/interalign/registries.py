@@ -159,4 +159,13 @@ PROVIDERS = Registry(
         "hf": "interalign.models.local:from_spec",
     },
 )
-ALL = (POLICIES, FORMATS, METHODS, PERSONA_FORMATS, PROVIDERS)
+PAGES = Registry(
+    kind="viewer page",
+    group="interalign.pages",
+    # In the order of the menu.
+    built_in={
+        name: f"interalign.eval.view.pages.{name}:PAGE"
+        for name in ("run", "trees", "compare", "evaluation", "personas", "graph", "tree", "call")
+    },
+)
+ALL = (POLICIES, FORMATS, METHODS, PERSONA_FORMATS, PROVIDERS, PAGES)

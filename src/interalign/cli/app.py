@@ -1,5 +1,6 @@
 """The command line: parse, call one library function, report. Data to standard output, messages to standard error."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from interalign.cli.progress import json_line, names_failed, shown, shown_traini
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
 from interalign.config import EvaluationSettings, Runtime, SimulationSettings
-from interalign.errors import InteralignError
+from interalign.errors import ConfigError, InteralignError
 from interalign.registries import FORMATS, METHODS, Registry
 from interalign.signals import OWN_PROCESS, end_process
 from interalign.version import __version__
@@ -260,6 +261,10 @@ def report(
 @app.command()
 def view(
     run: Run,
+    others: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[OTHER.db ...]", help="Runs to show beside it, of the same cases.", show_default=False),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8321,
     export: Annotated[
@@ -267,12 +272,14 @@ def view(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Look at the trees of RUN.db in a browser. Reads only."""
+    """Look at what was said in RUN.db in a browser, beside other runs if you like. Reads only."""
     from interalign import api
 
     with _errors_as_exit_codes(debug):
         if export is None:
-            api.view(run, host=host, port=port, announce=_say)
+            api.view(run, *(others or ()), host=host, port=port, announce=_say)
+        elif others:
+            raise ConfigError("--export writes one run file; leave the others out")
         else:
             _say(f"{api.view_export(run, export)} trees written to {export}")
 
@@ -370,7 +377,8 @@ def _end(summary: "RunSummary", log_json: bool) -> None:
 
 def _say_all(summary: "RunSummary") -> None:
     counts = f"{summary.done} of {summary.trees} trees done in {summary.run}"
-    _say(f"{counts}; {summary.calls} calls made, {summary.replayed} answered from the ledger")
+    view = f"; `interalign view {shlex.quote(str(summary.run))}` shows them" if summary.calls else ""
+    _say(f"{counts}; {summary.calls} calls made, {summary.replayed} answered from the ledger{view}")
     if summary.usd is not None:
         costs = ", ".join(
             f"{role} {'not counted' if used.usd is None else f'${used.usd:.4f}'}"

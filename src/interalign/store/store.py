@@ -41,6 +41,24 @@ from interalign.store.judged_trees import JudgedWriter, any_readable, count_answ
 from interalign.store.lock import Lock
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
+from interalign.store.tree_list import (
+    CallPace,
+    HintWin,
+    RoleTime,
+    TreeFigures,
+    TreeFilter,
+    TurnScore,
+    candidate_names,
+    case_means,
+    find_trees,
+    hint_wins,
+    last_turns,
+    note_names,
+    read_figures,
+    read_pace,
+    role_times,
+    turn_scores,
+)
 from interalign.tree import Annotation, JudgedTree, Message, Node, Score, Verdict
 
 __all__ = ["Store"]
@@ -271,6 +289,62 @@ class Store:
     def count_trees(self) -> dict[TreeStatus, int]:
         """How many trees have which status."""
         return dict(self._rows("SELECT status, count(*) FROM trees GROUP BY status"))
+
+    def find_trees(
+        self, asked: TreeFilter, judge: str | None, *, first: int, most: int
+    ) -> tuple[list[tuple[int, TreeRecord]], int]:
+        """One page of the trees that `asked` lets through, with their numbers for `figures_of`; and how many there are.
+
+        `judge`: whose scores and verdicts the conditions and the order go by.
+        """
+        with self._reading() as db:
+            rows, total = find_trees(db, f"number, {_TREE}", asked, judge, first=first, most=most)
+        return [(row[0], _tree_record(row[1:])) for row in rows], total
+
+    def figures_of(self, numbers: Sequence[int], judge: str | None) -> dict[int, TreeFigures]:
+        """Tree number -> what it holds and what this judge, no panel, said about it; of trees that have a node."""
+        with self._reading() as db:
+            return read_figures(db, numbers, judge)
+
+    def note_names(self) -> list[str]:
+        """Names of all annotations in the run but the inducer's notes, in alphabetical order."""
+        with self._reading() as db:
+            return note_names(db)
+
+    def candidate_names(self) -> list[str]:
+        """The candidates of an evaluation, as planned."""
+        with self._reading() as db:
+            return candidate_names(db)
+
+    def turn_scores(self, judge: str, status: str | None = None) -> list[TurnScore]:
+        """Every speaker's scores by this judge, no panel, turn by turn, of trees with this status (None: any)."""
+        with self._reading() as db:
+            return turn_scores(db, judge, status)
+
+    def hint_wins(self, judge: str) -> list[HintWin]:
+        """How replies with the inducer's notes did beside those without, as this judge, no panel, saw it."""
+        with self._reading() as db:
+            return hint_wins(db, judge)
+
+    def case_means(self, judge: str | None) -> dict[str, dict[str, float]]:
+        """Case, or tree of no case, -> candidate (empty: none) -> mean score by this judge, no panel."""
+        with self._reading() as db:
+            return case_means(db, judge)
+
+    def last_turns(self, ended: str) -> dict[str, int]:
+        """Tree -> its last turn, of the trees that the user ended with an annotation of this name."""
+        with self._reading() as db:
+            return last_turns(db, ended)
+
+    def role_times(self) -> list[RoleTime]:
+        """What the calls of each role took, over all of the run. Reads all calls."""
+        with self._reading() as db:
+            return role_times(db)
+
+    def pace(self) -> CallPace | None:
+        """How fast replies came lately; None as long as no call has a time."""
+        with self._reading() as db:
+            return read_pace(db)
 
     # Growing --------------------------------------------------------------------------------------
 

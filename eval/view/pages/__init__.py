@@ -1,0 +1,1 @@
+"""The built-in pages, a file each."""
