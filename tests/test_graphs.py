@@ -11,6 +11,7 @@ import pytest
 from calls_seen import calls_of, trees_of
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from until import rounds
 
 import interalign as ia
 from interalign.errors import BadContentError, FailedTreeError, StopError
@@ -151,7 +152,7 @@ def test_a_turn_is_saved_before_anything_builds_on_it() -> None:
         return await user(ask)
 
     async def save(tree: str, turn: Turn) -> None:
-        await asyncio.sleep(0.01)
+        await rounds()
         saved.extend(reply.id for reply in turn.replies)
 
     asyncio.run(grow_tree(talk(turns=3), Growth(seats=seats(user=watching), policy=full, save=save)))
@@ -229,7 +230,7 @@ def test_no_more_trees_are_in_progress_than_allowed() -> None:
         nonlocal most
         running.add(ask.at.tree)
         most = max(most, len(running))
-        await asyncio.sleep(0.001)
+        await rounds(5)
         if ask.turn == 2:
             running.discard(ask.at.tree)
         return await user(ask)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from until import rounds, until
 
 from interalign.config import Parameters
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, StopError
@@ -192,9 +193,9 @@ def commit_together(store: Store, *work: Callable[[], Awaitable[object]]) -> lis
     async def talk() -> list[object]:
         store._writes.writer._committer.submit(go.wait, 10)  # the disk is slow
         first = store._writes.writer.submit(lambda db: None)
-        await asyncio.sleep(0.05)
+        await until(lambda: store._writes.writer._committing)
         tasks = [asyncio.create_task(begin(one)) for one in work]
-        await asyncio.sleep(0.05)
+        await rounds()
         go.set()
         await first
         return list(await asyncio.gather(*tasks, return_exceptions=True))
@@ -293,23 +294,21 @@ def test_other_failures_pass_through_and_leave_slot_and_file_as_they_were(store:
 
 
 def test_what_stops_one_call_lets_those_in_flight_finish_and_begins_no_other(store: Store) -> None:
-    out = asyncio.Event()
+    ledger = Ledger(store, concurrency=2)
 
     async def answer(text: str) -> str:
         if text == "the key":
-            out.set()
             raise StopError("no quota")
-        await out.wait()
-        await asyncio.sleep(0.05)
+        await until(lambda: ledger.stopping)
         return "Paid for."
 
-    async def talk(ledger: Ledger, model: Model) -> list[Any]:
+    async def talk(model: Model) -> list[Any]:
         asked = ["slow", "the key", "waiting", "waiting too"]
         calls = [ledger.call(AT._replace(node=text), model, ask(text), WARM, 1) for text in asked]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     model = Model(answer)
-    slow, *others = asyncio.run(talk(Ledger(store, concurrency=2), model))
+    slow, *others = asyncio.run(talk(model))
     assert slow.reply.text == "Paid for."
     assert [str(other) for other in others] == ["no quota"] * 3
     assert model.asked == ["slow", "the key"]
@@ -317,15 +316,21 @@ def test_what_stops_one_call_lets_those_in_flight_finish_and_begins_no_other(sto
 
 
 def test_a_sibling_that_may_not_begin_does_not_end_the_call_beside_it(store: Store) -> None:
-    async def talk(ledger: Ledger, model: Model) -> None:
+    ledger = Ledger(store, concurrency=2)
+
+    async def answer(text: str) -> str:
+        await until(lambda: ledger.stopping)
+        return "Hi."
+
+    async def talk(model: Model) -> None:
         async with asyncio.TaskGroup() as siblings:
             siblings.create_task(ledger.call(AT._replace(node="1"), model, HELLO, WARM, 1))
-            await asyncio.sleep(0.01)
+            await until(lambda: model.asked)
             ledger.stop("interrupted")
             siblings.create_task(ledger.call(AT._replace(node="2"), model, HELLO, WARM, 1))
 
     with pytest.raises(ExceptionGroup) as error:
-        asyncio.run(talk(Ledger(store, concurrency=2), Model(slowly)))
+        asyncio.run(talk(Model(answer)))
     assert [str(each) for each in error.value.exceptions] == ["interrupted"]
     store.close()  # what is queued is committed
     assert places_in(store.path) == {"t0 1"}
@@ -337,13 +342,15 @@ def test_a_call_that_does_not_finish_is_left_after_the_time_it_gets(
     monkeypatch.setattr("interalign.ledger.ledger._GRACE", 0.05)
 
     async def hang(text: str) -> str:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return "Late."
+
+    hanging = Model(hang)
 
     async def talk(ledger: Ledger) -> None:
         async with asyncio.TaskGroup() as both:
-            both.create_task(ledger.call(AT, Model(hang), HELLO, WARM, 1))
-            await asyncio.sleep(0.01)
+            both.create_task(ledger.call(AT, hanging, HELLO, WARM, 1))
+            await until(lambda: hanging.asked)
             ledger.stop("interrupted")
             both.create_task(ledger.call(AT._replace(node="2"), Model(), HELLO, WARM, 1))
 
@@ -367,7 +374,7 @@ def test_a_ledger_that_stopped_answers_nothing_from_the_file_either(store: Store
 
 
 async def slowly(text: str) -> str:
-    await asyncio.sleep(0.01)
+    await rounds()
     return f"{text} it is."
 
 
@@ -463,7 +470,8 @@ def test_while_nothing_can_be_committed_at_most_two_replies_a_slot_are_at_risk(s
                 asyncio.create_task(ledger.call(Place("t0", str(number), "user", 0), model, HELLO, WARM, 1))
                 for number in range(20)
             ]
-            await asyncio.sleep(0.2)
+            await until(lambda: len(model.asked) >= 6)
+            await rounds()
             assert len(model.asked) == 6
             assert not any(task.done() for task in tasks)
             blocker.execute("ROLLBACK")
@@ -481,7 +489,7 @@ def test_a_reply_whose_caller_was_cancelled_is_kept(store: Store) -> None:
         with closing(sqlite3.connect(store.path, isolation_level=None)) as blocker:
             blocker.execute("BEGIN IMMEDIATE")
             task = asyncio.create_task(ledger.call(AT, model, HELLO, WARM, 1))
-            await asyncio.sleep(0.1)
+            await until(lambda: ledger.fresh == 1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -502,8 +510,7 @@ def test_a_reply_whose_caller_was_cancelled_in_the_queue_for_a_commit_is_kept_to
             blocker.execute("BEGIN IMMEDIATE")
             places = [Place("t0", node, "user", 0) for node in ("first", "second")]
             first, second = (asyncio.create_task(ledger.call(at, model, HELLO, WARM, 1)) for at in places)
-            await asyncio.sleep(0.1)
-            assert len(model.asked) == 2
+            await until(lambda: ledger.fresh == 2)
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -195,12 +196,15 @@ def test_without_a_key_openais_own_server_is_refused_before_anything_starts(cli)
 
 
 def test_a_server_that_does_not_answer_in_time_fails_the_tree(cli) -> None:
+    given_up = threading.Event()
+
     def slow(body):
-        time.sleep(1.0)
+        given_up.wait(60)
         return loopback.completion("too late")
 
     with loopback.serving(slow) as server:
         ended = cli("simulate", "run.db", *ONE, "--base-url", server.url, "--deadline", "0.2")
+        given_up.set()
     assert ended.code == 1
     assert "did not answer within the deadline; raise --deadline" in ended.err
 

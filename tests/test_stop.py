@@ -20,6 +20,7 @@ import pytest
 from fault_server import FaultServer, Step
 from langchain_openai import ChatOpenAI
 from tiny import tiny_model
+from until import rounds, until
 
 import interalign as ia
 from interalign.config import Parameters, Runtime
@@ -51,11 +52,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls in flight get an hour: what ends before was not taken for one."""
     monkeypatch.setattr("interalign.ledger.ledger._GRACE", 3600.0)
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    while not happened():  # noqa: ASYNC110  (it happens in a server's thread)
-        await asyncio.sleep(0.005)
 
 
 async def ends_of(ledger: Ledger, model: ChatModel, calls: int, begun: Callable[[], bool]) -> list[object]:
@@ -149,7 +145,7 @@ def test_calls_that_wait_for_a_slot_or_for_the_budget_are_not_made_and_the_other
         ledger = Ledger(store, concurrency=1 if limit == "slots" else 4, budget=budget)
         talking = asyncio.create_task(ends_of(ledger, model, 4, lambda: model.asked == 1))
         await until(lambda: ledger.stopping is not None)
-        await asyncio.sleep(0.05)
+        await rounds()
         assert [call.place.node for call in store.calls_of("t0")] == []
         model.may_answer.set()
         ends = await talking
@@ -184,9 +180,10 @@ def test_a_plug_in_that_refuses_to_be_cancelled_holds_up_no_stop(store: Store, m
     monkeypatch.setattr("interalign.ledger.ledger._GRACE", 0.1)
 
     async def talk() -> str:
-        may_end, ledger = asyncio.Event(), Ledger(store, concurrency=1)
+        began, may_end, ledger = asyncio.Event(), asyncio.Event(), Ledger(store, concurrency=1)
 
         async def stubborn() -> str:
+            began.set()
             while not may_end.is_set():
                 try:
                     await may_end.wait()
@@ -195,7 +192,7 @@ def test_a_plug_in_that_refuses_to_be_cancelled_holds_up_no_stop(store: Store, m
             return "Too late."
 
         task = asyncio.create_task(ledger.record(Place("t0", "u", "user", 0), "mine", {}, stubborn))
-        await asyncio.sleep(0.01)
+        await began.wait()
         ledger.stop("interrupted")
         try:
             async with asyncio.timeout(SOON):
@@ -244,7 +241,7 @@ def test_when_nothing_can_be_written_any_more_no_reply_is_waited_for(store: Stor
         model = Slow()
         ledger = Ledger(store, concurrency=2)
         slow = asyncio.create_task(ledger.call(Place("t0", "0", "user", 0), model, HELLO, Parameters(), 0))
-        await asyncio.sleep(0.01)
+        await until(lambda: model.asked == 1)
         store._writes.writer._failure = "the disk is full"
         async with asyncio.timeout(SOON):
             next_one = ledger.call(Place("t0", "1", "user", 0), model, HELLO, Parameters(), 0)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from until import rounds, until
 
 from interalign.errors import ConfigError, LockedError
 from interalign.personas import Persona
@@ -693,9 +694,9 @@ def test_what_is_queued_during_a_commit_shares_the_next_one(writer: GroupCommitW
     async def forty_at_once() -> None:
         writer._committer.submit(go.wait, 10)  # the disk is slow
         first = insert(writer, 0)
-        await asyncio.sleep(0.05)
+        await until(lambda: writer._committing)
         others = [insert(writer, number) for number in range(1, 41)]
-        await asyncio.sleep(0.05)
+        await rounds()
         assert not any(waiting.done() for waiting in (first, *others))
         go.set()
         await asyncio.gather(first, *others)
@@ -711,7 +712,7 @@ def test_the_loop_goes_on_while_the_disk_is_slow(writer: GroupCommitWriter) -> N
     async def wait_for_the_disk() -> None:
         writer._committer.submit(go.wait, 10)
         written = insert(writer, 1)
-        await asyncio.sleep(0.05)  # would never come back if the loop waited for the disk
+        await until(lambda: writer._committing)  # would never come back if the loop waited for the disk
         go.set()
         await written
 

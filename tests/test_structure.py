@@ -33,7 +33,8 @@ def sources() -> dict[str, ast.Module]:
 
 SOURCES = sources()
 PRIVATE_WORDS = re.compile(
-    r"(?<![a-z])(houses?|rooms?|desks?|lanes?|heirs?|heed(?:s|ed)?|bury|buried|ill)(?![a-z])", re.IGNORECASE
+    r"(?<![a-z])(houses?|rooms?|desks?|lanes?|heirs?|heed(?:s|ed)?|bury|buried|ill|neediest|rested)(?![a-z])",
+    re.IGNORECASE,
 )
 """Metaphors that say nothing to who searches for the standard term."""
 ORDINARY_USES = ("make room", "room for")
@@ -86,11 +87,28 @@ def words_of(source: str) -> Iterator[tuple[int, str]]:
 
 def private_words(source: str) -> list[tuple[int, str]]:
     """Lines and words of a module that only this project would understand."""
-    found = []
-    for line, text in words_of(source):
-        plain = re.sub("|".join(ORDINARY_USES), "", text, flags=re.IGNORECASE)
-        found += [(line, match[1]) for match in PRIVATE_WORDS.finditer(plain.replace("_", " "))]
-    return found
+    return [(line, word) for line, text in words_of(source) for word in private_words_in(text)]
+
+
+def private_words_in(text: str) -> list[str]:
+    plain = re.sub("|".join(ORDINARY_USES), "", text, flags=re.IGNORECASE)
+    return [match[1] for match in PRIVATE_WORDS.finditer(plain.replace("_", " "))]
+
+
+def texts_of(source: str) -> list[str]:
+    """The string literals of a module, those within an f-string included; docstrings as well."""
+    nodes = ast.walk(ast.parse(source))
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+PROMPTS = ROOT / "agents" / "prompts"
+"""v1 is released and never edited again."""
+PAGES = [
+    *(path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(path for path in sorted(PROMPTS.rglob("*.*")) if "v1" not in path.parts and path.suffix != ".pyc"),
+]
+"""What is read by people and models. The changelog keeps the names that were in use."""
 
 
 @pytest.mark.parametrize(
@@ -114,6 +132,35 @@ def test_a_private_metaphor_is_found_in_names_comments_and_docstrings(
 @pytest.mark.parametrize("path", [path for path in SOURCES if not path.startswith(WORLD)])
 def test_the_package_speaks_in_standard_terms(path: str) -> None:
     assert private_words((ROOT / path).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if not path.startswith(WORLD)])
+def test_the_packages_messages_speak_in_standard_terms(path: str) -> None:
+    texts = texts_of((ROOT / path).read_text(encoding="utf-8"))
+    assert [text for text in texts if private_words_in(text)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_documentation_and_the_prompts_speak_in_standard_terms(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if private_words_in(line)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('x = f"{name} rests: it is ill"', ["ill"]),
+        ('raise ConfigError("no desk left")', ["desk"]),
+        ('x = "Make room on the disk, or name another folder; still, fill it"', []),
+    ],
+)
+def test_a_private_metaphor_is_found_in_a_message(source: str, found: list[str]) -> None:
+    assert [word for text in texts_of(source) for word in private_words_in(text)] == found
+
+
+def test_the_pages_that_are_checked_are_the_documentation_and_the_newest_prompts() -> None:
+    names = {str(page.relative_to(ROOT)) for page in PAGES}
+    assert names >= {"README.md", "CONTRIBUTING.md", "docs/architecture.md", "agents/prompts/v2/inducer.jinja"}
 
 
 def test_a_runs_identity_is_read_by_its_type_and_not_probed() -> None:

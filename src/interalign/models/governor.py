@@ -9,7 +9,7 @@ through (half open).
 import asyncio
 import random
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -33,10 +33,11 @@ _LEAST_SILENCE = 0.5
 class Governor:
     """Decides when the next request may go to a server. Only monotonic time counts."""
 
-    def __init__(self, limit: int, longest_wait: float) -> None:
+    def __init__(self, limit: int, longest_wait: float, clock: Callable[[], float] = monotonic) -> None:
         """`limit`: most requests in flight, at least 1. `longest_wait`: most seconds for which the server's own word
-        (Retry-After) holds all requests back.
+        (Retry-After) holds all requests back. `clock`: that of the event loop; asyncio's own is `time.monotonic`.
         """
+        self._clock = clock
         self._longest_wait = longest_wait
         self._limit = float(limit)
         self._window = float(limit)
@@ -62,13 +63,18 @@ class Governor:
         """Monotonic time up to which the server asked not to be called, however long that is."""
 
     @property
+    def is_asked_to_wait(self) -> bool:
+        """Whether the server asked not to be called now."""
+        return self.asked_to_wait_until > self._clock()
+
+    @property
     def cooling_until(self) -> float:
         """Monotonic time until which other servers should be asked if there are any; 0 for a healthy server.
 
         After the cool-down one call probes the server; until that call has ended, other servers still come first.
         """
         until = max(self._held_until, self._failed_until)
-        return until if monotonic() < until or (self._unhealthy and self.load) else 0.0
+        return until if self._clock() < until or (self._unhealthy and self.load) else 0.0
 
     def attempt_timeout(self, latency_class: Hashable = None) -> float:
         """Seconds after which an attempt should be given up: five times the slowest of the last answers to calls of
@@ -81,7 +87,7 @@ class Governor:
         """Wait until a request may be sent; returns the monotonic time of that, which `leave` needs."""
         self.load += 1
         try:
-            while (wait := self._held_until - monotonic()) > 0 or self._is_full():
+            while (wait := self._held_until - self._clock()) > 0 or self._is_full():
                 if wait > 0:
                     await asyncio.sleep(wait * random.uniform(1.0, 1.1))  # jitter: not all at the same moment
                 else:
@@ -89,7 +95,7 @@ class Governor:
         except BaseException:
             self.load -= 1
             raise
-        sent = monotonic()
+        sent = self._clock()
         self._in_flight.append(sent)
         return sent
 
@@ -104,7 +110,7 @@ class Governor:
         """
         if len(self._latencies) < _ENOUGH_SAMPLES:
             return len(self._in_flight)
-        since = monotonic() - max(_LEAST_SILENCE, 3 * max(self._latencies))
+        since = self._clock() - max(_LEAST_SILENCE, 3 * max(self._latencies))
         return sum(sent > since for sent in self._in_flight)
 
     async def _wait_for_capacity(self) -> None:
@@ -122,7 +128,7 @@ class Governor:
 
     def record_answer(self, sent: float, latency_class: Hashable = None) -> None:
         """A request of this class, sent at this time, was answered: the breaker closes and the window grows."""
-        self.last_answer = monotonic()
+        self.last_answer = self._clock()
         self._latencies.append(self.last_answer - sent)
         if latency_class not in self._latencies_by_class and len(self._latencies_by_class) == _CLASSES:
             self._latencies_by_class.clear()
@@ -133,7 +139,7 @@ class Governor:
 
     def record_fault(self, fault: Transient, sent: float) -> None:
         """The request sent at this monotonic time met this fault: hold requests back, cut the window, or cool down."""
-        now = monotonic()
+        now = self._clock()
         if fault.unreachable:
             self.cool_down()
             return
@@ -151,6 +157,6 @@ class Governor:
     def cool_down(self) -> None:
         """The server failed, was not reached or did not answer: other servers come first for a while."""
         self._unhealthy = True
-        if monotonic() >= self._failed_until:  # once a round: requests that fail together are one failure
-            self._failed_until = monotonic() + self._cool_down
+        if self._clock() >= self._failed_until:  # once a round: requests that fail together are one failure
+            self._failed_until = self._clock() + self._cool_down
             self._cool_down = min(_LONGEST_COOL_DOWN, 2 * self._cool_down)

@@ -9,7 +9,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from time import monotonic
 from typing import Protocol, TypeVar
 
 from interalign.errors import InteralignError, StopError
@@ -90,7 +89,8 @@ async def ask_until_answered(
     take, or has sent three times the same thing that is no chat completion, and whatever else `ask` raises. `retrying`
     is called before every repetition.
     """
-    attempts, hangs, last, end = 0, 0, None, monotonic() + deadline
+    now = asyncio.get_running_loop().time
+    attempts, hangs, last, end = 0, 0, None, now() + deadline
     non_answers = Counter[str]()
     try:
         async with asyncio.timeout(deadline):
@@ -98,7 +98,7 @@ async def ask_until_answered(
                 server = pick_server(servers, affinity_key)
                 attempts += 1
                 try:
-                    share = max((end - monotonic()) / 2, deadline / 8)
+                    share = max((end - now()) / 2, deadline / 8)
                     usual = 2**hangs * server.governor.attempt_timeout(latency_class)
                     return await _attempt(server, ask, min(share, usual), latency_class)
                 except Transient as fault:
@@ -108,7 +108,7 @@ async def ask_until_answered(
                     if _is_useless(fault, non_answers[text], servers, deadline):
                         raise RetryUselessError(fault) from None
                 # With a lower bound: quarters of what is left would shrink, and a failing server be asked ever faster.
-                longest = max((end - monotonic()) / 4, deadline / 32)
+                longest = max((end - now()) / 4, deadline / 32)
                 with waiting:
                     await asyncio.sleep(min(backoff(attempts), longest) - (last.wait or 0.0))
                 retrying()
@@ -122,7 +122,7 @@ def _is_useless(fault: Transient, same_answers: int, servers: Sequence[Governed]
         return same_answers >= _SAME_ANSWERS and all(server.governor.cooling_until > 0 for server in servers)
     if (fault.wait or 0.0) <= deadline:
         return False
-    return all(server.governor.asked_to_wait_until > monotonic() for server in servers)
+    return all(server.governor.is_asked_to_wait for server in servers)
 
 
 async def _attempt(server: S, ask: Callable[[S], Awaitable[T]], seconds: float, latency_class: Hashable) -> T:
