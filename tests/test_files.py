@@ -33,7 +33,7 @@ COMMANDS = {
     "export": "export {run} --format dpo --out {out}",
     "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
     "report": "report {run} --html {out} --prices {prices}",
-    "view": "view {run} {other} --export {out}",
+    "view": "view {run} --export {out}",
     "personas generate": "personas generate --n 2 --out {out} --model world:personas "
     "--seeds {personas} --prompts {folder} --prices {prices}",
     "personas import": "personas import {personas} --out {out} --personalities {personas}",
