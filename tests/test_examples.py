@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 from calls_seen import calls_of, trees_of
+from tiny import tiny_model
 from view_pages import fetched, served
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +51,7 @@ def test_the_example_roles_are_listed_and_checked_by_their_names(installed) -> N
     assert "words\tviewer page, plug-in interalign_example_roles.words_page:PAGE" in listed
     assert "trees\tviewer page, built in" in listed
     assert "chain\tmodel provider, plug-in interalign_example_roles.provider:provider" in listed
+    assert "openings\ttraining method, plug-in interalign_example_roles.openings:METHOD" in listed
     judge = installed("roles", "check", "profile-words")
     assert judge.out == "profile-words: ProfileWords with compare and score; can sit as judge\n"
     agent = installed("roles", "check", "recalling-agent")
@@ -131,6 +133,24 @@ def test_the_example_page_is_in_the_menu_of_the_viewer_and_counts_words(
         ["Speaker", "Messages", "Words"],
         *([speaker, f"{len(words):,}", f"{sum(words):,}"] for speaker, words in counted.items()),
     ]
+
+
+@pytest.mark.train
+@pytest.mark.slow
+def test_the_example_training_method_trains_under_its_own_name(installed, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    tiny_model(tmp_path / "base")
+    talk = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello, how have you been lately?"}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": talk}) + "\n")
+    (tmp_path / "train.yaml").write_text("max_steps: 1\nuse_cpu: true\n")
+    words = ("--model", "base", "--data", "rows.jsonl", "--config", "train.yaml")
+    ended = installed("train", "openings", *words, "--out", "out")
+    assert ended.code == 0, ended.err
+    assert "openings on 1 rows, 1 steps" in ended.err
+    assert "- Method: SFT on the openings of replies, all weights" in (tmp_path / "out" / "README.md").read_text()
+    refused = installed("train", "openngs", *words, "--out", "other")
+    assert refused.code == 2
+    assert "'openngs' is none of sft, dpo, kto, openings" in refused.err
 
 
 def test_the_example_provider_sits_beside_another_judge_in_a_panel(installed, tmp_path: Path) -> None:

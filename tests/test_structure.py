@@ -229,6 +229,12 @@ def test_sql_is_written_only_in_store() -> None:
     assert outside == {"src/interalign/files.py"}  # asks SQLite whether a file is a database
 
 
+def test_no_statement_numbers_its_placeholders() -> None:
+    """Some versions of Python 3.12 warn of `?1` with a sequence, and 3.14 was to refuse it."""
+    texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in SOURCES if "/store/" in path}
+    assert [path for path, text in texts.items() if re.search(r"[ (]\?\d", text)] == []
+
+
 def test_langgraph_is_named_only_by_graphs() -> None:
     naming = {path for path, module in SOURCES.items() for name in imported(module) if name == "langgraph"}
     assert "graphs/turn.py" in naming

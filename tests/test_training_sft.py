@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from judged_trees import prefers, reply, said, tree
@@ -11,9 +12,8 @@ from training_runs import assistant, reply_of, sft_rows, trainer_for, user, weig
 from interalign.cli.progress import shown_training
 from interalign.errors import ConfigError, DataError
 from interalign.training.export import rows, write_jsonl
-from interalign.training.fit import Recipe
 from interalign.training.library_output import quiet_libraries
-from interalign.training.sft import SFT, sft_columns, sft_trainer, train_sft
+from interalign.training.sft import SFT, sft_trainer, train_sft
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -309,7 +309,7 @@ def test_data_that_cannot_be_learnt_is_refused_before_a_folder_is_made(base, tmp
 
 
 def test_rows_that_trl_leaves_out_are_noticed(base, data, tmp_path):
-    losing = Recipe(sft_columns, lambda parts: sft_trainer(parts._replace(dataset=parts.dataset.select(range(23)))))
+    losing = replace(SFT, trainer=lambda parts: sft_trainer(parts._replace(dataset=parts.dataset.select(range(23)))))
 
     with pytest.raises(DataError, match="TRL kept 23 of 24 rows; nothing was trained"):
         trainer_for(losing, "sft", base, data, tmp_path / "out")

@@ -122,4 +122,4 @@ def test_the_command_trains_on_trees_and_says_so(base, data, tmp_path, cli):
     assert (plain.code, "tree by tree" in plain.err) == (0, False)
     refused = cli("train", "sft", *words[2:], "--out", "sft", "--method", "tree")
     assert refused.code == 2
-    assert "--method belongs to `train dpo`" in refused.err
+    assert "--method tree: sft has no trainer that reads trees whole" in refused.err

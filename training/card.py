@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from interalign.training.settings import Method
+from interalign.training.method import method_called
 
 WORLD_NOTE = (
     "If the rows come from interalign's embedded world (`world:` models), every figure of this model validates the "
@@ -15,13 +15,12 @@ LOSS_NOTE = (
     "`interalign evaluate`."
 )
 _PACKAGES = ("interalign", "trl", "transformers", "peft", "torch", "datasets", "accelerate")
-_TITLES: Mapping[Method, str] = {"sft": "supervised fine-tuning (SFT)", "dpo": "direct preference optimisation (DPO)"}
 
 
 class CardFacts(NamedTuple):
     """What a model card states."""
 
-    method: Method
+    method: str
     base_model: str
     data_name: str
     data_sha256: str
@@ -55,7 +54,7 @@ def _origin(facts: CardFacts) -> list[str]:
     return [
         "# A model trained with interalign",
         "",
-        f"- Method: {_TITLES[facts.method]}, {kind}",
+        f"- Method: {method_called(facts.method).title}, {kind}",
         f"- Base model: `{facts.base_model}`",
         f"- Run: {f'`{facts.run_name}`' if facts.run_name else 'not stated'}",
         f"- Data: `{facts.data_name}`, {facts.rows} rows, sha256 `{facts.data_sha256}`{_left_out(facts)}",

@@ -1,20 +1,19 @@
 """Training files: read, and refused where training on them would go wrong without a word."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from interalign.errors import ConfigError, DataError
 from interalign.models.local.chat_template import ChatTemplate, chat_template_of
 from interalign.models.local.control_tokens import ConversationRefusedError
 from interalign.training.bad_rows import BadRows
 from interalign.training.completions import completion, prompt_of
+from interalign.training.method import method_called
 from interalign.training.row_file import open_rows
-from interalign.training.row_formats import as_exported
-from interalign.training.settings import Method
 from interalign.tree import Message
 
 
@@ -25,9 +24,11 @@ class TrainingRow(NamedTuple):
     """Its place in the file, from 1."""
     prompt: tuple[Message, ...]
     completions: tuple[Message, ...]
-    """The reply to learn (sft), or the chosen and the rejected one (dpo)."""
+    """The reply to learn or to judge, or the chosen and the rejected one (dpo)."""
     tree: str | None = None
     """The conversation tree that a pair comes from, if the row says so."""
+    label: bool | None = None
+    """Whether the reply is a good one, where the row says so (kto)."""
     unit: str = "line"
     """What `number` counts: `line`, or `row` in a Parquet file or a JSON array."""
 
@@ -50,28 +51,7 @@ class TooLongError(DataError):
     """A row is longer than `max_length`."""
 
 
-class _SftLine(BaseModel):
-    messages: tuple[Message, ...] = Field(min_length=2)
-
-    def row(self, number: int) -> TrainingRow:
-        return TrainingRow(number, self.messages[:-1], self.messages[-1:])
-
-
-class _DpoLine(BaseModel):
-    prompt: tuple[Message, ...] = Field(min_length=1)
-    chosen: tuple[Message] = Field(description="one assistant message")
-    rejected: tuple[Message]
-    tree: str | int | None = None
-
-    def row(self, number: int) -> TrainingRow:
-        tree = None if self.tree is None else str(self.tree)
-        return TrainingRow(number, self.prompt, (*self.chosen, *self.rejected), tree)
-
-
-_LINES: Mapping[Method, type[_SftLine] | type[_DpoLine]] = {"sft": _SftLine, "dpo": _DpoLine}
-
-
-def read_rows(path: Path, method: Method) -> list[TrainingRow]:
+def read_rows(path: Path, method: str) -> list[TrainingRow]:
     """Rows of a file as `interalign export` writes it, or in a public format that says the same (`formats`).
 
     JSON lines (blank ones are skipped), a JSON array or Parquet (`rowfile`); further keys are left alone.
@@ -94,15 +74,16 @@ def read_rows(path: Path, method: Method) -> list[TrainingRow]:
     return rows
 
 
-def _row(value: Any, number: int, method: Method) -> TrainingRow:
+def _row(value: Any, number: int, method: str) -> TrainingRow:
     """DataError with the reason alone: the caller knows the file."""
+    known = method_called(method)
     if isinstance(value, bytes):
         try:
             value = json.loads(value.decode())
         except (ValueError, RecursionError) as error:
             raise DataError(f"not JSON in UTF-8 ({error})") from None
     try:
-        row = _LINES[method].model_validate(as_exported(value, method)).row(number)
+        row: TrainingRow = known.line.model_validate(known.as_exported(value)).row(number)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "row"

@@ -1,26 +1,25 @@
 """Direct preference optimisation on pairs of replies, with TRL's DPOTrainer."""
 
 import copy
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from interalign.errors import ConfigError
+from pydantic import BaseModel, Field
+
 from interalign.training.data import TokenRow, TrainingRow
-from interalign.training.fit import Job, Prepared, Progress, Recipe, fit, print_nothing
+from interalign.training.fit import Progress, print_nothing
+from interalign.training.method import CannotPackError, Prepared, Recipe, TrainingMethod
 from interalign.training.packing.batches import packed_tokens
 from interalign.training.result import TrainResult
-from interalign.training.settings import Packing, TrainSettings, read_settings
-from interalign.training.weights import RECORD
+from interalign.training.row_formats import as_dpo
+from interalign.training.settings import Packing, TrainSettings
+from interalign.training.train import train
+from interalign.tree import Message
 
 _COUNTED = 100
 """Trees on which is counted what reading them saves."""
-
-
-class CannotPackError(ConfigError):
-    """This model, or these settings, cannot be trained on packed trees."""
 
 
 def train_dpo(
@@ -44,30 +43,22 @@ def train_dpo(
     Other arguments, resuming and errors are those of `train_sft`.
     """
 
-    def fitted(packing: Packing) -> TrainResult:
-        settings = read_settings("dpo", config, lora=lora, drop_too_long=drop_too_long, packing=packing)
-        recipe = TREE_DPO if packing == "tree" else DPO
-        return fit(Job(settings, model, data, out, run_name, progress, tell), recipe)
-
-    if method not in (None, "pairs", "tree"):
-        raise ConfigError(f"no way {method!r} to read pairs; give --method pairs, --method tree, or neither")
-    chosen = method or begun_with(out)
-    if chosen is not None:
-        return fitted(chosen)
-    try:
-        return fitted("tree")
-    except CannotPackError as error:
-        tell(f"read as plain pairs: {error}")
-        return fitted("pairs")
+    return train(
+        "dpo", model, data, out,
+        packing=method, config=config, lora=lora, drop_too_long=drop_too_long, run_name=run_name, progress=progress,
+        tell=tell,
+    )  # fmt: skip
 
 
-def begun_with(out: Path) -> Packing | None:
-    """How the pairs are read in a folder that a training has begun; None for a new one."""
-    record = out / RECORD
-    if not record.is_file():
-        return None
-    settings = json.loads(record.read_text(encoding="utf-8"))["identity"]["settings"]
-    return "tree" if settings.get("packing") == "tree" else "pairs"
+class _DpoLine(BaseModel):
+    prompt: tuple[Message, ...] = Field(min_length=1)
+    chosen: tuple[Message] = Field(description="one assistant message")
+    rejected: tuple[Message]
+    tree: str | int | None = None
+
+    def row(self, number: int) -> TrainingRow:
+        tree = None if self.tree is None else str(self.tree)
+        return TrainingRow(number, self.prompt, (*self.chosen, *self.rejected), tree)
 
 
 def dpo_columns(
@@ -144,5 +135,26 @@ def sharing_line(trainer: Any) -> str:
     )
 
 
-DPO: Final = Recipe(dpo_columns, dpo_trainer)
-TREE_DPO: Final = Recipe(tree_columns, tree_trainer, sharing_line)
+def _config() -> Any:
+    from trl import DPOConfig
+
+    return DPOConfig
+
+
+def _tree_config() -> Any:
+    from interalign.training.tree_dpo import TreeDPOConfig
+
+    return TreeDPOConfig
+
+
+DPO: Final = Recipe(_config, dpo_columns, dpo_trainer)
+TREE_DPO: Final = Recipe(_tree_config, tree_columns, tree_trainer, sharing_line)
+METHOD: Final = TrainingMethod(
+    name="dpo",
+    title="direct preference optimisation (DPO)",
+    line=_DpoLine,
+    recipe=DPO,
+    defaults={"learning_rate": 1e-5, "num_train_epochs": 1.0, "beta": 0.9},  # the paper's
+    as_exported=as_dpo,
+    trees=TREE_DPO,
+)

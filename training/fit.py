@@ -17,10 +17,11 @@ from pydantic import JsonValue
 from interalign.errors import ConfigError, DataError
 from interalign.files import sha256, write_atomically
 from interalign.training.card import CardFacts, model_card
-from interalign.training.data import TokenRow, TrainingRow, learnable_rows, read_rows, tokenize
+from interalign.training.data import TrainingRow, learnable_rows, read_rows, tokenize
 from interalign.training.export import write_jsonl
 from interalign.training.library_output import quiet_libraries
 from interalign.training.merging import refuse_shared_weights
+from interalign.training.method import Prepared, Recipe
 from interalign.training.result import TrainResult
 from interalign.training.served import Row, answers, check_served, rows_to_compare
 from interalign.training.settings import TrainSettings, config_class
@@ -68,30 +69,6 @@ class Job(NamedTuple):
     progress: Progress | None = None
     tell: Callable[[str], None] = print_nothing
     """Told in a line what is worth knowing before the training begins."""
-
-
-class Prepared(NamedTuple):
-    """Everything a trainer is built from."""
-
-    model: Any
-    tokenizer: Any
-    dataset: Any
-    """A `datasets.Dataset` of what the recipe's `columns` returned."""
-    args: Any
-    """TRL's SFTConfig or DPOConfig."""
-    peft_config: Any
-    """A `peft.LoraConfig`, or None to train all weights."""
-
-
-class Recipe(NamedTuple):
-    """What one method does its own way."""
-
-    columns: Callable[[Sequence[TrainingRow], Sequence[TokenRow], TrainSettings], list[dict[str, Any]]]
-    """Rows in the columns the trainer takes, and their `length` in tokens. None may be left out."""
-    trainer: Callable[[Prepared], Any]
-    """The TRL trainer."""
-    about: Callable[[Any], str | None] = lambda trainer: None
-    """One line on what this trainer is about to do, if there is something to say."""
 
 
 class Ready(NamedTuple):

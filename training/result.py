@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from interalign.training.settings import Method
 from interalign.tree import Frozen
 
 
@@ -15,7 +14,7 @@ class TrainResult(Frozen):
 
     out: Path
     """Folder of the trained model; `hf:` before it makes it a model name."""
-    method: Method
+    method: str
     status: Literal["trained", "resumed", "finished before"]
     rows: int
     """Rows of the data file that were trained on: all but those left out."""

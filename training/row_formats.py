@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from interalign.errors import DataError
-from interalign.training.settings import Method
 
 Row = Mapping[str, Any]
 Messages = Sequence[Any]
 
 _SPEAKERS: Final = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 """ShareGPT's names of who speaks."""
-_KEYS: Final[Mapping[Method, Sequence[str]]] = {"sft": ("messages",), "dpo": ("prompt", "chosen", "rejected")}
-_WRITE: Final[Mapping[Method, str]] = {
+_KEYS: Final[Mapping[str, Sequence[str]]] = {"sft": ("messages",), "dpo": ("prompt", "chosen", "rejected")}
+_WRITE: Final[Mapping[str, str]] = {
     "sft": 'write {"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}',
     "dpo": 'write {"prompt": [{"role": "user", "content": ...}], "chosen": [{"role": "assistant", "content": ...}], '
     '"rejected": [{"role": "assistant", "content": ...}]}',
@@ -23,15 +22,24 @@ _WRITE: Final[Mapping[Method, str]] = {
 _LEAVE: Final = "leave the row out"
 
 
-def as_exported(value: Any, method: Method) -> Any:
-    """A row as `--format sft` or `--format dpo` has it; a value that is in no known format comes back as it is.
+def as_sft(value: Any) -> Any:
+    """A row as `--format sft` has it; a value that is in no known format comes back as it is.
 
     DataError for a row of a known format that would have to be guessed, or that is for another kind of training.
     """
+    return _read(value, _sft)
+
+
+def as_dpo(value: Any) -> Any:
+    """The same for `--format dpo`."""
+    return _read(value, _dpo)
+
+
+def _read(value: Any, read: Callable[[Row], Row]) -> Any:
     if not isinstance(value, Mapping):
         return value
     _refuse_tools(value)
-    return _sft(value) if method == "sft" else _dpo(value)
+    return read(value)
 
 
 def _sft(row: Row) -> Row:
@@ -147,7 +155,7 @@ def _refuse_tools(row: Row) -> None:
         raise DataError(f"the row offers tools (OpenAI's tools or functions), and only text is trained on; {_LEAVE}")
 
 
-def _refuse_known(row: Row, method: Method) -> None:
+def _refuse_known(row: Row, method: str) -> None:
     missing = next((key for key in _KEYS[method] if key not in row), None)
     for known, what in _KNOWN:
         if missing and known(row):

@@ -14,18 +14,13 @@ from interalign.errors import ConfigError
 from interalign.invalid import first_wrong
 from interalign.models.local.chat_template import check_kwargs
 from interalign.models.local.options import template_text
+from interalign.training.method import Recipe, method_called
 from interalign.tree import Frozen
 from interalign.yaml_file import read_yaml
 
-Method = Literal["sft", "dpo"]
 Packing = Literal["pairs", "tree"]
 
-# The paper's values (arXiv 2410.03642) and, after them, what suits a run of any length: some fifty log lines, and one
-# checkpoint kept to go on from.
-_DEFAULTS: Mapping[Method, Mapping[str, Any]] = {
-    "sft": {"learning_rate": 1e-5, "num_train_epochs": 1.0},
-    "dpo": {"learning_rate": 1e-5, "num_train_epochs": 1.0, "beta": 0.9},
-}
+# What suits a run of any length: some fifty log lines, and one checkpoint kept to go on from.
 _RUNNING: Mapping[str, Any] = {
     "logging_steps": 0.02,
     "save_strategy": "steps",
@@ -56,11 +51,8 @@ _FIXED: Mapping[str, str] = {
 }
 
 
-_OURS: Mapping[Method, Sequence[str]] = {
-    "sft": ("freeze_embeddings", "share_prefixes", "chat_template", "chat_template_kwargs", "drop_too_long"),
-    "dpo": ("freeze_embeddings", "chat_template", "chat_template_kwargs", "drop_too_long"),
-}
-"""Keys of ours, besides `lora`."""
+_OURS: Sequence[str] = ("freeze_embeddings", "chat_template", "chat_template_kwargs", "drop_too_long")
+"""Keys of ours that every method takes, besides `lora`."""
 
 
 class LoraSettings(Frozen):
@@ -75,7 +67,7 @@ class LoraSettings(Frozen):
 class TrainSettings(Frozen):
     """Everything about a training run but its model, data and folder."""
 
-    method: Method
+    method: str
     trl: dict[str, Any]
     """Keyword arguments for TRL's SFTConfig or DPOConfig, before what the device decides."""
     lora: LoraSettings | None = None
@@ -98,7 +90,7 @@ class TrainSettings(Frozen):
 
 
 def read_settings(
-    method: Method,
+    method: str,
     config: Path | Mapping[str, Any] | None = None,
     *,
     lora: bool = False,
@@ -115,14 +107,15 @@ def read_settings(
     """
     where = str(config) if isinstance(config, Path) else "the training settings"
     given = dict(read_yaml(config) if isinstance(config, Path) else config or {})
-    ours = {key: given.pop(key) for key in _OURS[method] if key in given}
+    known = method_called(method)
+    ours = {key: given.pop(key) for key in (*_OURS, *known.keys) if key in given}
     ours |= _chat_template(ours, where)
     if lora or "lora" in given:
         ours["lora"] = given.pop("lora", None) or {}
     if drop_too_long:
         ours["drop_too_long"] = True
     by_packing = {"per_device_train_batch_size": 1} if packing == "tree" else {}
-    trl = {**_DEFAULTS[method], **_RUNNING, **by_packing, **_checked(given, method, packing, where)}
+    trl = {**known.defaults, **_RUNNING, **by_packing, **_checked(given, method, packing, where)}
     try:
         return TrainSettings(method=method, packing=packing, trl=trl, **ours)
     except ValidationError as error:
@@ -139,18 +132,22 @@ def _chat_template(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
 
 
-def config_class(method: Method, packing: Packing = "pairs") -> Any:
+def recipe_of(method: str, packing: Packing = "pairs") -> Recipe:
+    """How this method trains; ConfigError if it cannot read trees whole and is to."""
+    found = method_called(method)
+    if packing == "pairs":
+        return found.recipe
+    if found.trees is None:
+        raise ConfigError(f"--method tree: {method} has no trainer that reads trees whole; leave it out")
+    return found.trees
+
+
+def config_class(method: str, packing: Packing = "pairs") -> Any:
     """TRL's configuration class of a method, or ours over it."""
-    import trl
-
-    if packing == "tree":
-        from interalign.training import tree_dpo
-
-        return tree_dpo.TreeDPOConfig
-    return trl.SFTConfig if method == "sft" else trl.DPOConfig
+    return recipe_of(method, packing).config()
 
 
-def _checked(given: Mapping[str, Any], method: Method, packing: Packing, where: str) -> dict[str, Any]:
+def _checked(given: Mapping[str, Any], method: str, packing: Packing, where: str) -> dict[str, Any]:
     """The same keys with values of the kinds TRL's dataclass declares."""
     if not given:
         return {}
@@ -160,7 +157,8 @@ def _checked(given: Mapping[str, Any], method: Method, packing: Packing, where: 
         if key in _FIXED or str(key).startswith("hub_"):
             raise ConfigError(f"{where}: {key} cannot be set: {_FIXED.get(key, _FIXED['push_to_hub'])}")
         if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}{_nearest(str(key), [*known, *_OURS[method], 'lora'])}")
+            ours = (*_OURS, *method_called(method).keys, "lora")
+            raise ConfigError(f"{where}: unknown key {key!r}{_nearest(str(key), [*known, *ours])}")
     return {key: _as_kind(value, kinds[key], f"{where}: {key}") for key, value in given.items()}
 
 

@@ -4,10 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from pydantic import BaseModel, Field
+
 from interalign.training.data import TokenRow, TrainingRow
-from interalign.training.fit import Job, Prepared, Progress, Recipe, fit
+from interalign.training.fit import Progress
+from interalign.training.method import Prepared, Recipe, TrainingMethod
 from interalign.training.result import TrainResult
-from interalign.training.settings import TrainSettings, read_settings
+from interalign.training.row_formats import as_sft
+from interalign.training.settings import TrainSettings
+from interalign.training.train import train
+from interalign.tree import Message
 
 NO_LOSS: Final = -100
 """Label of a token that is read but not learnt (PyTorch's and TRL's convention)."""
@@ -32,8 +38,17 @@ def train_sft(
     it was finished. Raises ConfigError and DataError before anything is trained; and ConfigError afterwards if the
     weights are no numbers, or the saved model does not answer as the trained one did.
     """
-    settings = read_settings("sft", config, lora=lora, drop_too_long=drop_too_long)
-    return fit(Job(settings, model, data, out, run_name, progress), SFT)
+    return train(
+        "sft", model, data, out,
+        config=config, lora=lora, drop_too_long=drop_too_long, run_name=run_name, progress=progress,
+    )  # fmt: skip
+
+
+class _SftLine(BaseModel):
+    messages: tuple[Message, ...] = Field(min_length=2)
+
+    def row(self, number: int) -> TrainingRow:
+        return TrainingRow(number, self.messages[:-1], self.messages[-1:])
 
 
 class Example(NamedTuple):
@@ -90,4 +105,19 @@ def sft_trainer(prepared: Prepared) -> Any:
     )
 
 
-SFT: Final = Recipe(sft_columns, sft_trainer)
+def _config() -> Any:
+    from trl import SFTConfig
+
+    return SFTConfig
+
+
+SFT: Final = Recipe(_config, sft_columns, sft_trainer)
+METHOD: Final = TrainingMethod(
+    name="sft",
+    title="supervised fine-tuning (SFT)",
+    line=_SftLine,
+    recipe=SFT,
+    defaults={"learning_rate": 1e-5, "num_train_epochs": 1.0},  # the paper's
+    keys=("share_prefixes",),
+    as_exported=as_sft,
+)

@@ -358,7 +358,7 @@ def view_export(run: Path | str, out: Path | str) -> int:
 
 
 def train(
-    stage: Literal["sft", "dpo"],
+    stage: str,
     *,
     model: str,
     data: Path | str,
@@ -372,6 +372,7 @@ def train(
 ) -> "TrainResult":
     """Fine-tune `model` on exported rows with TRL and save it in the folder `out`; resumes from its checkpoints.
 
+    `stage` is a training method: sft, dpo, kto, or a plug-in's (`interalign.registries.METHODS`).
     `config` is a YAML file of TRL's own settings, or a mapping of them; `progress` is told after every step: steps
     done, steps in all, the last loss; `tell` gets a line to show before the training begins. `method` says whether the
     pairs of a tree are read together (docs/data-format.md); None: where model and settings allow it. Rows longer than
@@ -382,19 +383,11 @@ def train(
     """
     refuse_folder(out, inputs=[data, model.removeprefix("hf:"), config if isinstance(config, Path) else None])
     _need_training_extra()
-    if stage == "sft":
-        from interalign.training.sft import train_sft
+    from interalign.training.train import train as train_by
 
-        if method is not None:
-            raise ConfigError("--method belongs to `train dpo`; SFT has no preference pairs to pack")
-        return train_sft(
-            model, Path(data), Path(out), config=config, lora=lora, drop_too_long=drop_too_long, progress=progress
-        )
-    from interalign.training.dpo import train_dpo
-
-    return train_dpo(
-        model, Path(data), Path(out),
-        config=config, method=method, lora=lora, drop_too_long=drop_too_long, progress=progress, tell=tell,
+    return train_by(
+        stage, model, Path(data), Path(out),
+        packing=method, config=config, lora=lora, drop_too_long=drop_too_long, progress=progress, tell=tell,
     )  # fmt: skip
 
 

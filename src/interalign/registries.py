@@ -132,6 +132,11 @@ FORMATS = Registry(
         for name in ("sft", "dpo", "kto", "rm", "listwise", "messages")
     },
 )
+METHODS = Registry(
+    kind="training method",
+    group="interalign.methods",
+    built_in={name: f"interalign.training.{name}:METHOD" for name in ("sft", "dpo", "kto")},
+)
 PERSONA_FORMATS = Registry(
     kind="persona format",
     group="interalign.persona_formats",
@@ -163,4 +168,4 @@ PAGES = Registry(
         for name in ("run", "trees", "compare", "evaluation", "personas", "graph", "tree", "call")
     },
 )
-ALL = (POLICIES, FORMATS, PERSONA_FORMATS, PROVIDERS, PAGES)
+ALL = (POLICIES, FORMATS, METHODS, PERSONA_FORMATS, PROVIDERS, PAGES)

@@ -21,7 +21,7 @@ from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
 from interalign.config import EvaluationSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
-from interalign.registries import FORMATS, Registry
+from interalign.registries import FORMATS, METHODS, Registry
 from interalign.signals import OWN_PROCESS, end_process
 from interalign.version import __version__
 
@@ -55,13 +55,6 @@ class Method(StrEnum):
 
     pairs = "pairs"
     tree = "tree"
-
-
-class Stage(StrEnum):
-    """What to train."""
-
-    sft = "sft"
-    dpo = "dpo"
 
 
 Run = Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)]
@@ -209,7 +202,9 @@ def export(
 
 @app.command()
 def train(
-    stage: Annotated[Stage, typer.Argument(help="sft or dpo.")],
+    stage: Annotated[
+        str, typer.Argument(metavar="|".join(METHODS.built_in), help="How to train.", callback=_known(METHODS))
+    ],
     model: Annotated[str, typer.Option(metavar="FOLDER|ID", help="The model to start from.")],
     data: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="What `export` wrote.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the trained model goes.")],
@@ -233,7 +228,7 @@ def train(
 
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
-            stage.value, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
+            stage, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
             method=None if method is None else method.value, progress=progress, tell=_say,
         )  # fmt: skip
     _say(str(result))

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from interalign.config.option import Option
 from interalign.config.settings import CandidateSpec, Judging, SimulationSettings
+from interalign.errors import ConfigError
 from interalign.model_spec import ModelSpec
+from interalign.registries import METHODS
 
 POLICY = "policy"
 """What the candidate is called in the runs of all rounds."""
@@ -23,8 +25,8 @@ class RoundsSettings(SimulationSettings):
     patience: Annotated[int, Option()] = Field(
         default=1, ge=1, description="Stop after so many rounds in a row without a rise on held-out cases."
     )
-    method: Annotated[Literal["dpo", "sft"], Option()] = Field(
-        default="dpo", description="Train on pairs of the model's own replies, or on the preferred reply alone."
+    method: Annotated[str, Option("|".join(METHODS.built_in))] = Field(
+        default="dpo", description="How to train: dpo on pairs of own replies, sft on the preferred ones alone."
     )
     train_config: Annotated[str | None, Option("FILE.yaml")] = Field(
         default=None, description="TRL's own settings, as `train --config` takes them."
@@ -45,6 +47,15 @@ class RoundsSettings(SimulationSettings):
 
     shard: Literal[None] = None
     """Not to be given: a round trains on all of its trees."""
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        try:
+            METHODS.target(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     @model_validator(mode="before")
     @classmethod

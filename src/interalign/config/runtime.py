@@ -100,7 +100,7 @@ class Runtime(Frozen):
         default=None, ge=0, description="Stop before a call that could make the run take more tokens."
     )
     budget: Annotated[str | None, Option("FILE")] = Field(
-        default=None, description="File by which several processes share --max-usd and --max-tokens; see sharding."
+        default=None, description="File by which several commands share --max-usd and --max-tokens."
     )
     prices: Annotated[tuple[tuple[str, Price], ...], Option("FILE.yaml")] = Field(
         default=(), description="What each model costs, USD per million tokens."

@@ -156,7 +156,9 @@ def refuse_no_lease_file(path: Path) -> None:
     if not path.is_file() or path.stat().st_size == 0:
         refuse_outputs([path])
         return
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+    # Immutable: after a kill a journal may lie beside it, which only a connection that writes can roll back.
+    address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(address, uri=True)) as db:
         if db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID:
             return
     raise ConfigError(f"{path} is no shared budget, and would be overwritten; give another path")

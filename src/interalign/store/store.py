@@ -247,8 +247,9 @@ class Store:
 
     def trees(self, status: str | None = None, *, first: int = 0, most: int = -1) -> list[TreeRecord]:
         """Planned trees by index: those with this status (None: all) from place `first` on, at `most` (-1: all)."""
-        wanted = "WHERE ?1 IS NULL OR status = ?1 ORDER BY position, number LIMIT ?2 OFFSET ?3"
-        return [_tree_record(row) for row in self._rows(f"SELECT {_TREE} FROM trees {wanted}", status, most, first)]
+        wanted = "WHERE ? IS NULL OR status = ? ORDER BY position, number LIMIT ? OFFSET ?"
+        rows = self._rows(f"SELECT {_TREE} FROM trees {wanted}", status, status, most, first)
+        return [_tree_record(row) for row in rows]
 
     def tree_record(self, tree: str) -> TreeRecord | None:
         """The tree with this id; None if it was never planned."""
@@ -483,7 +484,7 @@ class Store:
     def judged_trees(self, status: str | None = "done") -> Iterator[JudgedTree]:
         """The trees with this status (None: all that have a node), by index, one at a time in memory."""
         numbers = self._rows(
-            "SELECT number FROM trees WHERE ?1 IS NULL OR status = ?1 ORDER BY position, number", status
+            "SELECT number FROM trees WHERE ? IS NULL OR status = ? ORDER BY position, number", status, status
         )
         for (number,) in numbers:
             judged = self._judged(number)

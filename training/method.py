@@ -1,0 +1,74 @@
+"""What a training method is: one record in one file, named in `registries.METHODS`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from interalign.errors import ConfigError
+from interalign.registries import METHODS
+
+if TYPE_CHECKING:
+    from interalign.training.data import TokenRow, TrainingRow
+    from interalign.training.settings import TrainSettings
+
+
+class Prepared(NamedTuple):
+    """Everything a trainer is built from."""
+
+    model: Any
+    tokenizer: Any
+    dataset: Any
+    """A `datasets.Dataset` of what the recipe's `columns` returned."""
+    args: Any
+    """TRL's configuration, of the recipe's `config`."""
+    peft_config: Any
+    """A `peft.LoraConfig`, or None to train all weights."""
+
+
+class CannotPackError(ConfigError):
+    """This model, or these settings, cannot be trained on packed trees."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How tokens become a trainer."""
+
+    config: Callable[[], Any]
+    """TRL's configuration class, imported when it is asked for."""
+    columns: "Callable[[Sequence[TrainingRow], Sequence[TokenRow], TrainSettings], list[dict[str, Any]]]"
+    """Rows in the columns the trainer takes, and their `length` in tokens. None may be left out."""
+    trainer: Callable[[Prepared], Any]
+    """The TRL trainer."""
+    about: Callable[[Any], str | None] = lambda trainer: None
+    """One line on what this trainer is about to do, if there is something to say."""
+
+
+@dataclass(frozen=True)
+class TrainingMethod:
+    """A member of the open set: `interalign train NAME`."""
+
+    name: str
+    """Also the export format whose rows it takes."""
+    title: str
+    """In words, for the model card."""
+    line: Any
+    """A pydantic model of one row of the file, with `row(number)`, which returns the TrainingRow."""
+    recipe: Recipe
+    defaults: Mapping[str, Any]
+    """TRL's settings where ours differ from TRL's own."""
+    keys: Sequence[str] = ()
+    """Settings of ours that it takes, besides `lora`, `freeze_embeddings` and those of chat templates."""
+    as_exported: Callable[[Any], Any] = field(default=lambda value: value)
+    """From a row in a public format to one as exported; DataError for one that would have to be guessed."""
+    trees: Recipe | None = None
+    """The same over packed trees, if there is such a trainer."""
+
+
+@cache
+def method_called(name: str) -> TrainingMethod:
+    """The training method of this name; ConfigError if there is none."""
+    found, _ = METHODS.load(name)
+    if not isinstance(found, TrainingMethod):
+        raise ConfigError(f"training method {name!r} is {type(found).__name__}, expected a TrainingMethod")
+    return found
