@@ -116,24 +116,6 @@ def test_the_example_persona_format_is_found_by_its_rows(installed, tmp_path: Pa
     assert (persona["personality"], persona["meta"]) == ("Short and dry.", {"age": 61})
 
 
-@pytest.mark.train
-@pytest.mark.slow
-def test_the_example_training_method_trains_under_its_own_name(installed, tmp_path: Path) -> None:
-    pytest.importorskip("trl")
-    tiny_model(tmp_path / "base")
-    talk = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello, how have you been lately?"}]
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": talk}) + "\n")
-    (tmp_path / "train.yaml").write_text("max_steps: 1\nuse_cpu: true\n")
-    words = ("--model", "base", "--data", "rows.jsonl", "--config", "train.yaml")
-    ended = installed("train", "openings", *words, "--out", "out")
-    assert ended.code == 0, ended.err
-    assert "openings on 1 rows, 1 steps" in ended.err
-    assert "- Method: SFT on the openings of replies, all weights" in (tmp_path / "out" / "README.md").read_text()
-    refused = installed("train", "openngs", *words, "--out", "other")
-    assert refused.code == 2
-    assert "'openngs' is none of sft, dpo, kto, openings" in refused.err
-
-
 def test_the_example_page_is_in_the_menu_of_the_viewer_and_counts_words(
     installed, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +133,24 @@ def test_the_example_page_is_in_the_menu_of_the_viewer_and_counts_words(
         ["Speaker", "Messages", "Words"],
         *([speaker, f"{len(words):,}", f"{sum(words):,}"] for speaker, words in counted.items()),
     ]
+
+
+@pytest.mark.train
+@pytest.mark.slow
+def test_the_example_training_method_trains_under_its_own_name(installed, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    tiny_model(tmp_path / "base")
+    talk = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello, how have you been lately?"}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": talk}) + "\n")
+    (tmp_path / "train.yaml").write_text("max_steps: 1\nuse_cpu: true\n")
+    words = ("--model", "base", "--data", "rows.jsonl", "--config", "train.yaml")
+    ended = installed("train", "openings", *words, "--out", "out")
+    assert ended.code == 0, ended.err
+    assert "openings on 1 rows, 1 steps" in ended.err
+    assert "- Method: SFT on the openings of replies, all weights" in (tmp_path / "out" / "README.md").read_text()
+    refused = installed("train", "openngs", *words, "--out", "other")
+    assert refused.code == 2
+    assert "'openngs' is none of sft, dpo, kto, openings" in refused.err
 
 
 def test_the_example_provider_sits_beside_another_judge_in_a_panel(installed, tmp_path: Path) -> None:

@@ -335,3 +335,12 @@ def test_a_page_of_a_plug_in_that_cannot_be_used_is_named(target: str, said: str
     built_in = {"trees": "interalign.eval.view.pages.trees:PAGE", "mine": target}
     with pytest.raises(ConfigError, match=said):
         all_pages(Registry("viewer page", "interalign.pages", built_in))
+
+
+def test_what_is_known_by_its_hash_alone_is_called_a_file_on_the_front_page(
+    run: Run, browse: Callable[..., Element]
+) -> None:
+    run.begin(cases="sha256:90fbd11389332f42")
+    settings = browse("/").one("section", class_="card").one("dl").words
+    assert "cases a file, its SHA-256 begins with 90fbd1138933" in settings
+    assert "sha256:" not in settings

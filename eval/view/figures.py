@@ -61,8 +61,8 @@ def find_wins(store: Store, judge: str | None, links: ServedLinks) -> Wins | Non
     return Wins(judge, chart, figures)
 
 
-def find_figures(store: Store, judge: str | None, links: ServedLinks) -> Figures | None:
-    """AL(k) with intervals and comparisons as this judge saw it; None where it scored nothing.
+def find_figures(store: Store, judge: str | None, links: ServedLinks, *, compared: bool = True) -> Figures | None:
+    """AL(k) with intervals, and comparisons if `compared`, as this judge saw it; None where it scored nothing.
 
     A panel's scores lie in no table: for it `interalign report` has the figures.
     """
@@ -79,7 +79,9 @@ def find_figures(store: Store, judge: str | None, links: ServedLinks) -> Figures
     results = tuple(candidate_result(each) for each in scores)
     lines = [Line(result.name, result.al, result.al_k_ci, result.n) for result in results]
     chart = draw_curves(lines, "AL(k), mean score 1 to 5", (1, 2, 3, 4, 5), partial(_behind, links, judge))
-    return Figures(judge, chart, results, comparisons(scores), max(len(result.al) for result in results))
+    return Figures(
+        judge, chart, results, comparisons(scores) if compared else (), max(len(result.al) for result in results)
+    )
 
 
 def _at_turn(links: ServedLinks, _: str, turn: int) -> str:

@@ -95,7 +95,7 @@ def find_front(store: Store, links: ServedLinks, judge: str | None = None) -> Fr
             planned=counts.get("planned", 0),
         ),
         shortfalls=str(store.shortfalls(seen_by)),
-        figures=find_figures(store, seen_by, links),
+        figures=find_figures(store, seen_by, links, compared=False),
         wins=find_wins(store, seen_by, links),
         trees=links.trees(),
     )

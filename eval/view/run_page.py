@@ -80,8 +80,8 @@ def run_facts(
         run=run,
         file=file,
         created="" if run is None else run.created.replace("T", " ").replace("+00:00", " UTC"),
-        brief=tuple((name, settings[name]) for name in _BRIEF if name in settings),
-        more=tuple((name, value) for name, value in settings.items() if name not in _BRIEF),
+        brief=tuple((name, _in_words(settings[name])) for name in _BRIEF if name in settings),
+        more=tuple((name, _in_words(value)) for name, value in settings.items() if name not in _BRIEF),
         planned=counts.get("planned", 0),
         done=counts.get("done", 0),
         failed=counts.get("failed", 0),
@@ -95,6 +95,12 @@ def of_the_world(run: RunRecord | None, judges: Iterable[str]) -> bool:
     """Whether some role of the run is played by the embedded world, or was in a judging since."""
     settings = {} if run is None else dict(_flat(run.identity))
     return any("world:" in name for name in [*(settings.get(seat, "") for seat in _SEATS), *judges])
+
+
+def _in_words(value: str) -> str:
+    """A setting for a reader: of a file that is known by its hash alone, that it was one."""
+    known_by_hash = value.startswith("sha256:")
+    return f"a file, its SHA-256 begins with {value[7:19]}" if known_by_hash else value
 
 
 def _flat(settings: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, str]]:

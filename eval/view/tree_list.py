@@ -14,7 +14,7 @@ from interalign.records import TreeRecord, TreeStatus
 from interalign.store import Store
 from interalign.store.tree_list import SORTS, TreeFigures, TreeFilter
 
-PAGE = 40
+PAGE = 30
 """Trees on one page of the list."""
 _ABOUT = 90
 """Characters of a persona in the list."""

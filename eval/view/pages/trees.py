@@ -1,4 +1,4 @@
-"""The list of all trees: searched, filtered, sorted, forty at a time."""
+"""The list of all trees: searched, filtered, sorted, thirty at a time."""
 
 from interalign.eval.view.page import Page, PageRequest
 from interalign.eval.view.tree_list import find_list

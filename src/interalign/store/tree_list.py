@@ -257,9 +257,9 @@ def turn_scores(db: sqlite3.Connection, judge: str, status: str | None) -> list[
     rows = db.execute(
         "SELECT trees.id, by, hinted, turn, avg(value) FROM scores "
         "JOIN nodes ON nodes.tree = scores.tree AND nodes.id = node JOIN trees ON trees.number = scores.tree "
-        "WHERE judge = ? AND value IS NOT NULL AND (? IS NULL OR status = ?) "
+        "WHERE judge = :judge AND value IS NOT NULL AND (:status IS NULL OR status = :status) "
         "GROUP BY scores.tree, by, hinted, turn ORDER BY position, number, by, hinted, turn",
-        (judge_number(db, judge), status, status),
+        {"judge": judge_number(db, judge), "status": status},
     )
     return [TurnScore(decode_text(tree), decode_text(by), bool(hint), turn, v) for tree, by, hint, turn, v in rows]
 
