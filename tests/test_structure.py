@@ -37,7 +37,7 @@ PRIVATE_WORDS = re.compile(
     re.IGNORECASE,
 )
 """Metaphors that say nothing to who searches for the standard term."""
-ORDINARY_USES = ("make room", "room for")
+ORDINARY_USES = ("make room", "room for", "room to spare")
 """Where one of these words has its ordinary meaning."""
 WORLD = "src/interalign/models/world/"
 """Its English sentences speak of rooms and houses."""
