@@ -32,6 +32,15 @@ def rows(table: str) -> dict[str, list[str]]:
     return {first: rest for first, *rest in cells}
 
 
+@pytest.mark.train
+@pytest.mark.slow
+def test_packed_trees_are_measured_beside_trls_own_pairs() -> None:
+    pytest.importorskip("trl")
+    found = rows(bench("tree_dpo.py", "--trees", "1", "--width", "16", "--repeats", "1"))
+    assert float(found["sorted"][3]) > 6
+    assert float(found["default"][3]) > 6
+
+
 @pytest.mark.slow
 def test_speed_runs_all_four_programs_and_prints_every_figure_with_its_goal(tmp_path: Path) -> None:
     out = tmp_path / "speed.json"
