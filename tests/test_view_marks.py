@@ -1,11 +1,13 @@
 """What a judge's verdicts make of the replies of a turn."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from view_pages import compared, marks_of, reply, score, tree_of, turn, user
+from view_pages import compared, fetched, listening, marks_of, reply, score, tree_of, turn, user
 
+import interalign as ia
 from interalign.eval.view.marks import Mark, marks
 from interalign.preferences import pairs
 from interalign.tree import JudgedTree, Score, Verdict
@@ -76,3 +78,14 @@ def test_chosen_and_rejected_are_exactly_the_pair_that_export_writes(judged: Jud
     marked = [[node for node, mark in found.items() if mark.kind == kind] for kind in ("chosen", "rejected")]
     exported = pairs(judged, "best-worst")
     assert marked == [[pair.chosen.id for pair in exported], [pair.rejected.id for pair in exported]]
+
+
+def test_every_mark_of_the_picture_has_the_size_of_its_dot(tmp_path: Path) -> None:
+    """Without a size of its own a symbol fills the whole picture."""
+    ia.simulate(tmp_path / "run.db", trees=1, turns=2)
+    with listening(tmp_path / "run.db") as address:
+        page = fetched(f"{address}/tree/t00000")
+    dots = [link for link in page.every("a") if "dot" in link.attributes.get("class", "").split()]
+    drawn = [mark.attributes for dot in dots for mark in dot.every("use")]
+    assert len(drawn) > 6
+    assert {(mark.get("width"), mark.get("height")) for mark in drawn} == {("24", "24")}
