@@ -70,7 +70,7 @@ def test_no_command_shows_the_help_and_is_wrong_usage(cli: Cli) -> None:
         (["simulate", "r.db", "--concurrency", "0"], "--concurrency"),
         (["simulate", "r.db", "--turns", "many"], "--turns"),
         (["export", "r.db", "--format", "csv", "--out", "x"], "--format"),
-        (["train", "ppo", "--model", "m", "--data", "d", "--out", "o"], "'sft', 'dpo'"),
+        (["train", "ppo", "--model", "m", "--data", "d", "--out", "o"], "is none of sft, dpo, kto"),
         (["fly"], "fly"),
     ],
 )

@@ -32,7 +32,8 @@ COMMANDS = {
     "judge": "judge {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
     "export": "export {run} --format dpo --out {out}",
     "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
-    "report": "report {run} --html {out} --prices {prices}",
+    "report": "report {run} --html {out} --md {second} --csv {third} --prices {prices} --no-worse-than {eval}",
+    "compare": "compare {eval}",
     "view": "view {run} --export {out}",
     "personas generate": "personas generate --n 2 --out {out} --model world:personas "
     "--seeds {personas} --prompts {folder} --prices {prices}",
@@ -62,6 +63,8 @@ READS = (
     "system",
     "inputs",
     "others",
+    "no_worse_than",
+    "runs",
 )
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
 NO_FILES = {"graph", "roles list", "roles check", "roles probe", "personas stats"}
@@ -116,6 +119,7 @@ class Folder:
             for name, file in {
                 "run": "run.db", "other": "other.db", "eval": "eval.db", "config": "sim.yaml", "prices": "prices.yaml",
                 "personas": "people.jsonl", "data": "dpo.jsonl", "model": "base", "out": "out.x", "second": "second.x",
+                "third": "third.x",
                 "folder": "made",
             }.items()
         }  # fmt: skip

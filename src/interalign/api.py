@@ -35,7 +35,7 @@ from interalign.records import Progress, RunSummary
 
 if TYPE_CHECKING:
     from interalign.diversity import Diversity
-    from interalign.eval.results import Report
+    from interalign.eval.results import CandidateComparison, Report
     from interalign.people.importing import Imported
     from interalign.people.split import SplitPool
     from interalign.run.dry_run import Estimate
@@ -326,6 +326,37 @@ def write_report_html(found: "Report", out: Path | str) -> None:
     from interalign.eval import report as pages
 
     write_atomically(Path(out), [pages.report_html(found)])
+
+
+def write_report_table(found: "Report", out: Path | str, *, markdown: bool) -> None:
+    """Write the figures as Markdown, or as CSV with a line a figure, whole or not at all."""
+    from interalign.eval.tables import report_csv, report_markdown
+
+    write_atomically(Path(out), [report_markdown(found) if markdown else report_csv(found)])
+
+
+def missed_gates(
+    run: Path | str, found: "Report", *, fail_under: Sequence[str] = (), no_worse_than: Path | str | None = None
+) -> tuple[str, ...]:
+    """One line for every limit that the report of `run` does not keep.
+
+    `fail_under`: `al=X` or `ir=X`, for each candidate; `no_worse_than`: an evaluation than which none may be worse, by
+    the paired interval of mean AL. Raises ConfigError for a limit that is none.
+    """
+    from interalign.eval.gates import missed_limits, worse_than
+
+    missed = tuple(missed_limits(found, fail_under))
+    return missed if no_worse_than is None else (*missed, *worse_than(Path(run), Path(no_worse_than)))
+
+
+def compare(*runs: Path | str) -> "tuple[CandidateComparison, ...]":
+    """The candidates of several evaluations of the same cases, in pairs: differences of mean AL, paired by case.
+
+    Raises ConfigError for a file that is no evaluation, and for two that have no case in common.
+    """
+    from interalign.eval.gates import compared
+
+    return compared([Path(run) for run in runs])
 
 
 def print_report(found: "Report") -> None:

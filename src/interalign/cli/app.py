@@ -17,6 +17,7 @@ from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
+from interalign.cli.report import compare, report
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
 from interalign.config import EvaluationSettings, Runtime, SimulationSettings
@@ -38,6 +39,8 @@ app = typer.Typer(
 )
 roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that can take a seat.")
 app.command()(rounds)
+app.command()(report)
+app.command()(compare)
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
 app.command()(merge)
@@ -232,30 +235,6 @@ def train(
             method=None if method is None else method.value, progress=progress, tell=_say,
         )  # fmt: skip
     _say(str(result))
-
-
-@app.command()
-def report(
-    run: Run,
-    json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The figures as one HTML file.")] = None,
-    prices: PricesFile = None,
-    debug: Debug = False,
-) -> None:
-    """Say what came out: alignment level per turn, improvement rate, intervals, comparisons, the judge."""
-    from interalign import api
-    from interalign.files import refuse_outputs
-
-    with _errors_as_exit_codes(debug):
-        refuse_outputs([html], inputs=[run, prices])
-        found = api.report(run, prices)
-        if html:
-            api.write_report_html(found, html)
-            _say(f"report written to {html}")
-        if json:
-            typer.echo(api.report_json(found))
-        elif not html:
-            api.print_report(found)
 
 
 @app.command()

@@ -1,0 +1,75 @@
+"""`interalign report` and `compare`: what came out, for people, for programs, and as a gate of a build."""
+
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from interalign.cli.exit_codes import errors_as_exit_codes, say
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)],
+    json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The figures as one HTML file.")] = None,
+    md: Annotated[Path | None, typer.Option(metavar="FILE.md", help="The figures as Markdown.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A line a figure, for a spreadsheet.")] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(metavar="al=X|ir=X", help="Exit 1 if a candidate's mean AL or IR is lower. Repeat it for both."),
+    ] = None,
+    no_worse_than: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BASE.db", help="Exit 1 if a candidate is worse than in this evaluation, by its interval."
+        ),
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="What each model costs, USD per million tokens.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Say what came out: alignment level per turn, improvement rate, intervals, comparisons, the judge."""
+    from interalign import api
+    from interalign.files import refuse_outputs
+
+    with errors_as_exit_codes(debug):
+        refuse_outputs([html, md, csv], inputs=[run, prices, no_worse_than])
+        found = api.report(run, prices)
+        missed = api.missed_gates(run, found, fail_under=fail_under or (), no_worse_than=no_worse_than)
+        if html:
+            api.write_report_html(found, html)
+        for out, markdown in ((md, True), (csv, False)):
+            if out:
+                api.write_report_table(found, out, markdown=markdown)
+        for out in filter(None, (html, md, csv)):
+            say(f"report written to {out}")
+        if json:
+            typer.echo(api.report_json(found))
+        elif not (html or md or csv):
+            api.print_report(found)
+    for line in missed:
+        say(f"gate missed: {line}")
+    if missed:
+        raise typer.Exit(1)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="A.db B.db ...", help="Evaluations of the same cases.")],
+    json: Annotated[bool, typer.Option("--json", help="The differences as JSON on standard output.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Compare the candidates of several evaluations, paired by case."""
+    from interalign import api
+    from interalign.eval.tables import comparison_lines
+
+    with errors_as_exit_codes(debug):
+        found = api.compare(*runs)
+        if json:
+            typer.echo(dumps([each.model_dump() for each in found], indent=2))
+        else:
+            for line in comparison_lines(found):
+                typer.echo(line)
