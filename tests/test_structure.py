@@ -276,6 +276,10 @@ def test_sql_is_written_only_in_store() -> None:
     assert outside == {"src/interalign/files.py"}  # asks SQLite whether a file is a database
 
 
+def test_nothing_is_pickled() -> None:
+    assert [path for path, module in SOURCES.items() if imported(module) & {"pickle", "cloudpickle", "dill"}] == []
+
+
 def test_no_statement_numbers_its_placeholders() -> None:
     """Some versions of Python 3.12 warn of `?1` with a sequence, and 3.14 was to refuse it."""
     texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in SOURCES if "/store/" in path}

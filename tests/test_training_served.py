@@ -1,6 +1,7 @@
 """What is served is what was trained: the saved folder answers as the model did, however the adapter sits on it."""
 
 import json
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -9,11 +10,11 @@ from training_runs import dpo_rows, sft_rows, weights, write
 
 from interalign.errors import ConfigError
 from interalign.training.dpo import train_dpo
-from interalign.training.fit import Job, Recipe, fit
+from interalign.training.fit import Job, fit
 from interalign.training.library_output import quiet_libraries
 from interalign.training.served import rounding
 from interalign.training.settings import read_settings
-from interalign.training.sft import SFT, sft_columns, sft_trainer, train_sft
+from interalign.training.sft import SFT, sft_trainer, train_sft
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -230,7 +231,7 @@ def test_a_folder_that_answers_otherwise_than_what_was_trained_is_refused_and_ho
     job = Job(read_settings("sft", {**QUICK, "save_steps": 3}, lora=lora), str(base), data, out)
 
     with pytest.raises(ConfigError) as refusal:
-        fit(job, Recipe(sft_columns, _louder))
+        fit(job, replace(SFT, trainer=_louder))
 
     told = str(refusal.value)
     assert told.startswith(f"{out} is not finished: the saved model does not answer as the trained one did: on 4 rows ")
@@ -246,7 +247,7 @@ def test_a_folder_that_answers_otherwise_than_what_was_trained_is_refused_and_ho
 def test_a_refused_run_can_be_finished_once_the_reason_is_gone(base, data, tmp_path):
     job = Job(read_settings("sft", QUICK), str(base), data, tmp_path / "out")
     with pytest.raises(ConfigError, match="is not finished"):
-        fit(job, Recipe(sft_columns, _louder))
+        fit(job, replace(SFT, trainer=_louder))
 
     assert fit(job, SFT).status == "resumed"
     assert fit(job, SFT).status == "finished before"

@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 import os
-import pickle
+import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any, BinaryIO
 
+from interalign.config import EvaluationSettings, Runtime, SimulationSettings
 from interalign.errors import InteralignError
 from interalign.records import RunSummary
 from interalign.signals import OWN_PROCESS
@@ -39,21 +41,22 @@ class _Messages(logging.Handler):
 
 def main() -> None:
     """Read what to do from standard input, do it, and say how it ended."""
+    signal.signal(signal.SIGINT, _leave)  # until the run itself has begun, and handles it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     orders = sys.stdin.buffer
-    told = orders.read(int.from_bytes(orders.read(8), "big"))
-    folder, path, file, settings, runtime = pickle.loads(told)  # noqa: S301  (from the process that started this one)
-    os.chdir(folder)
-    sys.path[:] = path
+    told = json.loads(orders.readline())
+    os.chdir(told["folder"])
+    sys.path[:] = told["path"]
     OWN_PROCESS.set(True)
     messages = _Messages()
     logging.getLogger("interalign").addHandler(messages)
     threading.Thread(target=_end_with, args=(orders,), daemon=True).start()
-    from pathlib import Path
-
     from interalign.run.execute import run_planned
 
+    kind = {each.__name__: each for each in (SimulationSettings, EvaluationSettings)}[told["kind"]]
+    settings, runtime = kind.model_validate(told["settings"]), Runtime.model_validate(told["runtime"])
     try:
-        asyncio.run(run_planned(Path(file), settings, runtime, messages.tell))
+        asyncio.run(run_planned(Path(told["file"]), settings, runtime, messages.tell))
     except InteralignError as error:
         messages.send(end=str(error), code=error.exit_code)
     except Exception as error:  # noqa: BLE001  (told where the command was given)
@@ -61,6 +64,10 @@ def main() -> None:
     else:
         messages.send(end=None, code=0)
     os._exit(0)
+
+
+def _leave(number: int, frame: object) -> None:
+    os._exit(3)
 
 
 def _end_with(orders: BinaryIO) -> None:

@@ -7,7 +7,6 @@ next command on the run brings back what is there.
 import asyncio
 import json
 import logging
-import pickle
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -101,15 +100,32 @@ async def _stop(processes: Sequence[Process], tasks: "Sequence[asyncio.Future[No
 async def _started(file: Path, settings: RunSettings, runtime: Runtime) -> Process:
     """A worker, told what to do. It ends at once when its standard input does, as when this process is killed."""
     words = (sys.executable, "-m", "interalign.run.worker")
-    # A session of its own: Ctrl-C reaches this process alone, which then has its workers stop.
-    process = await asyncio.create_subprocess_exec(
-        *words, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, start_new_session=True
-    )
-    told = pickle.dumps((str(Path.cwd()), sys.path, str(file), settings, runtime))
+    # It begins with SIGINT blocked, so that one that comes while it is still importing waits until it can be handled.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        # A session of its own: Ctrl-C reaches this process alone, which then has its workers stop.
+        process = await asyncio.create_subprocess_exec(
+            *words, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, start_new_session=True
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     assert process.stdin is not None
-    process.stdin.write(len(told).to_bytes(8, "big") + told)
+    process.stdin.write(json.dumps(_orders(file, settings, runtime)).encode() + b"\n")
     await process.stdin.drain()
     return process
+
+
+def _orders(file: Path, settings: RunSettings, runtime: Runtime) -> dict[str, Any]:
+    """What a worker is told, as JSON."""
+    shard = getattr(settings, "shard", None)
+    return {
+        "folder": str(Path.cwd()),
+        "path": sys.path,
+        "file": str(file),
+        "kind": type(settings).__name__,
+        "settings": {**settings.model_dump(mode="json"), "shard": None if shard is None else str(shard)},
+        "runtime": runtime.model_dump(mode="json"),
+    }
 
 
 async def _listen(session: Session, number: int, process: Process, errors: list[InteralignError]) -> None:
