@@ -92,7 +92,7 @@ def test_simulate_export_and_evaluate_run_through_a_real_server(served: Served, 
     ended = cli("simulate", "run.db", "--trees", "3", "--turns", "3", *model)
     done, cut = ended.err.splitlines()  # replies of a model with random weights are as long as they may be
     assert ended.code == 0
-        assert done.startswith("3 of 3 trees done in run.db; 54 calls made, 0 answered from the ledger")
+    assert done.startswith("3 of 3 trees done in run.db; 54 calls made, 0 answered from the ledger")
     assert cut == "cut at the length limit: candidate 18"
     asked = calls_of("run.db", "candidate")
     assert len(asked) == 18
