@@ -5,7 +5,8 @@ import pytest
 
 from interalign.errors import DataError
 from interalign.models.local.chat_template import ChatTemplate, install
-from interalign.training.data import TrainingRow, tokenize
+from interalign.training.data import tokenize
+from interalign.training.rows import TrainingRow
 from interalign.tree import Message
 
 pytest.importorskip("transformers")

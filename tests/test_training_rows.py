@@ -8,7 +8,7 @@ from training_runs import assistant, dpo_rows, sft_rows, user, weights, write
 
 from interalign.errors import ConfigError, DataError
 from interalign.training.dpo import train_dpo
-from interalign.training.settings import read_settings
+from interalign.training.settings_file import read_settings
 from interalign.training.sft import train_sft
 
 torch = pytest.importorskip("torch")

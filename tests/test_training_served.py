@@ -13,7 +13,7 @@ from interalign.training.dpo import train_dpo
 from interalign.training.fit import Job, fit
 from interalign.training.library_output import quiet_libraries
 from interalign.training.served import rounding
-from interalign.training.settings import read_settings
+from interalign.training.settings_file import read_settings
 from interalign.training.sft import SFT, sft_trainer, train_sft
 
 torch = pytest.importorskip("torch")

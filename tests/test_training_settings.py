@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from interalign.errors import ConfigError
-from interalign.training.settings import LoraSettings, config_class, read_settings
+from interalign.training.settings import LoraSettings
+from interalign.training.settings_file import config_class, read_settings
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from interalign.models.base import Parameters
 from interalign.models.local import hf_model
 from interalign.training.dpo import DPO, train_dpo
 from interalign.training.library_output import quiet_libraries
-from interalign.training.settings import read_settings
+from interalign.training.settings_file import read_settings
 from interalign.training.sft import SFT, train_sft
 from interalign.tree import Message
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from interalign.training.data import read_rows
 from interalign.training.fit import Job, make_trainer
 from interalign.training.library_output import quiet_libraries
-from interalign.training.settings import read_settings
+from interalign.training.settings_file import read_settings
 from interalign.training.weights import load_tokenizer, model_facts
 
 

@@ -14,37 +14,7 @@ from interalign.training.bad_rows import BadRows
 from interalign.training.completions import completion, prompt_of
 from interalign.training.method import method_called
 from interalign.training.row_file import open_rows
-from interalign.tree import Message
-
-
-class TrainingRow(NamedTuple):
-    """One row of a training file: a conversation and the replies to learn from."""
-
-    number: int
-    """Its place in the file, from 1."""
-    prompt: tuple[Message, ...]
-    completions: tuple[Message, ...]
-    """The reply to learn or to judge, or the chosen and the rejected one (dpo)."""
-    tree: str | None = None
-    """The conversation tree that a pair comes from, if the row says so."""
-    label: bool | None = None
-    """Whether the reply is a good one, where the row says so (kto)."""
-    unit: str = "line"
-    """What `number` counts: `line`, or `row` in a Parquet file or a JSON array."""
-
-
-class TokenRow(NamedTuple):
-    """A row as token ids, by the tokenizer's chat template."""
-
-    prompt: list[int]
-    """The conversation up to where the assistant begins to speak."""
-    replies: tuple[list[int], ...]
-    """What the assistant says, with its end of turn: one reply for each completion of the row."""
-
-    @property
-    def length(self) -> int:
-        """Tokens of the longest sequence in the row."""
-        return len(self.prompt) + max(map(len, self.replies))
+from interalign.training.rows import TokenRow, TrainingRow
 
 
 class TooLongError(DataError):

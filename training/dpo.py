@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from interalign.training.data import TokenRow, TrainingRow
 from interalign.training.fit import Progress, print_nothing
 from interalign.training.method import CannotPackError, Prepared, Recipe, TrainingMethod
 from interalign.training.packing.batches import packed_tokens
 from interalign.training.result import TrainResult
 from interalign.training.row_formats import as_dpo
+from interalign.training.rows import TokenRow, TrainingRow
 from interalign.training.settings import Packing, TrainSettings
 from interalign.training.train import train
 from interalign.tree import Message

@@ -17,14 +17,16 @@ from pydantic import JsonValue
 from interalign.errors import ConfigError, DataError
 from interalign.files import sha256, write_atomically
 from interalign.training.card import CardFacts, model_card
-from interalign.training.data import TrainingRow, learnable_rows, read_rows, tokenize
+from interalign.training.data import learnable_rows, read_rows, tokenize
 from interalign.training.export import write_jsonl
 from interalign.training.library_output import quiet_libraries
 from interalign.training.merging import refuse_shared_weights
 from interalign.training.method import Prepared, Recipe
 from interalign.training.result import TrainResult
+from interalign.training.rows import TrainingRow
 from interalign.training.served import Row, answers, check_served, rows_to_compare
-from interalign.training.settings import TrainSettings, config_class
+from interalign.training.settings import TrainSettings
+from interalign.training.settings_file import config_class
 from interalign.training.weights import (
     RECORD,
     ModelFacts,

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from interalign.training.data import TokenRow, TrainingRow
 from interalign.training.method import Prepared, Recipe, TrainingMethod
+from interalign.training.rows import TokenRow, TrainingRow
 from interalign.training.settings import TrainSettings
 from interalign.tree import Message
 

@@ -3,14 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
 from interalign.registries import METHODS
-
-if TYPE_CHECKING:
-    from interalign.training.data import TokenRow, TrainingRow
-    from interalign.training.settings import TrainSettings
+from interalign.training.rows import TokenRow, TrainingRow
+from interalign.training.settings import TrainSettings
 
 
 class Prepared(NamedTuple):
@@ -36,7 +34,7 @@ class Recipe:
 
     config: Callable[[], Any]
     """TRL's configuration class, imported when it is asked for."""
-    columns: "Callable[[Sequence[TrainingRow], Sequence[TokenRow], TrainSettings], list[dict[str, Any]]]"
+    columns: Callable[[Sequence[TrainingRow], Sequence[TokenRow], TrainSettings], list[dict[str, Any]]]
     """Rows in the columns the trainer takes, and their `length` in tokens. None may be left out."""
     trainer: Callable[[Prepared], Any]
     """The TRL trainer."""

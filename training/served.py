@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
-from interalign.training.data import TokenRow
+from interalign.training.rows import TokenRow
 
 _ROWS, _TOKENS, _COMPARED = 4, 256, 32
 """Rows that are read, the tokens of each (its last ones), and the positions whose logits are compared: enough to tell,

@@ -6,11 +6,11 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from interalign.training.data import TokenRow, TrainingRow
 from interalign.training.fit import Progress
 from interalign.training.method import Prepared, Recipe, TrainingMethod
 from interalign.training.result import TrainResult
 from interalign.training.row_formats import as_sft
+from interalign.training.rows import TokenRow, TrainingRow
 from interalign.training.settings import TrainSettings
 from interalign.training.train import train
 from interalign.tree import Message

@@ -9,7 +9,8 @@ from interalign.errors import ConfigError
 from interalign.training.fit import Job, Progress, fit, print_nothing
 from interalign.training.method import CannotPackError, method_called
 from interalign.training.result import TrainResult
-from interalign.training.settings import Packing, read_settings, recipe_of
+from interalign.training.settings import Packing
+from interalign.training.settings_file import read_settings, recipe_of
 from interalign.training.weights import RECORD
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from interalign.training.data import TokenRow, TrainingRow
+from interalign.training.rows import TokenRow, TrainingRow
 from interalign.training.settings import TrainSettings
 from interalign.training.sft import METHOD as SFT
 from interalign.training.sft import sft_columns
