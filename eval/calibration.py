@@ -87,7 +87,7 @@ def _judge(store: Store, name: str | None) -> str:
 
 def _calibration(name: str, against: str, trees: Sequence[JudgedTree], personas: Mapping[str, Persona]) -> Calibration:
     if against == TRUTH:
-        _refuse_unknown_truth([personas[tree.tree.persona] for tree in trees])
+        _refuse_unknown_truth(list(personas.values()))
     seen, missing, won = _Seen([], [], []), 0, 0
     for tree in trees:
         persona, own = personas[tree.tree.persona], tree.by_judge(name)

@@ -57,3 +57,16 @@ def test_a_reference_that_is_not_there_is_refused_in_one_line(tmp_path: Path, cl
     done = cli("calibrate", judged(tmp_path, "world:judge", trees=1), "--against", *options)
     assert done.code == 2
     assert done.err.count("\n") == 1
+
+
+def test_the_truth_of_other_personas_is_refused(tmp_path: Path) -> None:
+    judge, says = "scripted_roles:OnlyScores", "scripted_roles:moody"
+    roles: dict[str, Any] = {"user": "test_calibration:asks", "candidate": says, "inducer": "none"}
+    run = judged(tmp_path, judge, trees=1, personas="people", judging="score", **roles)
+    with pytest.raises(ia.ConfigError, match="truth is not known"):
+        api.calibrate(run, against="truth")
+
+
+async def asks(ask: Any) -> ia.Said:
+    """A user agent that plays anybody."""
+    return ia.Said(text=f"What shall I cook, {ask.at.seed}?")
