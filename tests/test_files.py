@@ -67,7 +67,7 @@ READS = (
     "runs",
 )
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
-NO_FILES = {"graph", "roles list", "roles check", "roles probe", "personas stats"}
+NO_FILES = {"calibrate", "graph", "roles list", "roles check", "roles probe", "personas stats"}
 FOLDERS = {"train", "demo", "rounds"}
 
 

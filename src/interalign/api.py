@@ -34,7 +34,10 @@ from interalign.personas import Persona, dump_personas
 from interalign.records import Progress, RunSummary
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from interalign.diversity import Diversity
+    from interalign.eval.calibration import Calibration
     from interalign.eval.results import CandidateComparison, Report
     from interalign.people.importing import Imported
     from interalign.people.split import SplitPool
@@ -305,6 +308,23 @@ def report(run: Path | str, prices: Path | None = None) -> "Report":
     with Store.open(Path(run)) as store:
         store.refuse_personas("report")
         return run_report(store, Prices(read_prices(prices) if prices else ()))
+
+
+def calibrate(run: Path | str, *, against: str, judge: str | None = None) -> "Calibration":
+    """How far a judge's stored answers agree with `truth` (world personas) or with another judge of the run file."""
+    from interalign.eval.calibration import calibrate as compare
+    from interalign.store import Store
+
+    with Store.open(Path(run)) as store:
+        store.refuse_personas("calibrate")
+        return compare(store, against, judge)
+
+
+def calibration_json(found: "Calibration") -> dict[str, "JsonValue"]:
+    """A calibration as `interalign calibrate --json` prints it."""
+    from interalign.eval.calibration import as_json
+
+    return as_json(found)
 
 
 def open_run(run: Path | str) -> "Store":

@@ -20,6 +20,7 @@ from interalign.cli.progress import json_line, names_failed, shown, shown_traini
 from interalign.cli.report import compare, report
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
+from interalign.cli.trust import calibrate
 from interalign.config import EvaluationSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
 from interalign.registries import FORMATS, METHODS, Registry
@@ -44,6 +45,7 @@ app.command()(compare)
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
 app.command()(merge)
+app.command()(calibrate)
 
 
 class Pairs(StrEnum):

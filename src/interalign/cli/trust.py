@@ -1,0 +1,48 @@
+"""`interalign calibrate`: how far a judge can be trusted."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from interalign.cli.exit_codes import errors_as_exit_codes
+
+if TYPE_CHECKING:
+    from interalign.eval.calibration import Calibration, Figure
+
+
+def calibrate(
+    run: Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)],
+    against: Annotated[str, typer.Option("--against", metavar="truth|JUDGE", help="What the judge is compared with.")],
+    judge: Annotated[str | None, typer.Option("--judge", help="The judge; the newest by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Compare a judge's stored answers with the truth (world personas) or with another judge of the same run file."""
+    from interalign import api
+
+    with errors_as_exit_codes(debug):
+        found = api.calibrate(run, against=against, judge=judge)
+    typer.echo(json.dumps(api.calibration_json(found), indent=2) if as_json else "\n".join(_lines(found)))
+
+
+def _lines(found: "Calibration") -> Iterator[str]:
+    yield f"judge {found.judge} against {found.against}, {found.profiles:,} profiles"
+    for sentence in found.verdict or ("no warning",):
+        yield f"  {sentence}"
+    for name, figure in found.figures.items():
+        yield f"  {name:18}{_value(figure)}"
+        rates = ", ".join(f"{who} {share:.0%}" for who, share in found.base_rates.get(name, {}).items())
+        if rates:
+            yield f"    base rates: {rates}"
+    yield f"  {'missing':18}{found.missing:,}"
+    yield f"  {'pairs':18}{found.pairs:,}"
+
+
+def _value(figure: "Figure") -> str:
+    if figure.value is None:
+        return f"- (n {figure.n:,})"
+    interval = f" [{figure.ci[0]:.2f}, {figure.ci[1]:.2f}]" if figure.ci else " [no interval: too few profiles]"
+    return f"{figure.value:.2f}{interval} (n {figure.n:,})"
