@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "evaluate {eval} --candidate world:blind --cases {personas} --config {config} --prices {prices} "
     "--prompts {folder} --rubric {data} --system {data} --max-tokens 999999 --budget {out}",
     "judge": "judge {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
+    "audit": "audit {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
     "export": "export {run} --format dpo --out {out}",
     "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
     "report": "report {run} --html {out} --md {second} --csv {third} --prices {prices} --no-worse-than {eval}",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interalign.cli.audit import audit
 from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
 from interalign.cli.exit_codes import say as _say
 from interalign.cli.live_display import one_line
@@ -45,6 +46,7 @@ app.command()(compare)
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
 app.command()(merge)
+app.command()(audit)
 app.command()(calibrate)
 
 
@@ -53,6 +55,13 @@ class Pairs(StrEnum):
 
     best_worst = "best-worst"
     all = "all"
+
+
+class AuditMode(StrEnum):
+    """What becomes of user messages with a finding."""
+
+    keep = "keep"
+    drop = "drop"
 
 
 class Method(StrEnum):
@@ -186,6 +195,19 @@ def export(
             "last with a readable answer]"
         ),
     ] = None,
+    min_margin: Annotated[
+        float | None, typer.Option("--min-margin", metavar="X", help="Leave out turns whose clearest pair has less.")
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            "--min-agreement", metavar="SHARE", help="Leave out turns where fewer of the run's judges agree, 0 to 1."
+        ),
+    ] = None,
+    audit: Annotated[
+        AuditMode,
+        typer.Option(help="`drop` leaves out user messages with a finding of the audit, and what follows them."),
+    ] = AuditMode.keep,
     keep_leaks: Annotated[
         bool, typer.Option("--keep-leaks", help="Keep replies that repeat the inducer's note, and what follows them.")
     ] = False,
@@ -199,9 +221,20 @@ def export(
 
     with _errors_as_exit_codes(debug):
         written = api.export(
-            run, out, format=format, pairs=pairs.value, judge=judge, keep_leaks=keep_leaks, keep_cut=keep_cut
+            run,
+            out,
+            format=format,
+            pairs=pairs.value,
+            judge=judge,
+            min_margin=min_margin,
+            min_agreement=min_agreement,
+            audit=audit.value,
+            keep_leaks=keep_leaks,
+            keep_cut=keep_cut,
         )
-    _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {api.why_empty(run, format)}")
+    filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
+    why = "" if written else api.why_empty(run, format, filtered=filtered)
+    _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {why}")
     _say_short(api.export_shortfalls(run, judge))
 
 
