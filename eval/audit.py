@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import JsonValue
 from scipy import stats
 
-from interalign.agents.findings import KINDS, Finding, stored_findings
+from interalign.agents.findings import KINDS, RULES, Finding, stored_findings
 from interalign.eval.disclosed import disclosed
 from interalign.eval.intervals import RESAMPLES, Interval, bootstrap_interval
 from interalign.personas import Persona
@@ -169,7 +169,7 @@ def audit_of(store: Store) -> Audit:
     turns = max([turns, *(int(name[5:]) for name in tally.hits if name.startswith("turn "))])
     told = [tally.told[turn] for turn in range(1, turns + 1)]
     return Audit(
-        by=tuple(tally.by),
+        by=tuple(sorted(tally.by, key=lambda name: name != RULES)),
         conversations=tally.trees,
         messages=len(tally.hits["any"]),
         profiles=len({profile for profile, _ in tally.hits["any"]}),
