@@ -9,11 +9,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
-from scipy import stats
 
 from interalign.agents.findings import KINDS, RULES, Finding, stored_findings
 from interalign.eval.disclosed import disclosed
-from interalign.eval.intervals import RESAMPLES, Interval, bootstrap_interval
+from interalign.eval.rates import Profile, Rate, rate_over_profiles
 from interalign.personas import Persona
 from interalign.store import Store
 from interalign.tree import JudgedTree, Node
@@ -22,18 +21,6 @@ LOW: Final = 2
 """A score up to this is low."""
 _EXAMPLES: Final = 3
 """Findings of a kind that are shown as examples."""
-Profile = tuple[str, ...]
-
-
-class Rate(NamedTuple):
-    """In how many of `n` something is so, with a 95 % interval over profiles; exact binomial where all or none are."""
-
-    hits: int
-    n: int
-    share: float | None
-    """None where n is 0."""
-    ci: Interval | None
-    """None with fewer than two profiles."""
 
 
 class Disclosure(NamedTuple):
@@ -173,17 +160,17 @@ def audit_of(store: Store) -> Audit:
         conversations=tally.trees,
         messages=len(tally.hits["any"]),
         profiles=len({profile for profile, _ in tally.hits["any"]}),
-        findings={kind: _rate(tally.hits[kind]) for kind in KINDS},
-        any=_rate(tally.hits["any"]),
-        by_turn=tuple(_rate(tally.hits[f"turn {turn}"]) for turn in range(1, turns + 1)),
+        findings={kind: rate_over_profiles(tally.hits[kind]) for kind in KINDS},
+        any=rate_over_profiles(tally.hits["any"]),
+        by_turn=tuple(rate_over_profiles(tally.hits[f"turn {turn}"]) for turn in range(1, turns + 1)),
         disclosure=Disclosure(
             by_turn=tuple(float(np.mean(shares)) if shares else None for shares in told),
             n_by_turn=tuple(len(shares) for shares in told),
-            at_once=_rate(tally.hits["at once"]),
-            asked=_rate(tally.hits["asked"]),
+            at_once=rate_over_profiles(tally.hits["at once"]),
+            asked=rate_over_profiles(tally.hits["asked"]),
         ),
-        low_scores=_rate(tally.hits["low scores"]),
-        all_scores=_rate(tally.hits["scores"]),
+        low_scores=rate_over_profiles(tally.hits["low scores"]),
+        all_scores=rate_over_profiles(tally.hits["scores"]),
         candidates=tuple(_affected(name, scores) for name, scores in tally.scores.items()),
         each=tuple(tally.each),
     )
@@ -201,30 +188,6 @@ def _affected(name: str, scores: Sequence[tuple[float, bool]]) -> AffectedScores
     clean = [value for value, affected in scores if not affected]
     mean_without = float(np.mean(clean)) if clean else None
     return AffectedScores(name, float(np.mean([value for value, _ in scores])), len(scores), mean_without, len(clean))
-
-
-def _rate(items: Sequence[tuple[Profile, bool]]) -> Rate:
-    """The share of the items that are so, with its interval over profiles."""
-    count, n = sum(hit for _, hit in items), len(items)
-    if not n:
-        return Rate(0, 0, None, None)
-    sums: dict[Profile, list[int]] = {}
-    for profile, hit in items:
-        mine = sums.setdefault(profile, [0, 0])
-        mine[0] += hit
-        mine[1] += 1
-    return Rate(count, n, count / n, _interval(count, n, np.array([sums[each] for each in sorted(sums)], float)))
-
-
-def _interval(count: int, n: int, units: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> Interval | None:
-    if len(units) < 2:
-        return None
-    if count in (0, n):  # a resample shows nothing else then
-        exact = stats.binomtest(count, n).proportion_ci()
-        return float(exact.low), float(exact.high)
-    drawn = np.random.default_rng(0).multinomial(len(units), np.full(len(units), 1 / len(units)), size=RESAMPLES)
-    sums = drawn @ units
-    return bootstrap_interval(sums[:, 0] / sums[:, 1], len(units))
 
 
 def as_json(found: Audit) -> dict[str, JsonValue]:

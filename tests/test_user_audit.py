@@ -150,6 +150,15 @@ def test_rates_examples_and_the_scores_without_affected_turns(evaluated: Path, c
     assert f"{ENDS:40}25.0%" in shown
 
 
+def test_the_report_has_what_an_audit_found(evaluated: Path, cli: Cli) -> None:
+    api.audit(evaluated)
+    user = api.report(evaluated).simulator
+    assert (user.audited, user.findings[ANSWERS].n, user.findings[ANSWERS].share) == (32, 8, 0.25)
+    assert "audited: 32 messages; answers as the assistant 25.0 % (n 8)" in " ".join(
+        cli("report", evaluated).out.split()
+    )
+
+
 def test_an_audit_again_replaces_what_the_same_audit_found(evaluated: Path) -> None:
     first, second = (api.audit(evaluated) for _ in range(2))
     assert first == second

@@ -13,7 +13,8 @@ from interalign.cli.progress import shown
 from interalign.config import Runtime
 
 if TYPE_CHECKING:
-    from interalign.eval.audit import Audit, Rate
+    from interalign.eval.audit import Audit
+    from interalign.eval.rates import Rate
 
 
 @with_options(Runtime)
