@@ -35,6 +35,8 @@ COMMANDS = {
     "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
     "report": "report {run} --html {out} --md {second} --csv {third} --prices {prices} --no-worse-than {eval}",
     "compare": "compare {eval}",
+    "power": "power {eval} --delta 0.5",
+    "fidelity": "fidelity {run} --real {eval}",
     "view": "view {run} --export {out}",
     "personas generate": "personas generate --n 2 --out {out} --model world:personas "
     "--seeds {personas} --prompts {folder} --prices {prices}",
@@ -66,6 +68,7 @@ READS = (
     "others",
     "no_worse_than",
     "runs",
+    "real",
 )
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
 NO_FILES = {"calibrate", "graph", "roles list", "roles check", "roles probe", "personas stats"}

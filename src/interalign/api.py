@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from interalign.diversity import Diversity
     from interalign.eval.audit import Audit
     from interalign.eval.calibration import Calibration
+    from interalign.eval.fidelity import Fidelity
+    from interalign.eval.power import PowerFigures
     from interalign.eval.results import CandidateComparison, Report
     from interalign.people.importing import Imported
     from interalign.people.split import SplitPool
@@ -373,6 +375,17 @@ def audit_json(found: "Audit") -> dict[str, "JsonValue"]:
     return as_json(found)
 
 
+def fidelity(run: Path | str, *, real: Path | str) -> "Fidelity":
+    """How the simulated user's messages of `run` differ from those of real people in the run file `real`."""
+    from interalign.eval.fidelity import fidelity as compare_users
+    from interalign.store import Store
+
+    with Store.open(Path(run)) as simulated, Store.open(Path(real)) as imported:
+        for store in (simulated, imported):
+            store.refuse_personas("fidelity")
+        return compare_users(simulated, imported)
+
+
 def calibration_json(found: "Calibration") -> dict[str, "JsonValue"]:
     """A calibration as `interalign calibrate --json` prints it."""
     from interalign.eval.calibration import as_json
@@ -420,6 +433,14 @@ def missed_gates(
 
     missed = tuple(missed_limits(found, fail_under))
     return missed if no_worse_than is None else (*missed, *worse_than(Path(run), Path(no_worse_than)))
+
+
+def power(run: Path | str, *, delta: float, power: float = 0.8) -> "list[PowerFigures]":
+    """How many profiles and cases would show a difference `delta` in mean AL, for every two candidates of `run`."""
+    from interalign.eval.gates import scores_in
+    from interalign.eval.power import power_figures
+
+    return power_figures(scores_in(Path(run)), delta, power)
 
 
 def compare(*runs: Path | str) -> "tuple[CandidateComparison, ...]":

@@ -18,10 +18,10 @@ from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
-from interalign.cli.report import compare, report
+from interalign.cli.report import compare, power, report
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
-from interalign.cli.trust import calibrate
+from interalign.cli.trust import calibrate, fidelity
 from interalign.config import EvaluationSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
 from interalign.registries import FORMATS, METHODS, Registry
@@ -43,11 +43,13 @@ roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that
 app.command()(rounds)
 app.command()(report)
 app.command()(compare)
+app.command()(power)
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
 app.command()(merge)
 app.command()(audit)
 app.command()(calibrate)
+app.command()(fidelity)
 
 
 class Pairs(StrEnum):
