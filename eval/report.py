@@ -222,6 +222,9 @@ def _simulator_lines(report: Report) -> Iterator[str]:
         f"{number(user.mean_words, 1)} words on average, {percent(user.repeated)} repeated, "
         f"{percent(user.ended)} say goodbye, {percent(user.as_assistant)} speak as the assistant."
     )
+    if user.audited:
+        kinds = ", ".join(f"{kind} {percent(found.share)} (n {found.n:,})" for kind, found in user.findings.items())
+        yield f"  audited: {_count(user.audited, 'message')}; {kinds or 'nothing found'}"
 
 
 def _note_lines(report: Report) -> Iterator[str]:

@@ -30,10 +30,13 @@ COMMANDS = {
     "evaluate": "evaluate {eval} --candidate world:blind --cases {personas} --config {config} --prices {prices} "
     "--prompts {folder} --rubric {data} --system {data} --max-tokens 999999 --budget {out}",
     "judge": "judge {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
+    "audit": "audit {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
     "export": "export {run} --format dpo --out {out}",
     "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
     "report": "report {run} --html {out} --md {second} --csv {third} --prices {prices} --no-worse-than {eval}",
     "compare": "compare {eval}",
+    "power": "power {eval} --delta 0.5",
+    "fidelity": "fidelity {run} --real {eval}",
     "view": "view {run} --export {out}",
     "personas generate": "personas generate --n 2 --out {out} --model world:personas "
     "--seeds {personas} --prompts {folder} --prices {prices}",
@@ -65,6 +68,7 @@ READS = (
     "others",
     "no_worse_than",
     "runs",
+    "real",
 )
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
 NO_FILES = {"calibrate", "graph", "roles list", "roles check", "roles probe", "personas stats"}

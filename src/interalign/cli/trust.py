@@ -1,4 +1,4 @@
-"""`interalign calibrate`: how far a judge can be trusted."""
+"""`interalign calibrate` and `fidelity`: how far a judge and a simulated user can be trusted."""
 
 import json
 from collections.abc import Iterator
@@ -26,6 +26,22 @@ def calibrate(
     with errors_as_exit_codes(debug):
         found = api.calibrate(run, against=against, judge=judge)
     typer.echo(json.dumps(api.calibration_json(found), indent=2) if as_json else "\n".join(_lines(found)))
+
+
+def fidelity(
+    run: Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)],
+    real: Annotated[Path, typer.Option(metavar="IMPORTED.db", help="A run file with conversations of real people.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Compare the simulated user's messages with those of real people: length, questions, manner, a classifier."""
+    from interalign import api
+    from interalign.eval.fidelity import as_json as to_json
+    from interalign.eval.fidelity import fidelity_lines
+
+    with errors_as_exit_codes(debug):
+        found = api.fidelity(run, real=real)
+    typer.echo(json.dumps(to_json(found), indent=2) if as_json else "\n".join(fidelity_lines(found)))
 
 
 def _lines(found: "Calibration") -> Iterator[str]:

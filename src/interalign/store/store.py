@@ -5,7 +5,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -374,6 +374,20 @@ class Store:
 
         def work(db: sqlite3.Connection) -> None:
             writes.judged.of(tree).judgement(verdicts, scores)
+            writes.texts.forget(tree)
+
+        await writes.writer.submit(work)
+
+    async def replace_annotations(
+        self, tree: str, names: Collection[str], by: str, annotations: Sequence[Annotation]
+    ) -> None:
+        """Commit these; everything else that the same author noted in the tree under one of `names` goes."""
+        writes = self._writes
+
+        def work(_: sqlite3.Connection) -> None:
+            for name in names:
+                writes.judged.forget_annotations(tree, name, by)
+            writes.judged.of(tree).annotations(annotations)
             writes.texts.forget(tree)
 
         await writes.writer.submit(work)
