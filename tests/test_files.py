@@ -47,6 +47,10 @@ COMMANDS = {
     "--train-config {config} --prices {prices} --prompts {model} --rubric {data} --system {data} "
     "--max-tokens 999999 --budget {out}",
     "merge": "merge {out} {run}",
+    "calibrate": "calibrate {run} --against truth --html {out}",
+    "labels ask": "labels {run} ask --instructions {data}",
+    "labels import": "labels {run} import {data} --instructions {data}",
+    "labels export": "labels {run} export {out}",
     "demo": "demo --no-train --out {folder}",
 }
 """How each command that reads or writes files is called, with everything it can be told to read."""
@@ -69,9 +73,10 @@ READS = (
     "no_worse_than",
     "runs",
     "real",
+    "instructions",
 )
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
-NO_FILES = {"calibrate", "graph", "roles list", "roles check", "roles probe", "personas stats"}
+NO_FILES = {"graph", "labels plan", "roles list", "roles check", "roles probe", "personas stats"}
 FOLDERS = {"train", "demo", "rounds"}
 
 
@@ -144,7 +149,8 @@ class Folder:
 
     def place(self, command: str, words: list[str], parameter: Named) -> int:
         """Where the value of a parameter stands in the command line; an argument comes first."""
-        return words.index(parameter.option) + 1 if parameter.option else len(command.split())
+        first = len(command.split()) + command.startswith("labels ")  # whose run stands before the command
+        return words.index(parameter.option) + 1 if parameter.option else first
 
     def contents(self) -> dict[str, bytes | None]:
         return {

@@ -24,7 +24,7 @@ from interalign.config import (
     with_addresses,
 )
 from interalign.errors import ConfigError, did_you_mean
-from interalign.files import is_stream, refuse_folder, refuse_outputs, refuse_shared, write_atomically
+from interalign.files import is_stream, read_text, refuse_folder, refuse_outputs, refuse_shared, write_atomically
 from interalign.ledger.budget import Prices, price_table, read_prices
 from interalign.model_spec import ModelSpec
 from interalign.models.names import importable
@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from interalign.eval.audit import Audit
     from interalign.eval.calibration import Calibration
     from interalign.eval.fidelity import Fidelity
+    from interalign.eval.label_files import ImportedLabels
     from interalign.eval.power import PowerFigures
     from interalign.eval.results import CandidateComparison, Report
     from interalign.people.importing import Imported
     from interalign.people.split import SplitPool
+    from interalign.records import LabelQuestion
     from interalign.run.dry_run import Estimate
     from interalign.run.generation import GeneratedPool
     from interalign.run.probe import SeatFigures
@@ -368,6 +370,14 @@ def audit(
         return audit_of(store)._replace(unread=unread, failed=failed)
 
 
+def write_calibration_html(found: "Calibration", out: Path | str) -> None:
+    """Write a calibration as one HTML file that loads nothing."""
+    from interalign.eval.report import calibration_html
+
+    refuse_outputs([out])
+    write_atomically(Path(out), [calibration_html(found)])
+
+
 def audit_json(found: "Audit") -> dict[str, "JsonValue"]:
     """An audit as `interalign audit --json` prints it."""
     from interalign.eval.audit import as_json
@@ -384,6 +394,57 @@ def fidelity(run: Path | str, *, real: Path | str) -> "Fidelity":
         for store in (simulated, imported):
             store.refuse_personas("fidelity")
         return compare_users(simulated, imported)
+
+
+def plan_labels(run: Path | str, *, n: int, seed: int = 0) -> "list[LabelQuestion]":
+    """Draw `n` questions for people, with known probabilities, and keep them in `run` (docs/labels.md).
+
+    The same n and seed again change nothing. ConfigError where labels of another plan are in the file: their
+    probabilities would be lost.
+    """
+    from interalign.eval.label_plan import plan_questions
+    from interalign.store import Store
+
+    with Store.open(Path(run)) as stored:
+        stored.refuse_personas("labels plan")
+        questions = plan_questions(stored, n, seed)
+        planned = stored.label_questions()
+        lost = {label.key for label in stored.labels()} & {one.key for one in planned} - {one.key for one in questions}
+    if planned == questions:
+        return questions
+    if planned and lost:
+        raise ConfigError(
+            f"{run} has a plan of {len(planned)} questions, {len(lost)} of which are answered and would be lost; go on "
+            "with it, or export the labels and begin with another copy of the file"
+        )
+    with Store.create_or_open(Path(run)) as store:
+        store.plan_labels(questions)
+    return questions
+
+
+def import_labels(
+    run: Path | str, file: Path | str, *, who: str | None = None, instructions: Path | None = None
+) -> "ImportedLabels":
+    """Add people's labels from a JSON lines or CSV file to `run`, all or none; DataError names all bad rows."""
+    from interalign.eval.label_files import import_labels as add
+    from interalign.store import Store
+
+    text = None if instructions is None else read_text(instructions)
+    with Store.open(Path(run)) as stored:
+        stored.refuse_personas("labels import")
+    with Store.create_or_open(Path(run)) as store:
+        return add(store, Path(file), who=who, instructions=text)
+
+
+def export_labels(run: Path | str, out: Path | str) -> int:
+    """Write the labels of `run` to a file, CSV if its name ends so, else JSON lines; how many labels."""
+    from interalign.eval.label_files import export_labels as write
+    from interalign.store import Store
+
+    refuse_outputs([out], inputs=[run])
+    with Store.open(Path(run)) as store:
+        store.refuse_personas("labels export")
+        return write(store, Path(out))
 
 
 def calibration_json(found: "Calibration") -> dict[str, "JsonValue"]:

@@ -21,6 +21,8 @@ from interalign.personas import Persona
 from interalign.records import (
     CallRecord,
     JudgeCounts,
+    Label,
+    LabelQuestion,
     Reply,
     ReplyCounts,
     RunKind,
@@ -38,6 +40,7 @@ from interalign.store import run_file as runfile
 from interalign.store.calls import CallRow, CallWriter
 from interalign.store.group_commit import GroupCommitWriter, Work
 from interalign.store.judged_trees import JudgedWriter, any_readable, count_answers, read_judged
+from interalign.store.labels import delete_label, read_labels, read_questions, write_labels, write_questions
 from interalign.store.lock import Lock
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
@@ -602,6 +605,30 @@ class Store:
         run = self.run
         return [] if run is None else _changes(run.identity, identity)
 
+    # Labels ------------------------------------------------------------------------------------------
+
+    def label_questions(self) -> list[LabelQuestion]:
+        """The questions planned to be put to people, in the order of the plan."""
+        with self._reading() as db:
+            return read_questions(db)
+
+    def labels(self) -> list[Label]:
+        """What people answered: tree by tree, question by question, in the order of their names."""
+        with self._reading() as db:
+            return read_labels(db)
+
+    def plan_labels(self, questions: Sequence[LabelQuestion]) -> None:
+        """Make these the planned questions, in this order, in place of others; labels stay."""
+        self._write(lambda db: write_questions(db, questions))
+
+    def add_labels(self, labels: Sequence[Label]) -> None:
+        """Commit these, all or none; what the same person answered to the same question before is replaced."""
+        self._write(lambda db: write_labels(db, labels))
+
+    def remove_label(self, label: Label) -> None:
+        """Take an answer back."""
+        self._write(lambda db: delete_label(db, label))
+
     # Internals ---------------------------------------------------------------------------------------
 
     def _judged(self, number: int) -> JudgedTree | None:
@@ -674,7 +701,10 @@ class _Writing:
 
 _TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'
 
-_OF_THE_RUN = ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls", "shard")
+_OF_THE_RUN = (
+    *("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls", "shard"),
+    *("label_questions", "labels", "instructions"),
+)
 _FORGET_THE_RUN = tuple(f"DELETE FROM {table}" for table in _OF_THE_RUN)
 
 
