@@ -44,6 +44,7 @@ COMMANDS = {
     "--train-config {config} --prices {prices} --prompts {model} --rubric {data} --system {data} "
     "--max-tokens 999999 --budget {out}",
     "merge": "merge {out} {run}",
+    "import": "import {data} {out} --personas {personas}",
     "demo": "demo --no-train --out {folder}",
 }
 """How each command that reads or writes files is called, with everything it can be told to read."""

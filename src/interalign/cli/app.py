@@ -12,6 +12,7 @@ import typer
 
 from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
 from interalign.cli.exit_codes import say as _say
+from interalign.cli.imports import import_
 from interalign.cli.live_display import one_line
 from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
@@ -45,6 +46,7 @@ app.command()(compare)
 app.add_typer(personas_app, name="personas")
 app.add_typer(roles_app, name="roles")
 app.command()(merge)
+app.command("import")(import_)
 app.command()(calibrate)
 
 
