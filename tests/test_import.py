@@ -17,6 +17,7 @@ from interalign.conversations.chat import read_chat
 from interalign.errors import ConfigError, DataError
 from interalign.records import RunSummary
 from interalign.registries import CONVERSATION_FORMATS
+from interalign.run.keep_import import keep_import
 from interalign.store import Store
 from interalign.tree import JudgedTree
 
@@ -337,6 +338,18 @@ def test_commands_that_make_no_sense_of_an_import_refuse_it_in_one_line(
     assert contents(tmp_path / "run.db") == before
 
 
+def test_an_import_that_breaks_off_leaves_no_file_and_an_empty_one_is_filled(tmp_path: Path) -> None:
+    file = written(tmp_path / "f.jsonl", {"messages": [U, A]})
+    found = import_trees(file, "run")
+    broken: Any = {**found.found.builders, "second": None}
+    with pytest.raises(AttributeError):
+        keep_import(tmp_path / "run.db", file, found._replace(found=found.found._replace(builders=broken)))
+    assert [each.name for each in tmp_path.iterdir()] == ["f.jsonl"]
+    Store.create_or_open(tmp_path / "run.db").close()  # what a kill leaves
+    assert keep_import(tmp_path / "run.db", file, found)
+    assert [tree.tree.id for tree in trees_of(tmp_path / "run.db")] == ["t00000"]
+
+
 def test_where_a_message_comes_from_is_one_query_away(cli, tmp_path: Path) -> None:
     written(tmp_path / "f.jsonl", {"messages": [U, A], "id": "r7", "stars": 4})
     cli("import", "f.jsonl", "run.db")
@@ -345,7 +358,9 @@ def test_where_a_message_comes_from_is_one_query_away(cli, tmp_path: Path) -> No
         (source,) = db.execute(query, ("t00000", "1", "source")).fetchone()
         assert json.loads(source) == [{"file": "f.jsonl", "line": "line 1", "id": "r7", "messages": [2]}]
         (row,) = db.execute(query, ("t00000", "1", "row")).fetchone()
-        assert json.loads(row) == [{"file": "f.jsonl", "line": "line 1", "id": "r7", "stars": 4}]
+        assert json.loads(row) == [
+            {"file": "f.jsonl", "line": "line 1", "id": "r7", "columns": {"id": "r7", "stars": 4}}
+        ]
 
 
 SYSTEM = {"role": "system", "content": "Be \U0001f600 kind."}
@@ -480,6 +495,14 @@ def test_parquet_and_a_json_array_are_read_as_json_lines_are(tmp_path: Path) -> 
         (judged,) = import_trees(tmp_path / file, "run").trees
         assert texts(judged) == {"u": "hi", "1": "hello"}
         assert noted(judged, "1", "source") == [{"file": file, "line": "row 1", "id": "r1", "messages": [2]}]
+
+
+def test_long_texts_of_an_inspect_log_are_put_in_their_places(tmp_path: Path) -> None:
+    long = {**SAMPLE, "messages": [U, {"role": "assistant", "content": "attachment://a1"}]}
+    (judged,) = imported(tmp_path, {**long, "attachments": {"a1": "hello"}})
+    assert texts(judged) == {"u": "hi", "1": "hello"}
+    with pytest.raises(DataError, match="messages: the text attachment://a1 is not among the attachments"):
+        imported(tmp_path, long)
 
 
 def test_an_eval_file_needs_inspects_own_library_and_is_read_by_it(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ _THOUGHTS: Final = ("thinking", "redacted_thinking", "reasoning")
 _EMPTY: Final[tuple[Any, ...]] = (None, [], {}, "")
 
 
-@dataclass
+@dataclass(slots=True)
 class JoinedMessage:
     """What one speaker said before the other one did."""
 

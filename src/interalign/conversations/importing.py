@@ -32,10 +32,22 @@ _UNREADABLE: Final = (LookupError, TypeError, AttributeError)
 """What a format of a plug-in raises that does not look at what it gets."""
 
 
+class LazyTrees(NamedTuple):
+    """Trees that are built each time they are looked at, one at a time in memory."""
+
+    run: str
+    builders: Mapping[str, TreeBuilder]
+    """By the id of the tree."""
+
+    def each(self) -> Iterator[JudgedTree]:
+        """The trees, in the order in which they were met."""
+        return (builder.build(tree, self.run) for tree, builder in self.builders.items())
+
+
 class ImportedTrees(NamedTuple):
     """What became of a file."""
 
-    trees: tuple[JudgedTree, ...]
+    found: LazyTrees
     personas: tuple[Persona, ...]
     format: str
     rows: int
@@ -44,13 +56,16 @@ class ImportedTrees(NamedTuple):
     skipped: tuple[str, ...]
     """Rows that were left out, each with its place and the reason."""
 
+    turns: int
+    """Turns of the longest conversation."""
+
     @property
-    def turns(self) -> int:
-        """Turns of the longest tree."""
-        return max(node.turn for judged in self.trees for node in judged.tree.nodes)
+    def trees(self) -> tuple[JudgedTree, ...]:
+        """All trees at once."""
+        return tuple(self.found.each())
 
     def __str__(self) -> str:
-        trees = len(self.trees)
+        trees = len(self.found.builders)
         left_out = f"; left out: {_listed(self.skipped)}" if self.skipped else ""
         return (
             f"{self.conversations} conversation{'s' * (self.conversations != 1)} of {self.rows - len(self.skipped)} "
@@ -75,7 +90,9 @@ def import_trees(
     name, chosen, rows = _read_file(path, format)
     found = _Trees(path.name, known or {})
     bad: list[str] = []
+    read = 0
     for row in rows:
+        read += 1
         try:
             found.add(row, chosen)
         except ValueError as error:
@@ -84,8 +101,8 @@ def import_trees(
         raise DataError(f"{path}: mend these rows, or leave them out with --skip-bad: {_listed(bad)}")
     if not found.builders:
         raise DataError(f"{path}: no conversation is left without these rows: {_listed(bad)}")
-    trees = tuple(found.build(run))
-    return ImportedTrees(trees, tuple(found.personas.values()), name, len(rows), found.conversations, tuple(bad))
+    trees, personas = LazyTrees(run, dict(found.named())), tuple(found.personas.values())
+    return ImportedTrees(trees, personas, name, read, found.conversations, tuple(bad), found.turns)
 
 
 def _listed(bad: Sequence[str]) -> str:
@@ -99,7 +116,7 @@ def _listed(bad: Sequence[str]) -> str:
     return f"{len(bad)} row{'s' * (len(bad) != 1)} ({'; '.join([*named, *more])})"
 
 
-def _read_file(path: Path, given: str) -> tuple[str, ConversationFormat, list[TableRow]]:
+def _read_file(path: Path, given: str) -> tuple[str, ConversationFormat, Iterator[TableRow]]:
     """The format by name, and the rows of the file, those of a log taken apart."""
     known = {name: _format(name) for name in CONVERSATION_FORMATS.names()}
     known = known if given == "auto" else {given: _format(given)}
@@ -108,7 +125,7 @@ def _read_file(path: Path, given: str) -> tuple[str, ConversationFormat, list[Ta
     if not rows:
         raise DataError(f"{path}: no conversation in it")
     name = own or (given if given != "auto" else _recognised(path, rows, known))
-    return name, known[name], list(_parts(rows, known[name]))
+    return name, known[name], _parts(_emptied(rows), known[name])
 
 
 def _whole(rows: list[TableRow]) -> list[TableRow]:
@@ -163,6 +180,13 @@ def _recognises(each: ConversationFormat, value: Any) -> bool:
         return False
 
 
+def _emptied(rows: list[TableRow]) -> Iterator[TableRow]:
+    """The rows, which are not kept: what is read of them takes their place in memory."""
+    rows.reverse()
+    while rows:
+        yield rows.pop()
+
+
 def _parts(rows: Iterable[TableRow], chosen: ConversationFormat) -> Iterator[TableRow]:
     """The rows, and in place of one that holds many its own ones: `row 1, part 3`."""
     for row in rows:
@@ -183,6 +207,7 @@ class _Trees:
         """By the conversation's name, system message, persona and first user message."""
         self.personas: dict[str, Persona] = {}
         self.conversations = 0
+        self.turns = 0
         self._file = file
         self._known = known
 
@@ -205,8 +230,9 @@ class _Trees:
         leaves = [self._add(key, chat, said.by, source) for key, chat in zip(keys, chats, strict=True)]
         self._settle(self.builders[keys[0]], leaves, columns, prefers=said.prefers, margin=margin)
         for leaf in leaves if rest else ():
-            leaf.notes.setdefault("row", []).append({**source, **rest})
+            leaf.rests.append({**source, "columns": rest})
         self.conversations += len(chats)
+        self.turns = max(self.turns, *((len(chat.messages) + 1) // 2 for chat in chats))
 
     def _add(
         self, key: tuple[str | None, str | None, str, str], chat: Chat, by: str | None, source: dict[str, JsonValue]
@@ -249,13 +275,13 @@ class _Trees:
             raise ValueError(f"persona: {persona.id!r} is another one in a row above")
         return persona, persona.id
 
-    def build(self, run: str) -> Iterator[JudgedTree]:
-        """The trees in the order in which they were met, by their own names where these can be ids."""
+    def named(self) -> Iterator[tuple[str, TreeBuilder]]:
+        """The trees in the order in which they were met, with their ids: their own names where these can be ids."""
         taken: set[str] = set()
         names = [key[0] if key[0] is not None and _is_id(key[0]) else None for key in self.builders]
         own = {place: _free(name, taken) for place, name in enumerate(names) if name is not None}
         for place, builder in enumerate(self.builders.values()):
-            yield builder.build(own.get(place) or _free(simulated_tree(place), taken), run)
+            yield own.get(place) or _free(simulated_tree(place), taken), builder
 
 
 def _read(chosen: ConversationFormat, value: Any) -> RecordedRow:

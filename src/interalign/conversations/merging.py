@@ -17,7 +17,7 @@ _NODE: Final = re.compile(r"(?:(\d+(?:/\d+)*)(?:/u\d*)?|u)")
 """Ids of our own nodes; the group holds the numbers of the replies on the path."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Branch:
     """A message and what answers it. The beginning of a tree is a branch without a message."""
 
@@ -28,8 +28,10 @@ class Branch:
     """By text and tools."""
     replies: dict[int, "Branch"] = field(default_factory=dict)
     """Below a reply, or the beginning: the replies one turn later whose number is known."""
-    notes: dict[str, list[JsonValue]] = field(default_factory=dict)
-    """What is noted at the message, by name."""
+    sources: list[tuple[Mapping[str, JsonValue], list[int]]] = field(default_factory=list)
+    """The rows that it stands in, with the numbers of its messages in the row."""
+    rests: list[dict[str, JsonValue]] = field(default_factory=list)
+    """Further columns of the rows that end with it."""
 
     def path(self) -> list["Branch"]:
         """The branches from the first message to this one."""
@@ -54,9 +56,9 @@ class TreeBuilder:
         at = self._start
         for message in chat.messages:
             at = at.children.setdefault(_key(message), Branch(message, at, by or NO_NAME))
-            at.notes.setdefault("source", []).append({**source, "messages": [*message.numbers]})
-            if message.extra:
-                at.notes.setdefault("extra", []).append({**message.extra})
+            at.sources.append((source, message.numbers))
+            if message.extra and at.message is not None and message.extra != at.message.extra:
+                at.rests.append({**source, "extra": message.extra})
         return at
 
     def number(self, last: Branch, node: str) -> None:
@@ -111,11 +113,11 @@ class TreeBuilder:
         for branch, node in ids.items():
             if branch.message is not None and branch.message.tools:
                 yield Annotation(node=node, name="tool", by=branch.by, value=[*branch.message.tools])
-            for name, values in branch.notes.items():
-                yield Annotation(node=node, name=name, by=IMPORTED, value=values)
+            for name, value in _notes(branch):
+                yield Annotation(node=node, name=name, by=IMPORTED, value=value)
         for chosen, margins in self._margins().items():
-            value: dict[str, JsonValue] = {ids[rejected]: margin for rejected, margin in margins.items()}
-            yield Annotation(node=ids[chosen], name=MARGIN, by=IMPORTED, value=value)
+            over: dict[str, JsonValue] = {ids[rejected]: margin for rejected, margin in margins.items()}
+            yield Annotation(node=ids[chosen], name=MARGIN, by=IMPORTED, value=over)
 
     def _margins(self) -> dict[Branch, dict[Branch, float]]:
         found: dict[Branch, dict[Branch, float]] = {}
@@ -123,6 +125,14 @@ class TreeBuilder:
             if margin is not None:
                 found.setdefault(chosen, {})[rejected] = margin
         return found
+
+
+def _notes(branch: Branch) -> Iterator[tuple[str, JsonValue]]:
+    yield "source", [{**source, "messages": [*numbers]} for source, numbers in branch.sources]
+    if branch.message is not None and branch.message.extra:
+        yield "extra", branch.message.extra
+    if branch.rests:
+        yield "row", [*branch.rests]
 
 
 def _key(message: JoinedMessage) -> tuple[str, str]:

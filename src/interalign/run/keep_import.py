@@ -20,7 +20,7 @@ def keep_import(path: Path, file: Path, found: ImportedTrees) -> bool:
     is_new = not path.exists()
     with Store.create_or_open(path) as store:
         try:
-            return store.keep_import(path.stem, _identity(file, found), __version__, found.personas, found.trees)
+            return store.keep_import(path.stem, _identity(file, found), __version__, found.personas, found.found.each)
         except BaseException:
             if is_new:
                 store.discard()

@@ -213,9 +213,11 @@ class Store:
         identity: Mapping[str, JsonValue],
         version: str,
         personas: Iterable[Persona],
-        trees: Sequence[JudgedTree],
+        trees: Callable[[], Iterable[JudgedTree]],
     ) -> bool:
         """Store conversations recorded elsewhere, all in one transaction; False if just these are stored already.
+
+        `trees` is called again if the transaction has to be begun again.
 
         ConfigError if the file holds another run or another import.
         """
@@ -236,7 +238,7 @@ class Store:
         def work(db: sqlite3.Connection) -> None:
             db.execute("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?)", run)
             db.executemany("INSERT INTO personas (id, persona) VALUES (?, ?)", people)
-            for index, judged in enumerate(trees):
+            for index, judged in enumerate(trees()):
                 writes.keep_tree(db, index, judged)
 
         self._write(work)
