@@ -53,7 +53,7 @@ class Difference(NamedTuple):
     """Whether the interval of the difference leaves out 0."""
 
 
-class Example(NamedTuple):
+class RecognisedMessage(NamedTuple):
     """A message that the classifier is sure of."""
 
     text: str
@@ -73,9 +73,9 @@ class Fidelity(NamedTuple):
     auc: float | None
     """Of a classifier on words and characters: 0.5 cannot tell them apart, 1 always can. None with too few talks."""
     auc_ci: Interval | None
-    told_apart: tuple[Example, ...]
+    told_apart: tuple[RecognisedMessage, ...]
     """Simulated messages that the classifier recognises most surely."""
-    taken_for_real: tuple[Example, ...]
+    taken_for_real: tuple[RecognisedMessage, ...]
     """Simulated messages that it takes for real ones."""
 
 
@@ -95,8 +95,8 @@ def fidelity(simulated: Store, real: Store) -> Fidelity:
         vocabulary=(_vocabulary(sides[0]), _vocabulary(sides[1])),
         auc=auc,
         auc_ci=interval,
-        told_apart=tuple(Example(text, share) for _, text, share in reversed(mine[-_EXAMPLES:])),
-        taken_for_real=tuple(Example(text, share) for _, text, share in mine[:_EXAMPLES]),
+        told_apart=tuple(RecognisedMessage(text, share) for _, text, share in reversed(mine[-_EXAMPLES:])),
+        taken_for_real=tuple(RecognisedMessage(text, share) for _, text, share in mine[:_EXAMPLES]),
     )
 
 

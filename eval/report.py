@@ -83,7 +83,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def summary(report: Report) -> str:
     """One sentence on what the figures are: how many cases, whose verdict, which intervals."""
-    noun = "tree" if report.kind == "simulation" else "case"
+    noun = "case" if report.kind == "evaluation" else "tree"
     what = f"{_count(report.n_cases, noun)} of {_count(report.n_profiles, 'profile')}, {_count(report.turns, 'turn')}"
     judge = f"judged by {_judge_named(report.judge)}" if report.judge.name else "not judged"
     draws = f"bootstrap over profiles, {report.bootstrap.resamples:,} draws"
@@ -92,7 +92,7 @@ def summary(report: Report) -> str:
 
 def headline(report: Report) -> str:
     """What the page is about, in the words of its kind."""
-    if report.kind == "simulation":
+    if report.kind != "evaluation":
         return f"{_count(report.simulator.conversations, 'conversation tree')}, what the judge preferred"
     who = _count(len(report.candidates), "candidate")
     return f"How well {who} came to suit the user over {_count(report.turns, 'turn')}"

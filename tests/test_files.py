@@ -51,6 +51,7 @@ COMMANDS = {
     "labels ask": "labels {run} ask --instructions {data}",
     "labels import": "labels {run} import {data} --instructions {data}",
     "labels export": "labels {run} export {out}",
+    "import": "import {data} {out} --personas {personas}",
     "demo": "demo --no-train --out {folder}",
 }
 """How each command that reads or writes files is called, with everything it can be told to read."""

@@ -36,6 +36,7 @@ from interalign.records import Progress, RunSummary
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from interalign.conversations import ImportedTrees
     from interalign.diversity import Diversity
     from interalign.eval.audit import Audit
     from interalign.eval.calibration import Calibration
@@ -136,6 +137,30 @@ def about_cases(*, config: Path | str | None = None, cases: str | None = None) -
 
     near = nearest_across(aloe_cases(), people(0))
     return f"aloe: 100 cases, 20 held-out profiles; cosine to the nearest training profile of `people`: {near}"
+
+
+def import_conversations(
+    file: Path | str,
+    run: Path | str,
+    *,
+    format: str = "auto",  # noqa: A002  (the option's name)
+    personas: Path | str | None = None,
+    skip_bad: bool = False,
+) -> "tuple[ImportedTrees, bool]":
+    """Read recorded conversations in any format of `registries.CONVERSATION_FORMATS` and keep them as trees in `run`.
+
+    `personas`: a persona file in which the ids that rows name are looked up. What became of the rows, and whether `run`
+    was written: False if it held just this import already. Raises DataError that names the bad rows, unless `skip_bad`,
+    and ConfigError for a run file that holds anything else.
+    """
+    from interalign.conversations import import_trees
+    from interalign.run.keep_import import keep_import
+
+    refuse_shared([Path(run)], inputs=[file, personas])
+    people = () if personas is None else load_personas(str(personas), split="train", n=0, seed=0)
+    known = {persona.id: persona for persona in people}
+    found = import_trees(Path(file), Path(run).stem, format=format, skip_bad=skip_bad, known=known)
+    return found, keep_import(Path(run), Path(file), found)
 
 
 @overload

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-from interalign.tree import Frozen, JudgedTree, Node, Score, Verdict, net_wins
+from interalign.tree import IMPORTED, MARGIN, Frozen, JudgedTree, Node, Score, Verdict, net_wins
 
 PairMode = Literal["best-worst", "all"]
 """`best-worst`: at most one pair a turn. `all`: every pair of replies the judge tells apart."""
@@ -25,7 +25,8 @@ class Pair(Frozen):
     """How clear the preference is, above 0.
 
     Of scores, their difference: 1 to 4 points. Of one comparison, 1. Of net wins (`best-worst`), their difference over
-    the largest one that n compared replies allow, 2 (n - 1): 1 for two replies, less where comparisons were ties.
+    the largest one that n compared replies allow, 2 (n - 1): 1 for two replies, less where comparisons were ties. Of a
+    pair that was imported with a margin, that.
     """
 
     @property
@@ -59,7 +60,20 @@ def pairs(judged: JudgedTree, mode: PairMode) -> list[Pair]:
     give no pair.
     """
     candidates = (pair for ranking in rankings(judged) for pair in _pairs_of_turn(ranking, mode))
-    return [pair for pair in candidates if not pair.says_the_same_twice and pair.ids not in judged.unpaired]
+    found = [pair for pair in candidates if not pair.says_the_same_twice and pair.ids not in judged.unpaired]
+    return _with_imported_margins(judged, found) if judged.judges() == (IMPORTED,) else found
+
+
+def _with_imported_margins(judged: JudgedTree, found: Sequence[Pair]) -> list[Pair]:
+    """The pairs of an imported file with the margins that it gave them, where it did."""
+    said = {note.node: note.value for note in judged.annotations if (note.name, note.by) == (MARGIN, IMPORTED)}
+    margins = {node: value for node, value in said.items() if isinstance(value, dict)}
+
+    def margin(pair: Pair) -> float:
+        given = margins.get(pair.chosen.id, {}).get(pair.rejected.id)
+        return float(given) if isinstance(given, int | float) else pair.margin
+
+    return [pair.model_copy(update={"margin": margin(pair)}) for pair in found]
 
 
 def agreement(judged: JudgedTree, pair: Pair, judges: Collection[str]) -> float:

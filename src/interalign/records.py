@@ -147,8 +147,8 @@ class JudgeCounts(Frozen):
 
 
 TreeStatus = Literal["planned", "done", "failed"]
-RunKind = Literal["simulation", "evaluation", "personas"]
-"""`personas`: the calls that wrote a persona pool, a tree a call."""
+RunKind = Literal["simulation", "evaluation", "personas", "import"]
+"""`personas`: the calls that wrote a persona pool, a tree a call. `import`: conversations recorded elsewhere."""
 
 
 class TreeRecord(Frozen):

@@ -13,6 +13,7 @@ import typer
 from interalign.cli.audit import audit
 from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
 from interalign.cli.exit_codes import say as _say
+from interalign.cli.imports import import_
 from interalign.cli.labels import labels_app
 from interalign.cli.live_display import one_line
 from interalign.cli.merge import merge
@@ -50,6 +51,7 @@ app.add_typer(labels_app, name="labels")
 app.add_typer(roles_app, name="roles")
 app.command()(merge)
 app.command()(audit)
+app.command("import")(import_)
 app.command()(calibrate)
 app.command()(fidelity)
 

@@ -15,8 +15,8 @@ from interalign.graphs.many_trees import Job
 from interalign.graphs.seats import Seating
 from interalign.graphs.user_audit import audit_users
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
-from interalign.run.execute import carry_out, conversation_of, settings_of, watched
-from interalign.run.session import Session, open_session, refuse_unknown_prices
+from interalign.run.execute import carry_out, conversation_of, persona_of, settings_of, watched
+from interalign.run.session import Session, open_session, refuse_unknown_people, refuse_unknown_prices
 from interalign.store import Store
 
 
@@ -44,6 +44,8 @@ async def audit_by_judge(
     Its calls are on record: a tree that was audited by it costs nothing the second time.
     """
     _refuse_without_talks(path)
+    with Store.open(path) as stored:
+        refuse_unknown_people(stored, judge)
     refuse_unknown_prices([judge], runtime)
     async with open_session(path, runtime, progress) as session:
         run = cast(RunRecord, session.store.run)
@@ -61,7 +63,7 @@ async def audit_by_judge(
             nonlocal unread
             judged = session.store.judged_tree(record.id)
             if judged is not None:
-                conversation = conversation_of(record, session.store.persona(record.persona), settings)
+                conversation = conversation_of(record, persona_of(session.store, record), settings)
                 found, missing = await audit_users(judged.tree, conversation, role)
                 unread += missing
                 notes = as_annotations(judged.tree, found, judge)

@@ -165,7 +165,7 @@ class Store:
             assert stored is not None
             return stored
         if stored.kind != kind:
-            raise ConfigError(f"{self.path} holds a {stored.kind}; give the {kind} a file of its own")
+            raise ConfigError(f"{self.path} holds {_a(stored.kind)}; give the {kind} a file of its own")
         changes = _changes(stored.identity, json.loads(json.dumps(identity)))
         if changes:
             raise ConfigError(
@@ -195,6 +195,12 @@ class Store:
             row = (shard and shard.number, shard and shard.of, trees)
             self._write(lambda db: db.execute("INSERT OR REPLACE INTO shard VALUES (1, ?, ?, ?)", row))
 
+    def refuse_import(self, command: str) -> None:
+        """ConfigError if the file holds conversations that were recorded elsewhere."""
+        run = self.run
+        if run is not None and run.kind == "import":
+            raise ConfigError(f"{self.path} holds imported conversations, and {command}; `interalign view` shows them")
+
     def refuse_personas(self, command: str) -> None:
         """ConfigError if the file holds the calls that wrote a persona pool: there are no conversations in it."""
         run = self.run
@@ -203,6 +209,43 @@ class Store:
                 f"{self.path} holds the calls that wrote a persona pool, and {command} needs conversations; "
                 "`interalign view` shows the calls, `interalign personas stats` measures the pool"
             )
+
+    def keep_import(
+        self,
+        name: str,
+        identity: Mapping[str, JsonValue],
+        version: str,
+        personas: Iterable[Persona],
+        trees: Callable[[], Iterable[JudgedTree]],
+    ) -> bool:
+        """Store conversations recorded elsewhere, all in one transaction; False if just these are stored already.
+
+        `trees` is called again if the transaction has to be begun again.
+
+        ConfigError if the file holds another run or another import.
+        """
+        stored = self.run
+        if stored is not None:
+            if stored.kind == "import" and (changes := _changes(stored.identity, identity)):
+                raise ConfigError(
+                    f"{self.path} holds another import (changed: {_shortened(changes)}); "
+                    "give this one a file of its own"
+                )
+            self.begin_run(name, "import", identity, version)
+            return False
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        run = (encode_text(name), "import", encode_json(dict(identity)), created, version)
+        people = [(persona.id, encode_json(persona.model_dump())) for persona in personas]
+        writes = self._writes
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?)", run)
+            db.executemany("INSERT INTO personas (id, persona) VALUES (?, ?)", people)
+            for index, judged in enumerate(trees()):
+                writes.keep_tree(db, index, judged)
+
+        self._write(work)
+        return True
 
     def usage(self) -> dict[str, Usage]:
         """Calls and tokens by role, over all calls in the file."""
@@ -334,8 +377,8 @@ class Store:
         with self._reading() as db:
             return case_means(db, judge)
 
-    def last_turns(self, ended: str) -> dict[str, int]:
-        """Tree -> its last turn, of the trees that the user ended with an annotation of this name."""
+    def last_turns(self, ended: str | None) -> dict[str, int]:
+        """Tree -> its last turn, of the trees that the user ended with an annotation of this name (None: of all)."""
         with self._reading() as db:
             return last_turns(db, ended)
 
@@ -690,6 +733,18 @@ class _Writing:
         at_last()
         self._lock.release()
 
+    def keep_tree(self, db: sqlite3.Connection, index: int, judged: JudgedTree) -> None:
+        """Insert a whole tree that is done, with all that was said about it."""
+        tree = judged.tree
+        row = (tree.id, index, tree.persona, tree.seed)
+        db.execute("INSERT INTO trees (id, position, persona, seed, status) VALUES (?, ?, ?, ?, 'done')", row)
+        writing = self.judged.of(tree.id)
+        writing.nodes(tree.nodes)
+        writing.judgement(judged.verdicts, judged.scores)
+        writing.annotations(judged.annotations)
+        self._rows.insert()
+        self.texts.forget(tree.id)
+
     def _complete(self) -> None:
         self._rows.insert()
         self.calls.count()
@@ -721,6 +776,10 @@ def _tree_record(row: Sequence[Any]) -> TreeRecord:
         reason=None if reason is None else decode_text(reason),
         attempts=attempts,
     )
+
+
+def _a(kind: RunKind) -> str:
+    return "a persona pool" if kind == "personas" else f"an {kind}" if kind[0] in "ei" else f"a {kind}"
 
 
 def _held(part: RunPart) -> str:
