@@ -583,7 +583,7 @@ def train(
 ) -> "TrainResult":
     """Fine-tune `model` on exported rows with TRL and save it in the folder `out`; resumes from its checkpoints.
 
-    `stage` is a training method: sft, dpo, kto, or a plug-in's (`interalign.registries.METHODS`).
+    `stage` is a training method: sft, dpo, kto, rm, or a plug-in's (`interalign.registries.METHODS`).
     `config` is a YAML file of TRL's own settings, or a mapping of them; `progress` is told after every step: steps
     done, steps in all, the last loss; `tell` gets a line to show before the training begins. `method` says whether the
     pairs of a tree are read together (docs/data-format.md); None: where model and settings allow it. Rows longer than
