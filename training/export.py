@@ -5,12 +5,13 @@ The formats are an open set (`training/formats/`, `registries.FORMATS`).
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from interalign.agents.leaks import leaking
 from interalign.errors import ConfigError
-from interalign.files import write_atomically
+from interalign.files import write_atomically, write_file_atomically
 from interalign.preferences import PairMode
 from interalign.registries import FORMATS
 from interalign.training.formats import ExportFormat, Row
@@ -85,6 +86,46 @@ def _without_lone_surrogates(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_lone_surrogates(item) for key, item in value.items()}
     return value
+
+
+def write_rows(found: Iterable[Mapping[str, Any]], path: Path) -> int:
+    """Write rows to a file, Parquet if its name ends so, else JSON lines, and return their number.
+
+    The file appears whole or not at all. Raises ConfigError if the path cannot be written, or if Parquet is asked for
+    and pyarrow is not installed.
+    """
+    return write_parquet(found, path) if path.suffix == ".parquet" else write_jsonl(found, path)
+
+
+_AT_ONCE = 1000
+"""Rows of a row group of a Parquet file: no more are held."""
+
+
+def write_parquet(found: Iterable[Mapping[str, Any]], path: Path) -> int:
+    """As `write_rows`, Parquet. Columns get the types of the first rows; an empty file has no column."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ConfigError(
+            f"{path}: Parquet is written by pyarrow, not installed; `pip install pyarrow`, or name a .jsonl file"
+        ) from None
+    count = 0
+
+    def write(target: Path) -> None:
+        nonlocal count
+        rows = iter(found)
+        first = list(islice(rows, _AT_ONCE))
+        schema = pa.Table.from_pylist(first).schema
+        with pq.ParquetWriter(target, schema) as writer:
+            some = first
+            while some:
+                writer.write_table(pa.Table.from_pylist(some, schema=schema))
+                count += len(some)
+                some = list(islice(rows, _AT_ONCE))
+
+    write_file_atomically(path, write)
+    return count
 
 
 def write_jsonl(found: Iterable[Mapping[str, Any]], path: Path) -> int:

@@ -258,9 +258,9 @@ def export(
     keep_leaks: bool = False,
     keep_cut: bool = False,
 ) -> int:
-    """Write the trees of `run` as training rows to the JSON lines file `out`, whole or not at all; number of rows.
+    """Write the trees of `run` as training rows to `out`, Parquet if it ends so, else JSON lines; number of rows.
 
-    Beside a file, `out` with `.card.json` behind its name says what the rows were made from (docs/data-format.md).
+    The file appears whole or not at all. Beside it, `out` with `.card.json` behind its name says what the rows were made from (docs/data-format.md).
 
     `format`: sft, dpo, kto, rm, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
     are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a readable
@@ -272,7 +272,7 @@ def export(
     """
     from interalign.store import Store
     from interalign.training.data_card import Tally, card_beside, write_card
-    from interalign.training.export import rows, write_jsonl
+    from interalign.training.export import rows, write_rows
     from interalign.training.row_filters import RowFilters
 
     if audit not in ("drop", "keep"):
@@ -294,7 +294,7 @@ def export(
         made = rows(
             tally.counting(judged), format, pairs, judge=name, keep_leaks=keep_leaks, keep_cut=keep_cut, filters=filters
         )
-        written = write_jsonl(made, Path(out))
+        written = write_rows(made, Path(out))
         if card is not None:
             chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks,
                       "min_margin": min_margin, "min_agreement": min_agreement, "audit": audit,

@@ -180,6 +180,8 @@ class BegunWith(Frozen):
     """K; 0 if the identity does not say."""
     judge: str | tuple[str, ...] = ()
     candidate: tuple[dict[str, str], ...] = ()
+    repeats: int = 1
+    """Conversations of a candidate with a case."""
     prompts: dict[str, str] = {}
     """Hashes of the prompts, by name."""
     own_prompts: dict[str, str] = {}

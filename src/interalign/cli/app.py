@@ -192,7 +192,7 @@ def export(
         str,
         typer.Option(metavar="|".join(FORMATS.built_in), callback=_known(FORMATS), help="What the rows are for."),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl|FILE.parquet", help="File to write.")],
     pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
     judge: Annotated[
         str | None,
@@ -222,7 +222,7 @@ def export(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Write the trees of RUN.db as training data, one JSON object a line."""
+    """Write the trees of RUN.db as training data, a row a line of JSON, or Parquet."""
     from interalign import api
 
     with _errors_as_exit_codes(debug):
