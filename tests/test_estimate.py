@@ -9,6 +9,7 @@ import pytest
 import interalign as ia
 from interalign import api
 from interalign.run.dry_run import Estimate
+from interalign.store import Store
 
 SHAPES: dict[str, dict[str, Any]] = {
     "caterpillar": {},
@@ -129,3 +130,73 @@ def test_a_setting_that_cannot_work_is_refused_as_in_the_run(cli) -> None:
     ended = cli("simulate", "run.db", "--policy", "bush", "--dry-run")
     assert (ended.code, ended.out) == (2, "")
     assert "policy" in ended.err
+
+
+OWN = '{"id": "ann", "profile": ["Ann keeps bees."], "personality": "Ann is brief."}\n'
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("simulate", "run.db", "--personas", "own.jsonl", "--trees", "2", "--inducer", "none"),
+        ("evaluate", "run.db", "--cases", "own.jsonl"),
+    ],
+)
+def test_a_run_with_personas_of_ones_own_can_be_estimated_again(
+    command: tuple[str, ...], cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own.jsonl").write_text(OWN)
+    whole = (*command, "--user", "openai:u", "--judge", "openai:j", "--candidate", "world:average", "--turns", "1")
+    line = {"message": {"content": "Short.\nVerdict: tie" if command[0] == "simulate" else "Short.\nScore: 3"}}
+    with fault_server.serving(lambda body: line if body["model"] == "j" else {}) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        assert cli(*whole).code == 0
+    again = cli(*whole, "--dry-run")
+    assert (again.code, again.out.splitlines()[0]) == (
+        0,
+        "Expected for 0 trees; nothing was asked, nothing was written.",
+    )
+    Path("own.jsonl").write_text(OWN.replace("bees", "goats"))
+    real, dry = cli(*whole), cli(*whole, "--dry-run")
+    assert (real.code, dry.code, real.err) == (2, 2, dry.err)
+    assert "own.jsonl" in dry.err or "sha256" in dry.err
+
+
+@pytest.mark.parametrize("command", [("simulate", "run.db", "--personas"), ("evaluate", "run.db", "--cases")])
+def test_a_world_role_is_refused_with_personas_of_ones_own_as_in_the_run(command: tuple[str, ...], cli) -> None:
+    Path("own.jsonl").write_text(OWN)
+    whole = (*command, "own.jsonl", "--candidate", "world:average")
+    real, dry = cli(*whole), cli(*whole, "--dry-run")
+    assert (real.code, dry.code, dry.out, real.err) == (2, 2, "", dry.err)
+    assert "understands only the embedded world's personas" in dry.err
+
+
+def test_a_case_with_the_name_of_a_repeat_is_refused_as_in_the_run(cli) -> None:
+    Path("own.jsonl").write_text(OWN.replace('"ann"', '"ann#2"'))
+    whole = ("evaluate", "run.db", "--cases", "own.jsonl", "--repeats", "2", "--user", "openai:u", "--judge", "openai:j")
+    real, dry = cli(*whole, "--candidate", "world:average"), cli(*whole, "--candidate", "world:average", "--dry-run")
+    assert (dry.code, dry.out, "case 'ann#2' has the name of a repeat" in dry.err) == (2, "", True)
+    assert real.code == 2
+
+
+@pytest.mark.parametrize("role", ["user", "inducer", "candidate", "judge"])
+def test_a_run_refused_for_a_parameter_has_fixed_nothing_in_its_file(role: str, cli) -> None:
+    Path("strange.yaml").write_text(f"parameters: {{{role}: {{extra_body: {{best_of: 2}}}}}}\n")
+    words = (
+        "simulate",
+        "run.db",
+        "--trees",
+        "1",
+        "--turns",
+        "1",
+        f"--{role}",
+        "hf:nowhere",
+        "--config",
+        "strange.yaml",
+    )
+    with Store.create_or_open(Path("run.db")):
+        pass  # a file in which nothing was begun
+    real, dry = cli(*words), cli(*words, "--dry-run")
+    assert (real.code, dry.code, "not best_of" in real.err, real.err) == (2, 2, True, dry.err)
+    with ia.open_run(Path("run.db")) as run:
+        assert run.run is None

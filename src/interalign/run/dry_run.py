@@ -17,9 +17,11 @@ from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.ledger.budget import Prices
 from interalign.model_spec import ModelSpec
 from interalign.models.base import ChatModel, Parameters
+from interalign.people.source import persona_source
 from interalign.personas import Persona
 from interalign.records import Call, Place, Reply, Usage
-from interalign.run.session import recorded_hashes, refuse_fewer
+from interalign.run.plan import EvaluationPlan, SimulationPlan
+from interalign.run.session import recorded_hashes, refuse_fewer, refuse_strangers
 from interalign.shard import places
 from interalign.store import Store
 from interalign.tree import Frozen, Message
@@ -93,7 +95,9 @@ async def estimate_simulation(
 
     Raises ConfigError where that would refuse to go on. With `forks` a copy goes on, which grows every tree anew.
     """
-    record = _Record(run, "simulation", settings, forks=forks)
+    refuse_strangers(SimulationPlan(settings, personas).personas, settings)
+    source = {"personas": persona_source(settings.personas, personas)}
+    record = _Record(run, "simulation", settings, source, forks=forks)
     counting = _CountingLedger(record.reply_tokens)
     seats = simulation_seats(settings, counting, Unasked, record.prompts)
     await _count_calls(counting, seats, settings, personas[0], branching_policy(settings.policy))
@@ -106,7 +110,9 @@ async def estimate_evaluation(
     run: Path, settings: EvaluationSettings, cases: Sequence[Persona], runtime: Runtime, *, forks: bool = False
 ) -> Estimate:
     """What `run_evaluation` with the same arguments is expected to take; as `estimate_simulation`."""
-    record = _Record(run, "evaluation", settings, forks=forks)
+    refuse_strangers(EvaluationPlan(settings, cases).personas, settings)
+    source = {"cases": persona_source(settings.cases, cases)}
+    record = _Record(run, "evaluation", settings, source, forks=forks)
     counting = _CountingLedger(record.reply_tokens)
     every = all_evaluation_seats(settings, counting, Unasked, record.prompts)
     for seats in every.values():
@@ -131,7 +137,9 @@ def _duration(seconds: float) -> str:
 class _Record:
     """What is known from the run file, if there is one already."""
 
-    def __init__(self, run: Path, kind: RunKind, settings: RunSettings, *, forks: bool) -> None:
+    def __init__(
+        self, run: Path, kind: RunKind, settings: RunSettings, source: Mapping[str, str], *, forks: bool
+    ) -> None:
         self.done = self.planned = 0
         self.reply_tokens: dict[str, int] = {}
         recorded = None
@@ -142,7 +150,7 @@ class _Record:
                     # What a dry run does not look at (weights) is taken to be as it was.
                     unsaid = dict.fromkeys(("end_mark", "rubric", "system"))
                     asked = identity_of(settings, **read_prompts(settings, recorded).identity)
-                    store.begin_run(run.stem, kind, {**store.run.identity, **unsaid, **asked}, __version__)
+                    store.begin_run(run.stem, kind, {**store.run.identity, **unsaid, **asked, **source}, __version__)
                     count = store.count_trees()
                     store.refuse_other_part(settings.shard)
                     self.done, part = count.get("done", 0), store.part
@@ -157,6 +165,13 @@ class Unasked:
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def check(self, parameters: Parameters) -> None:
+        """ConfigError for parameters that the model itself would refuse; only local ones are known beforehand."""
+        if ModelSpec.parse(self.name).scheme == "hf":
+            from interalign.models.local.model import refuse_unknown_parameters
+
+            refuse_unknown_parameters(self.name, parameters)
 
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """Must not be called."""

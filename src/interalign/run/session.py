@@ -98,7 +98,7 @@ class Session:
 
         `source` says in the run's identity where the personas come from.
         """
-        _refuse_strangers(plan.personas, settings)
+        refuse_strangers(plan.personas, settings)
         identity = {**identity_of(settings, **prompts.identity), **source, **self._weights()}
         self.store.begin_run(self.path.stem, kind, identity, __version__)
         self.count()
@@ -279,7 +279,7 @@ def refuse_unknown_people(store: Store, judge: str) -> None:
     if not any(record.persona in personas for record in store.walk_trees("done")):
         raise ConfigError(f"{store.path}: {NO_PERSONA}")
     if ModelSpec.parse(judge).is_world:
-        _refuse_strangers(personas.values(), SimulationSettings(judge=judge))
+        refuse_strangers(personas.values(), SimulationSettings(judge=judge))
 
 
 def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:
@@ -373,7 +373,7 @@ async def close_models(models: Iterable[ChatModel]) -> None:
             await closing
 
 
-def _refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> None:
+def refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> None:
     """The world's user and judge understand only the world's personas: ConfigError for others."""
     from interalign.models.world import WorldPersonas, is_world_persona
 

@@ -33,6 +33,13 @@ def from_spec(spec: ModelSpec, runtime: Runtime | None = None) -> "LocalModel":
     return LocalModel(spec.known_as, spec.name, local_options(spec))
 
 
+def refuse_unknown_parameters(name: str, parameters: Parameters) -> None:
+    """ConfigError for parameters that the `hf:` model of this name does not know."""
+    if strange := ", ".join(field for field in parameters.extra_body if field != KWARGS):
+        raise ConfigError(f"{name} takes temperature, top_p, max_tokens and {KWARGS}, not {strange}")
+    check_kwargs(parameters.extra_body.get(KWARGS, {}), name)
+
+
 class LocalModel:
     """A causal language model on this machine, micro-batched across concurrent calls; a ChatModel.
 
@@ -71,13 +78,15 @@ class LocalModel:
         memory enough for, and if the worker process that was answering ends; StopError if the model itself fails;
         ConfigError for parameters it does not know.
         """
-        if strange := ", ".join(name for name in parameters.extra_body if name != KWARGS):
-            raise ConfigError(f"{self.name} takes temperature, top_p, max_tokens and {KWARGS}, not {strange}")
-        check_kwargs(parameters.extra_body.get(KWARGS, {}), self.name)
+        self.check(parameters)
         job = GenerationJob(messages, parameters, seed)
         self._put(job)
         queued_while(lambda: not (job.future.running() or job.future.done()))
         return await asyncio.wrap_future(job.future)
+
+    def check(self, parameters: Parameters) -> None:
+        """ConfigError for parameters that the model does not know. A seat asks before the run begins."""
+        refuse_unknown_parameters(self.name, parameters)
 
     def close(self) -> None:
         """End: after the batch that is running in this process, at once in workers; waiting calls are cancelled."""
