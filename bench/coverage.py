@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from interalign.eval.corrected import CorrectedFigure, LabelledScores, corrected
-from interalign.eval.intervals import Interval, level_intervals, paired_difference
+from interalign.eval.corrected import CorrectedFigure, corrected
+from interalign.eval.intervals import Interval, level_intervals
 from interalign.eval.label_plan import UNSURE
+from interalign.eval.labelled_scores import LabelledScores
 from interalign.eval.metrics import slopes
 
 Table = npt.NDArray[np.float64]
@@ -150,11 +151,11 @@ def evaluation(world: World, judge: Judge, profiles: int, n: int, rng: Rng) -> E
     ]
     found = corrected(both)
     b, [pair] = found.candidates[1], found.comparisons
-    alone, paired = level_intervals(scores[1], owners), paired_difference(*scores, owners)
-    raw = {"mean AL": alone.al_mean, "IR": alone.ir, "AL(10)": alone.al[-1], "delta AL": paired.ci}
+    alone, paired = level_intervals(scores[1], owners), level_intervals(scores[0] - scores[1], owners)
+    raw = {"mean AL": alone.al_mean, "IR": alone.ir, "AL(10)": alone.al[-1], "delta AL": paired.al_mean}
     mended = {"mean AL": b.al_mean, "IR": b.ir, "AL(10)": b.al[-1], "delta AL": pair.delta_al}
     return Evaluation(
-        raw | {"delta IR": paired.delta_ir_ci},
+        raw | {"delta IR": paired.ir},
         mended | {"delta IR": pair.delta_ir},
         found.audit.p is not None and found.audit.p < 0.05,
     )
