@@ -78,7 +78,7 @@ def estimates(sums: TurnSums, of_labelled: Floats, of_all: Floats) -> Estimates:
     )
 
 
-class Line(NamedTuple):
+class TurnLine(NamedTuple):
     """Mean AL and IR."""
 
     level: Estimates
@@ -88,16 +88,16 @@ class Line(NamedTuple):
     of_slope: Floats
 
 
-def line_of_turns(sums: TurnSums) -> Line:
+def line_of_turns(sums: TurnSums) -> TurnLine:
     """Mean AL and IR of one candidate."""
     met = sums.present > 0
     all_level, all_slope = _coefficients(met.astype(float), met)
     # Labels of a turn stand for all its replies, and every turn weighs the same: their weight over those replies.
     level, slope = _coefficients(_ratio(sums.weight, sums.present, sums.n), met)
-    return Line(estimates(sums, level, all_level), estimates(sums, slope, all_slope), level[0], slope[0])
+    return TurnLine(estimates(sums, level, all_level), estimates(sums, slope, all_slope), level[0], slope[0])
 
 
-def judge_error(line: Line) -> Estimates:
+def judge_error(line: TurnLine) -> Estimates:
     """Judge minus people over the labelled replies, to be weighted 0."""
     return Estimates(line.level.same - line.level.people, line.level.same, line.level.same)
 
@@ -176,7 +176,7 @@ class Spread(NamedTuple):
     """With which it was drawn, such that their inverses sum to all replies."""
 
 
-def label_spread(one: LabelledScores, line: Line, of_turn: Floats, judge_weight: float) -> Spread:
+def label_spread(one: LabelledScores, line: TurnLine, of_turn: Floats, judge_weight: float) -> Spread:
     """Of the figure that is the sum of the turns' mean labels times `of_turn`."""
     used = np.isfinite(one.labels)
     turn = np.nonzero(used)[1]
