@@ -30,11 +30,9 @@ from interalign.eval.prediction_powered import (
 from interalign.eval.transport import TransportAudit, transport_audit
 
 LEAST_LABELS: Final = 30
-"""Labels of a candidate's replies below which nothing of it is corrected."""
+"""Labels, of a candidate's replies or, for AL(k), of those at turn k, below which nothing is corrected."""
 LEAST_PROFILES: Final = 10
-"""Profiles with labelled replies below which nothing is corrected."""
-LEAST_AT_TURN: Final = 20
-"""Labels at one turn below which AL of that turn is not corrected."""
+"""Profiles that they are of at least."""
 
 
 class CorrectedFigure(NamedTuple):
@@ -152,7 +150,7 @@ def _turn(sums: TurnSums, turn: int, one: LabelledScores) -> CorrectedFigure | N
     """AL at the turn with index `turn`."""
     labelled = np.nonzero(np.isfinite(one.labels[:, turn]))[0].tolist()
     profiles = {one.profiles[case] for case in labelled}
-    if len(labelled) < LEAST_AT_TURN or len(profiles) < LEAST_PROFILES:
+    if len(labelled) < LEAST_LABELS or len(profiles) < LEAST_PROFILES:
         return None
     only = np.zeros_like(sums.n)
     only[:, turn] = 1.0
@@ -164,7 +162,7 @@ def _notes(sums: TurnSums, al: Sequence[CorrectedFigure | None], name: str) -> I
     few = [str(turn) for turn, figure in enumerate(al, start=1) if figure is None and sums.present[0, turn - 1]]
     if few:
         yield (
-            f"{name}: AL at turn {', '.join(few)} is not corrected: that takes {LEAST_AT_TURN} labels of "
+            f"{name}: AL at turn {', '.join(few)} is not corrected: that takes {LEAST_LABELS} labels of "
             f"{LEAST_PROFILES} profiles at the turn"
         )
 

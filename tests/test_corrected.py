@@ -12,7 +12,6 @@ import pytest
 
 from interalign.errors import MetricError
 from interalign.eval.corrected import (
-    LEAST_AT_TURN,
     LEAST_LABELS,
     LEAST_PROFILES,
     CorrectedFigure,
@@ -119,7 +118,7 @@ def test_labels_are_weighted_by_one_over_the_probability_with_which_they_were_dr
 
 
 def test_only_the_proportions_of_the_probabilities_matter() -> None:
-    scores, labels = people(), some(people(3), 0.5)
+    scores, labels = people(cases=100), some(people(3, cases=100), 0.5)
     chances = np.random.default_rng(2).uniform(0.2, 1.0, scores.shape)
     [whole] = corrected([candidate(scores, labels, chances)]).candidates
     [half] = corrected([candidate(scores, labels, chances / 2)]).candidates
@@ -136,7 +135,7 @@ def test_a_turn_without_labels_is_filled_in_by_the_line_and_its_own_level_is_not
     assert given(found.ir).value == pytest.approx(given(improvement_rate(alignment_level(truth).al)), abs=0.02)
     assert given(found.al_mean).value == pytest.approx(truth.mean(), abs=0.04)
     assert found.al[2] is None
-    assert found.notes == ("a: AL at turn 3 is not corrected: that takes 20 labels of 10 profiles at the turn",)
+    assert found.notes == ("a: AL at turn 3 is not corrected: that takes 30 labels of 10 profiles at the turn",)
 
 
 def test_the_interval_counts_profiles_not_replies() -> None:
@@ -244,8 +243,8 @@ def test_thirty_labels_of_ten_profiles_are_enough_but_not_for_a_turn() -> None:
     assert found.al == (None,) * 4
 
 
-@pytest.mark.parametrize(("n", "is_corrected"), [(LEAST_AT_TURN - 1, False), (LEAST_AT_TURN, True)])
-def test_a_turn_takes_twenty_labels_of_its_own(n: int, is_corrected: bool) -> None:
+@pytest.mark.parametrize(("n", "is_corrected"), [(LEAST_LABELS - 1, False), (LEAST_LABELS, True)])
+def test_a_turn_takes_thirty_labels_of_its_own(n: int, is_corrected: bool) -> None:
     [found] = corrected([candidate(people(), few(people(3), 60 + n))]).candidates
     assert [each is not None for each in found.al] == [True, is_corrected, False, False]
 
