@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from interalign.eval.calibration import Calibration
 from interalign.eval.chart import SERIES_COLOURS, Axis, ChartLine, curves_svg
 from interalign.eval.intervals import Interval
 from interalign.eval.results import CandidateComparison, CandidateResult, Report
 from interalign.eval.safe_text import visible
 from interalign.eval.tallies import JudgeFigures
 from interalign.records import ReplyCounts
+from interalign.version import __version__
 
 TURNS_A_ROW = 10
 """AL columns of one table: what fits an 80-column terminal."""
@@ -59,6 +61,12 @@ def report_html(report: Report) -> str:
             run=json.dumps(_plain(report.run), ensure_ascii=False, indent=2),
         )
     )
+
+
+def calibration_html(found: Calibration) -> str:
+    """A judge's calibration as one self-contained HTML page, as `report_html`."""
+    page = _environment().get_template("calibration.html.jinja")
+    return _without_surrogates(page.render(found=found, version=__version__))
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -222,6 +230,9 @@ def _simulator_lines(report: Report) -> Iterator[str]:
         f"{number(user.mean_words, 1)} words on average, {percent(user.repeated)} repeated, "
         f"{percent(user.ended)} say goodbye, {percent(user.as_assistant)} speak as the assistant."
     )
+    if user.audited:
+        kinds = ", ".join(f"{kind} {percent(found.share)} (n {found.n:,})" for kind, found in user.findings.items())
+        yield f"  audited: {_count(user.audited, 'message')}; {kinds or 'nothing found'}"
 
 
 def _note_lines(report: Report) -> Iterator[str]:

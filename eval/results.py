@@ -234,13 +234,15 @@ def evaluation_report(
     usage: Mapping[str, Usage],
     *,
     judge: str | None = None,
+    profile_of: Mapping[str, str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Report:
     """The report of an evaluation: `candidates` from `candidate_scores`, `judged` the trees they came from.
 
     `run` is shown as it is; its `user`, if any, names the user agent. `judge` must be the one whose scores these are
-    (None: the newest). Raises MetricError if two candidates share a name or differ in the number of turns.
+    (None: the newest). `profile_of`: persona id to profile, by which an audit's intervals are resampled; without it by
+    persona. Raises MetricError if two candidates share a name or differ in the number of turns.
     """
     kept = [candidate for candidate in candidates if candidate.scores]
     if len({candidate.turns for candidate in kept}) > 1:
@@ -250,8 +252,9 @@ def evaluation_report(
     turns = max((candidate.turns for candidate in candidates), default=0)
     of_judge, of_user = _judge_tally(judge or newest_judge(judged), run), UserTally()
     for tree in judged:
-        of_judge.add(tree, tree.tree.persona)  # no pair of an evaluation differs by its hint: the profile is not used
-        of_user.add(tree)
+        persona = tree.tree.persona
+        of_judge.add(tree, persona)  # no pair of an evaluation differs by its hint: the profile is not used
+        of_user.add(tree, (profile_of or {}).get(persona, persona))
     figures = of_judge.figures(turns=turns, resamples=resamples, seed=seed)
     return _report("evaluation", run, candidates, of_user, figures, usage, turns, resamples, seed)
 
@@ -288,7 +291,7 @@ def simulation_report(
             raise MetricError(f"tree {tree.tree.id!r} has persona {tree.tree.persona!r}, which was not passed")
         profile_of[tree.tree.id] = profiles.get(tree.tree.persona, tree.tree.id)
         of_judge.add(tree, profile_of[tree.tree.id])
-        of_user.add(tree)
+        of_user.add(tree, profile_of[tree.tree.id])
         of_notes.add(tree)
         scores.add(tree)
     figures = of_judge.figures(turns=turns, resamples=resamples, seed=seed)

@@ -55,7 +55,8 @@ def _evaluation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Rep
     judged = [case.judged for case in cases if case.judged is not None]
     judge = store.newest_judge()
     scores = candidate_scores(cases, run.begun_with.turns, judge)
-    return evaluation_report(_facts(run), scores, judged, usage, judge=judge)
+    profiles = {persona.id: "\n".join(persona.profile) for persona in store.personas().values()}
+    return evaluation_report(_facts(run), scores, judged, usage, judge=judge, profile_of=profiles)
 
 
 def _simulation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:

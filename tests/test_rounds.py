@@ -95,6 +95,7 @@ def test_a_folder_belongs_to_its_settings(small, tmp_path: Path) -> None:
         ({"candidate": "world:average"}, "candidate cannot be set: it is the model of the round before"),
         ({"branch": 1}, "--branch: must be at least 2, got 1"),
         ({"method": "ppo"}, "--method: "),
+        ({"method": "rm"}, "--method rm makes no model that talks"),
         ({"rouds": 3}, "rouds: "),
     ],
 )

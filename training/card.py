@@ -1,5 +1,6 @@
 """The model card: what a trained folder was made from, in words."""
 
+import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ class CardFacts(NamedTuple):
     """First and last logged training loss."""
     hyperparameters: Mapping[str, str]
     lora: Mapping[str, Any] | None
+    dtype: str
+    """Type of the saved weights, as torch names it: `float32`."""
     adapter: bool
     """Whether the adapter of a LoRA run is there by itself too."""
     run_name: str | None
@@ -39,12 +42,28 @@ class CardFacts(NamedTuple):
 
 def model_card(facts: CardFacts) -> str:
     """The card as Markdown, with the header that model hubs read."""
-    return "\n".join([*_header(facts), "", *_origin(facts), "", *_settings(facts), "", *_limits(), ""])
+    title = ["# A model trained with interalign", ""]
+    use = ["## How to load it", "", method_called(facts.method).kind.loading]
+    head = [*_header(facts, "transformers"), "", *title, *_origin(facts), "", *use, ""]
+    return "\n".join([*head, *_settings(facts), "", *_limits(), ""])
 
 
-def _header(facts: CardFacts) -> list[str]:
+def adapter_card(facts: CardFacts) -> str:
+    """The card of the adapter alone."""
+    use = (
+        f"PEFT puts it on its base model: `PeftModel.from_pretrained(model, FOLDER)`, where `model` is "
+        f"`{facts.base_model}`. The folder above has the two merged."
+    )
+    title = ["# A LoRA adapter trained with interalign", ""]
+    base = json.dumps(facts.base_model)
+    head = [*_header(facts, "peft", f"base_model: {base}"), "", *title, *_origin(facts), "", "## How to load it", ""]
+    return "\n".join([*head, use, "", *_settings(facts), "", *_limits(), ""])
+
+
+def _header(facts: CardFacts, library: str, *more: str) -> list[str]:
     tags = ["- interalign", "- trl", f"- {facts.method}"]
-    return ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags:", *tags, "---"]
+    pipeline = method_called(facts.method).kind.pipeline
+    return ["---", f"library_name: {library}", *more, f"pipeline_tag: {pipeline}", "tags:", *tags, "---"]
 
 
 def _origin(facts: CardFacts) -> list[str]:
@@ -52,10 +71,9 @@ def _origin(facts: CardFacts) -> list[str]:
     kind = f"LoRA, merged into the weights; {alone}" if facts.lora else "all weights"
     first, last = (_number(loss) for loss in facts.losses)
     return [
-        "# A model trained with interalign",
-        "",
         f"- Method: {method_called(facts.method).title}, {kind}",
         f"- Base model: `{facts.base_model}`",
+        f"- Weights: {facts.dtype}",
         f"- Run: {f'`{facts.run_name}`' if facts.run_name else 'not stated'}",
         f"- Data: `{facts.data_name}`, {facts.rows} rows, sha256 `{facts.data_sha256}`{_left_out(facts)}",
         f"- Steps: {facts.steps}; training loss {first} (first) to {last} (last)",

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from interalign.models.local.chat_template import KWARGS, ChatTemplate
 from interalign.models.local.control_tokens import ConversationRefusedError, Rendered
+from interalign.training.rows import TokenRow, TrainingRow
 from interalign.tree import Message
 
 _NO_REASONING: Final = re.compile(
@@ -19,6 +20,10 @@ _NO_REASONING: Final = re.compile(
 """A block of reasoning with nothing in it, or the end of one."""
 _AT_THE_END: Final = re.compile(f"(?:{_NO_REASONING.pattern})\\Z", re.IGNORECASE)
 _NEXT: Final = Message(role="user", content="Thank you.")
+_LEFT_OUT: Final = (
+    "the chat template leaves a part of the reply out, or writes it in another way, so it would not be learnt; write "
+    "the reply as the template does, or give another template (chat_template: FILE)"
+)
 
 
 class Prompt(NamedTuple):
@@ -27,6 +32,23 @@ class Prompt(NamedTuple):
     messages: Sequence[Message]
     written: Rendered
     ids: list[int]
+
+
+def prompt_and_replies(chat: ChatTemplate, row: TrainingRow, stops: Set[int]) -> TokenRow:
+    """The row as token ids: the prompt that serving writes, and what the model has to say after it for each reply.
+
+    Raises ConversationRefusedError as `completion` does.
+    """
+    prompt = prompt_of(chat, row.prompt)
+    return TokenRow(prompt.ids, tuple(completion(chat, prompt, reply, stops) for reply in row.completions))
+
+
+def whole_conversation(chat: ChatTemplate, messages: Sequence[Message], reply: Message) -> list[int]:
+    """Token ids of a conversation that ends with this reply; ConversationRefusedError if the template drops of it."""
+    whole = chat.render([*messages, reply])
+    if _plain(reply.content) not in _plain(whole.text):
+        raise ConversationRefusedError(_LEFT_OUT)
+    return chat.control.encode(whole)
 
 
 def prompt_of(chat: ChatTemplate, messages: Sequence[Message]) -> Prompt:
@@ -46,10 +68,7 @@ def completion(chat: ChatTemplate, prompt: Prompt, reply: Message, stops: Set[in
     if start is None:
         raise ConversationRefusedError(_another_context(chat, prompt, reply))
     if _plain(reply.content) not in _plain(whole.text[start:]):
-        raise ConversationRefusedError(
-            "the chat template leaves a part of the reply out, or writes it in another way, so it would not be learnt; "
-            "write the reply as the template does, or give another template (chat_template: FILE)"
-        )
+        raise ConversationRefusedError(_LEFT_OUT)
     ids = _ids_from(chat, prompt, whole, start)
     end = next((place for place, token in enumerate(ids) if token in stops), None)
     if end is None:

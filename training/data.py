@@ -11,8 +11,8 @@ from interalign.errors import ConfigError, DataError
 from interalign.models.local.chat_template import ChatTemplate, chat_template_of
 from interalign.models.local.control_tokens import ConversationRefusedError
 from interalign.training.bad_rows import BadRows
-from interalign.training.completions import completion, prompt_of
-from interalign.training.method import method_called
+from interalign.training.completions import prompt_and_replies
+from interalign.training.method import RowReader, method_called
 from interalign.training.row_file import open_rows
 from interalign.training.rows import TokenRow, TrainingRow
 
@@ -115,30 +115,41 @@ def _without_place(error: DataError, name: str, row: TrainingRow) -> str:
 
 
 def tokenize(
-    rows: Sequence[TrainingRow], name: str, tokenizer: Any, stops: Set[int], max_length: int | None
+    rows: Sequence[TrainingRow],
+    name: str,
+    tokenizer: Any,
+    stops: Set[int],
+    max_length: int | None,
+    read: RowReader = prompt_and_replies,
 ) -> list[TokenRow]:
     """The rows as the model will read them, or a refusal of what TRL would drop, cut or mislearn.
 
     The tokenizer's chat template and the arguments that come with it write them, as they do in serving. `stops`
-    are the tokens the model stops at; `max_length` counts tokens of prompt and reply, None sets no limit.
+    are the tokens the model stops at; `max_length` counts tokens of prompt and reply, None sets no limit; `read` is how
+    the method reads a row (`TrainingMethod.read`).
     Raises DataError naming `name`, the line and the reason.
     """
     chat = chat_template_of(tokenizer)
-    return [_token_row(chat, row, f"{name}, line {row.number}", stops, max_length) for row in rows]
+    return [
+        _checked(_read(chat, row, where, stops, read), chat.tokenizer, stops, max_length, where)
+        for row, where in ((row, f"{name}, line {row.number}") for row in rows)
+    ]
 
 
-def _token_row(chat: ChatTemplate, row: TrainingRow, where: str, stops: Set[int], max_length: int | None) -> TokenRow:
+def _read(chat: ChatTemplate, row: TrainingRow, where: str, stops: Set[int], read: RowReader) -> TokenRow:
     try:
-        prompt = prompt_of(chat, row.prompt)
-        replies = tuple(completion(chat, prompt, reply, stops) for reply in row.completions)
+        return read(chat, row, stops)
     except ConversationRefusedError as error:
         raise DataError(f"{where}: {error}") from None
-    for reply in replies:
-        _check_length(len(prompt.ids), len(reply), max_length, where)
-        _check_words(reply, chat.tokenizer, stops, where)
-    if len({tuple(reply) for reply in replies}) < len(replies):
+
+
+def _checked(row: TokenRow, tokenizer: Any, stops: Set[int], max_length: int | None, where: str) -> TokenRow:
+    for reply in row.replies:
+        _check_length(len(row.prompt), len(reply), max_length, where)
+        _check_words(reply, tokenizer, stops, where)
+    if len({tuple(reply) for reply in row.replies}) < len(row.replies):
         raise DataError(f"{where}: chosen and rejected are the same tokens, which teach nothing; leave the row out")
-    return TokenRow(prompt.ids, replies)
+    return row
 
 
 def _check_length(prompt: int, reply: int, max_length: int | None, where: str) -> None:

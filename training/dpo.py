@@ -50,13 +50,16 @@ def train_dpo(
     )  # fmt: skip
 
 
-class _DpoLine(BaseModel):
+class PairLine(BaseModel):
+    """A row of a prompt with a chosen and a rejected reply."""
+
     prompt: tuple[Message, ...] = Field(min_length=1)
     chosen: tuple[Message] = Field(description="one assistant message")
     rejected: tuple[Message]
     tree: str | int | None = None
 
     def row(self, number: int) -> TrainingRow:
+        """The row, which is the `number`-th of its file."""
         tree = None if self.tree is None else str(self.tree)
         return TrainingRow(number, self.prompt, (*self.chosen, *self.rejected), tree)
 
@@ -152,7 +155,7 @@ TREE_DPO: Final = Recipe(_tree_config, tree_columns, tree_trainer, sharing_line)
 METHOD: Final = TrainingMethod(
     name="dpo",
     title="direct preference optimisation (DPO)",
-    line=_DpoLine,
+    line=PairLine,
     recipe=DPO,
     defaults={"learning_rate": 1e-5, "num_train_epochs": 1.0, "beta": 0.9},  # the paper's
     as_exported=as_dpo,

@@ -16,20 +16,21 @@ from pydantic import JsonValue
 
 from interalign.errors import ConfigError, DataError
 from interalign.files import sha256, write_atomically
-from interalign.training.card import CardFacts, model_card
+from interalign.training.card import CardFacts, adapter_card, model_card
 from interalign.training.data import learnable_rows, read_rows, tokenize
 from interalign.training.export import write_jsonl
 from interalign.training.library_output import quiet_libraries
 from interalign.training.merging import refuse_shared_weights
-from interalign.training.method import Prepared, Recipe
+from interalign.training.method import Prepared, Recipe, TrainingMethod, method_called
 from interalign.training.result import TrainResult
 from interalign.training.rows import TrainingRow
-from interalign.training.served import Row, answers, check_served, rows_to_compare
+from interalign.training.served import Rows, rows_to_compare
 from interalign.training.settings import TrainSettings
 from interalign.training.settings_file import config_class
 from interalign.training.weights import (
     RECORD,
     ModelFacts,
+    check_served,
     is_adapter,
     load_model,
     load_tokenizer,
@@ -72,6 +73,11 @@ class Job(NamedTuple):
     tell: Callable[[str], None] = print_nothing
     """Told in a line what is worth knowing before the training begins."""
 
+    @property
+    def method(self) -> TrainingMethod:
+        """How it is trained."""
+        return method_called(self.settings.method)
+
 
 class Ready(NamedTuple):
     """A trainer that can start."""
@@ -79,7 +85,7 @@ class Ready(NamedTuple):
     trainer: Any
     left_out: int
     """Rows that are too long and were to be left out."""
-    compared: Sequence[Row]
+    compared: Rows
     """Rows on which the saved model has to answer as the trained one."""
 
 
@@ -113,7 +119,7 @@ def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenize
     learnable = learnable_rows(
         rows,
         str(job.data),
-        lambda row: tokenize([row], str(job.data), tokenizer, facts.stops, max_length)[0],
+        lambda row: tokenize([row], str(job.data), tokenizer, facts.stops, max_length, job.method.read)[0],
         drop_too_long=job.settings.drop_too_long,
     )
     with _as_config_error("TRL refuses the settings"):
@@ -122,7 +128,7 @@ def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenize
     compared = rows_to_compare(learnable.tokens)
     model = load_model(model_path(job.model), job.settings, compared)
     with _as_config_error("TRL refuses the run"):
-        trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job.settings)))
+        trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job)))
     if job.settings.lora is not None:
         refuse_shared_weights(trainer.model)
     if (kept := _rows_in(trainer.train_dataset)) != len(dataset):
@@ -168,19 +174,19 @@ def _first_of(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
     return dict([next(item for item in settings.items() if item[0] in names)])
 
 
-def _lora_config(settings: TrainSettings) -> Any:
-    if settings.lora is None:
+def _lora_config(job: Job) -> Any:
+    lora = job.settings.lora
+    if lora is None:
         return None
     from peft import LoraConfig
 
-    lora = settings.lora
     modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=modules,
-        task_type="CAUSAL_LM",
+        task_type=job.method.kind.task_type,
     )
 
 
@@ -280,7 +286,10 @@ def _finish(job: Job, ready: Ready, tokenizer: Any, identity: Mapping[str, JsonV
     trainer = ready.trainer
     _save_checked(job, ready, tokenizer)
     write_jsonl(trainer.state.log_history, job.out / "training_log.jsonl")
-    write_atomically(job.out / "README.md", [model_card(_card_facts(job, trainer, identity, result))])
+    facts = _card_facts(job, trainer, identity, result)
+    write_atomically(job.out / "README.md", [model_card(facts)])
+    if facts.adapter:
+        write_atomically(job.out / "adapter" / "README.md", [adapter_card(facts)])  # in place of PEFT's empty form
     _write_record(job.out, identity, result.model_dump(mode="json", exclude={"out", "seconds", "status"}))
     if job.settings.trl["save_total_limit"] == _KEPT_TO_GO_ON:
         shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
@@ -295,7 +304,8 @@ def _save_checked(job: Job, ready: Ready, tokenizer: Any) -> None:
     out, unchecked = job.out, job.out / "unchecked"
     shutil.rmtree(unchecked, ignore_errors=True)  # of a run killed right here
     model = ready.trainer.accelerator.unwrap_model(ready.trainer.model, keep_fp32_wrapper=False)
-    device, trained = model.device, answers(model, ready.compared)
+    device, kind = model.device, job.method.kind
+    trained = kind.answers(model, ready.compared)
     refuse_diverged(model)
     if not is_adapter(model_path(job.model)):
         save_adapter(model, tokenizer, out / "adapter")
@@ -303,7 +313,7 @@ def _save_checked(job: Job, ready: Ready, tokenizer: Any) -> None:
     del model
     _release(ready.trainer)
     try:
-        check_served(unchecked, trained, ready.compared, device)
+        check_served(unchecked, trained, ready.compared, device, kind)
     except ConfigError as error:
         shutil.rmtree(unchecked)
         raise ConfigError(f"{out} is not finished: {error}; {_way_out(out)}") from None
@@ -342,9 +352,16 @@ def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], resul
         losses=(result.first_loss, result.last_loss),
         hyperparameters={**shown, **{key: str(value) for key, value in ours.items()}},
         lora=None if job.settings.lora is None else job.settings.lora.model_dump(),
+        dtype=_saved_type(job.out),
         adapter=(job.out / "adapter").is_dir(),
         run_name=job.run_name,
     )
+
+
+def _saved_type(out: Path) -> str:
+    from transformers import AutoConfig
+
+    return str(AutoConfig.from_pretrained(out).dtype).removeprefix("torch.")
 
 
 @contextmanager

@@ -1,14 +1,20 @@
 """What a training method is: one record in one file, named in `registries.METHODS`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
+from interalign.models.local.chat_template import ChatTemplate
 from interalign.registries import METHODS
+from interalign.training.completions import prompt_and_replies
+from interalign.training.model_kinds import LANGUAGE_MODEL, ModelKind
 from interalign.training.rows import TokenRow, TrainingRow
 from interalign.training.settings import TrainSettings
+
+RowReader = Callable[[ChatTemplate, TrainingRow, Set[int]], TokenRow]
+"""From a row to token ids, by a chat template and the tokens the model stops at; ConversationRefusedError if not."""
 
 
 class Prepared(NamedTuple):
@@ -61,6 +67,10 @@ class TrainingMethod:
     """From a row in a public format to one as exported; DataError for one that would have to be guessed."""
     trees: Recipe | None = None
     """The same over packed trees, if there is such a trainer."""
+    kind: ModelKind = LANGUAGE_MODEL
+    """What is trained."""
+    read: RowReader = prompt_and_replies
+    """How a row becomes tokens."""
 
 
 @cache

@@ -13,11 +13,17 @@ Messages = Sequence[Any]
 
 _SPEAKERS: Final = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 """ShareGPT's names of who speaks."""
-_KEYS: Final[Mapping[str, Sequence[str]]] = {"sft": ("messages",), "dpo": ("prompt", "chosen", "rejected")}
+_KEYS: Final[Mapping[str, Sequence[str]]] = {
+    "sft": ("messages",),
+    "dpo": ("prompt", "chosen", "rejected"),
+    "rm": ("chosen", "rejected"),
+}
 _WRITE: Final[Mapping[str, str]] = {
     "sft": 'write {"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}',
     "dpo": 'write {"prompt": [{"role": "user", "content": ...}], "chosen": [{"role": "assistant", "content": ...}], '
     '"rejected": [{"role": "assistant", "content": ...}]}',
+    "rm": 'write {"chosen": [..., {"role": "assistant", "content": ...}], "rejected": [...]}, two whole conversations '
+    "that differ in the last reply",
 }
 _LEAVE: Final = "leave the row out"
 
@@ -32,7 +38,20 @@ def as_sft(value: Any) -> Any:
 
 def as_dpo(value: Any) -> Any:
     """The same for `--format dpo`."""
-    return _read(value, _dpo)
+    return _read(value, lambda row: _pair(row, "dpo"))
+
+
+def as_rm(value: Any) -> Any:
+    """The same for `--format rm`, with what both conversations begin with as `prompt`, as in a dpo row."""
+    return _read(value, _conversations)
+
+
+def _conversations(row: Row) -> Row:
+    found = _pair(row, "rm")
+    for side in _KEYS["rm"]:
+        if not _is_list(found.get(side)):
+            raise DataError(f"{side}: expected a list of messages (a row of `--format rm`); {_WRITE['rm']}")
+    return found
 
 
 def _read(value: Any, read: Callable[[Row], Row]) -> Any:
@@ -59,24 +78,24 @@ def _sft(row: Row) -> Row:
     return row
 
 
-def _dpo(row: Row) -> Row:
+def _pair(row: Row, method: str) -> Row:
     chosen, rejected = (_reply(row.get(side)) for side in ("chosen", "rejected"))
     if _is_list(chosen) and _is_list(rejected):
         pair = {"chosen": chosen, "rejected": rejected}
         if "conversations" in row and "prompt" not in row:
             return {"prompt": _share_gpt(row), **pair}
-        return _with_its_prompt({**row, **pair})
+        return _with_its_prompt({**row, **pair}, method)
     if isinstance(chosen, str) and isinstance(rejected, str) and not _is_list(row.get("prompt")):
         kind = "Anthropic's hh-rlhf" if chosen.lstrip().startswith("Human:") else "plain text"
-        raise DataError(f"a pair in the format {kind}, which does not say where a message ends; {_WRITE['dpo']}")
+        raise DataError(f"a pair in the format {kind}, which does not say where a message ends; {_WRITE[method]}")
     if "chosen" not in row and ("messages" in row or "conversations" in row):
         raise DataError("a conversation without a rejected reply; train it with `interalign train sft`")
     if "chosen" not in row:
-        _refuse_known(row, "dpo")
+        _refuse_known(row, method)
     return row
 
 
-def _with_its_prompt(row: Row) -> Row:
+def _with_its_prompt(row: Row, method: str) -> Row:
     """The pair with its prompt once, where chosen and rejected repeat it, whole conversations that they are."""
     chosen, rejected, prompt = row["chosen"], row["rejected"], row.get("prompt")
     if _is_list(prompt):
@@ -85,11 +104,11 @@ def _with_its_prompt(row: Row) -> Row:
         size = len(prompt) if repeated else 0
         return {**row, "prompt": prompt, "chosen": chosen[size:], "rejected": rejected[size:]}
     if len(chosen) < 2 or len(rejected) < 2:
-        raise DataError(f"chosen and rejected are replies, and prompt is no list of messages; {_WRITE['dpo']}")
+        raise DataError(f"chosen and rejected are replies, and prompt is no list of messages; {_WRITE[method]}")
     if chosen[:-1] != rejected[:-1]:
         raise DataError("chosen and rejected differ before their last message; only the last reply may differ")
     if prompt is not None and {"role": "user", "content": prompt} not in chosen[:-1]:
-        raise DataError(f"prompt is not what the user says in chosen and rejected; {_WRITE['dpo']}")
+        raise DataError(f"prompt is not what the user says in chosen and rejected; {_WRITE[method]}")
     return {**row, "prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]}
 
 

@@ -1,10 +1,10 @@
-"""Whether a saved model answers as the trained one did: both read rows of the training data, the logits are compared.
+"""Whether a saved model answers as the trained one did: both read rows of the training data, the answers are compared.
 
+A language model answers with logits, a reward model with scores.
 Whatever changes between training and serving shows here: merging an adapter, tied weights, a lost or rounded tensor.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
@@ -18,48 +18,66 @@ Row = Sequence[int]
 """Token ids of prompt and reply."""
 
 
+Rows = Sequence[Row]
+
+
 class Answers(NamedTuple):
     """What a model answers to some rows."""
 
-    logits: Any
-    """[positions of all rows, vocabulary], float32 on the CPU, each position's mean taken off."""
-    loss: float
-    """Mean over these positions, nats a token."""
+    what: str
+    """What the values are: `logits` or `scores`."""
+    values: Any
+    """float32 on the CPU: [positions of all rows, vocabulary], each position's mean taken off; of scores [rows, 1]."""
+    in_short: str
+    """One figure in words: the loss over these positions, nats a token, or the mean score."""
+
+
+Answering = Callable[[Any, Rows], Answers]
+"""What a model answers to rows of token ids."""
 
 
 def rows_to_compare(tokens: Sequence[TokenRow]) -> list[Row]:
     """The ends of a few rows, evenly apart."""
     apart = max(1, len(tokens) // _ROWS)
-    return [[*row.prompt, *row.replies[0]][-_TOKENS:] for row in tokens[::apart][:_ROWS]]
+    return [[*row.prompt, *(row.replies[0] if row.replies else ())][-_TOKENS:] for row in tokens[::apart][:_ROWS]]
 
 
-def answers(model: Any, rows: Sequence[Row]) -> Answers:
-    """What the model answers without dropout; its mode stays as it was."""
+def logits_of(model: Any, rows: Rows) -> Answers:
+    """What a language model answers without dropout; its mode stays as it was."""
+    import torch
+
+    parts = [logits[0, :-1][-_COMPARED:].float().cpu() for logits in _read(model, rows)]
+    known = torch.cat([torch.tensor(row[1:])[-len(part) :] for row, part in zip(rows, parts, strict=True)])
+    logits = torch.cat(parts)
+    loss = torch.nn.functional.cross_entropy(logits, known)
+    return Answers("logits", logits - logits.mean(-1, keepdim=True), f"loss is {loss.item():.2f}")
+
+
+def scores_of(model: Any, rows: Rows) -> Answers:
+    """What a reward model answers without dropout; its mode stays as it was."""
+    import torch
+
+    scores = torch.cat([logits.float().cpu() for logits in _read(model, rows)])
+    return Answers("scores", scores, f"mean score is {scores.mean().item():.2f}")
+
+
+def _read(model: Any, rows: Rows) -> list[Any]:
+    """The model's output for each row by itself."""
     import torch
 
     training = model.training
     model.eval()
     with torch.inference_mode():
-        parts = [_logits(model, row) for row in rows]
+        ids = [torch.tensor([list(row)], device=model.device) for row in rows]
+        found = [model(input_ids=each, use_cache=False).logits for each in ids]
     model.train(training)
-    known = torch.cat([torch.tensor(row[1:])[-len(part) :] for row, part in zip(rows, parts, strict=True)])
-    logits = torch.cat(parts)
-    loss = torch.nn.functional.cross_entropy(logits, known)
-    return Answers(logits - logits.mean(-1, keepdim=True), loss.item())
-
-
-def _logits(model: Any, row: Row) -> Any:
-    """Logits of the last tokens, each from the tokens before it."""
-    import torch
-
-    ids = torch.tensor([list(row)], device=model.device)
-    return model(input_ids=ids, use_cache=False).logits[0, :-1][-_COMPARED:].float().cpu()
+    return found
 
 
 def difference(one: Answers, other: Answers) -> float:
-    """Root mean square of the difference of the logits, relative to that of `one`."""
-    size = one.logits.norm().item()
-    return (one.logits - other.logits).norm().item() / size if size else 0.0
+    """Root mean square of the difference of the values, relative to that of `one`."""
+    size = one.values.norm().item()
+    return (one.values - other.values).norm().item() / size if size else 0.0
 
 
 def rounding(model: Any) -> float:
@@ -74,21 +92,13 @@ def rounding(model: Any) -> float:
     return float(max(eps, 2.0**-10 if model.device.type != "cpu" else 0.0) ** 0.5)
 
 
-def check_same(known: Answers, model: Any, rows: Sequence[Row], what: str) -> None:
+def check_same(known: Answers, model: Any, rows: Rows, what: str, answering: Answering) -> None:
     """ConfigError that begins with `what` if the model answers the rows otherwise than `known`."""
-    found, most = answers(model, rows), rounding(model)
+    found, most = answering(model, rows), rounding(model)
     apart = difference(known, found)
     if not apart <= most:  # a NaN is no match either
         raise ConfigError(
-            f"{what}: on {len(rows)} rows of the training data the logits differ by {apart:.2g} of their size, where "
-            f"rounding explains {most:.2g} at most ({model.dtype}), and the loss is {found.loss:.2f} in place of "
-            f"{known.loss:.2f}"
+            f"{what}: on {len(rows)} rows of the training data the {known.what} differ by {apart:.2g} of their size, "
+            f"where rounding explains {most:.2g} at most ({model.dtype}), and the {found.in_short} in place of "
+            f"{known.in_short.rpartition(' ')[2]}"
         )
-
-
-def check_served(folder: Path, trained: Answers, rows: Sequence[Row], device: Any) -> None:
-    """Load the model in `folder` as it will be served; ConfigError if it answers otherwise than the trained one did."""
-    from transformers import AutoModelForCausalLM
-
-    served = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True).to(device)
-    check_same(trained, served, rows, "the saved model does not answer as the trained one did")

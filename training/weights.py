@@ -1,7 +1,7 @@
 """Models in folders: which one is meant, what it is made for, loading it, saving it."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,9 @@ from interalign.files import sha256
 from interalign.model_spec import ModelSpec
 from interalign.models.local.chat_template import ChatTemplate, install
 from interalign.training.merging import merged
-from interalign.training.served import Row, answers, check_same
+from interalign.training.method import method_called
+from interalign.training.model_kinds import LANGUAGE_MODEL, ModelKind
+from interalign.training.served import Answers, Rows, check_same
 from interalign.training.settings import TrainSettings
 from interalign.training.world_base_model import freeze_embeddings
 
@@ -97,31 +99,66 @@ def _as_set(tokens: int | list[int] | None) -> set[int]:
     return set(tokens) if isinstance(tokens, list) else {tokens}
 
 
-def load_model(path: str, settings: TrainSettings, rows: Sequence[Row]) -> Any:
-    """A causal language model, float32 unless `model_init_kwargs: {dtype: ...}` says otherwise, from safetensors only.
+def load_model(path: str, settings: TrainSettings, rows: Rows) -> Any:
+    """The model that this method trains, float32 unless `model_init_kwargs: {dtype: ...}` says otherwise.
 
+    From safetensors only. A language model becomes a reward model by a new head, drawn by the settings' `seed`.
     A LoRA adapter gives its base model with the adapter merged in, so that a DPO run that starts from an adapter is
     held against that adapter's own replies, not against the base model's. Merged it has to answer
     `rows` as before, or it is refused (ConfigError).
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import set_seed
 
+    kind = method_called(settings.method).kind
     options = {"dtype": "float32", "use_safetensors": True, **(settings.trl.get("model_init_kwargs") or {})}
     if options.get("trust_remote_code"):
         raise ConfigError("trust_remote_code cannot be set: interalign runs no code from a model's folder")
     with _one_line(f"the model {path}"):
-        model = AutoModelForCausalLM.from_pretrained(_base_of(path), **options)
+        _refuse_another_kind(path, kind)
+        set_seed(settings.trl.get("seed", 42))  # of the head of a new reward model; 42 is TRL's default
+        model = kind.auto().from_pretrained(_base_of(path), **options, **kind.options)
         if is_adapter(path):
-            from peft import PeftModel
-
-            adapted = PeftModel.from_pretrained(model, path)
-            known = answers(adapted, rows)
-            # Merging leaves the weights frozen, as they were under the adapter.
-            model = merged(adapted).requires_grad_(True)
-            check_same(known, model, rows, "merged, the adapter answers otherwise")
+            model = _merged_checked(model, path, rows, kind)
     if settings.freeze_embeddings:
         freeze_embeddings(model)
     return model
+
+
+def _merged_checked(model: Any, adapter: str, rows: Rows, kind: ModelKind) -> Any:
+    from peft import PeftModel
+
+    adapted = PeftModel.from_pretrained(model, adapter)
+    known = kind.answers(adapted, rows)
+    # Merging leaves the weights frozen, as they were under the adapter.
+    model = merged(adapted).requires_grad_(True)
+    check_same(known, model, rows, "merged, the adapter answers otherwise", kind.answers)
+    return model
+
+
+def _refuse_another_kind(path: str, kind: ModelKind) -> None:
+    """ConfigError for a reward model that is to speak, or the adapter of a language model that is to score."""
+    from transformers import AutoConfig
+
+    classes = AutoConfig.from_pretrained(_base_of(path)).architectures or ()
+    if kind is LANGUAGE_MODEL and any(name.endswith("ForSequenceClassification") for name in classes):
+        raise ConfigError("it is a reward model, which scores conversations and does not speak; name a language model")
+    if is_adapter(path) and _adapter_config(path).task_type != kind.task_type:
+        raise ConfigError(
+            f"it is an adapter of a {_adapter_config(path).task_type} model, and a {kind.name} is trained; name the "
+            "folder of the merged weights"
+        )
+
+
+def _adapter_config(path: str) -> Any:
+    from peft import PeftConfig
+
+    return PeftConfig.from_pretrained(path)
+
+
+def check_served(folder: Path, trained: Answers, rows: Rows, device: Any, kind: ModelKind) -> None:
+    """Load the model in `folder` as it will be served; ConfigError if it answers otherwise than the trained one did."""
+    served = kind.auto().from_pretrained(folder, dtype="auto", use_safetensors=True).to(device)
+    check_same(trained, served, rows, "the saved model does not answer as the trained one did", kind.answers)
 
 
 def is_adapter(path: str) -> bool:
@@ -135,9 +172,7 @@ def _base_of(path: str) -> str:
     """The model an adapter belongs to; any other model itself."""
     if not is_adapter(path):
         return path
-    from peft import PeftConfig
-
-    return str(PeftConfig.from_pretrained(path).base_model_name_or_path)
+    return str(_adapter_config(path).base_model_name_or_path)
 
 
 def refuse_diverged(trained: Any) -> None:
@@ -174,5 +209,5 @@ def _one_line(what: str) -> Iterator[None]:
     """An error of the libraries while loading becomes one ConfigError line."""
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError, ConfigError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, ConfigError) as error:
         raise ConfigError(f"cannot load {what}: {' '.join(str(error).split())}") from error

@@ -4,7 +4,7 @@ A reply's value is its score, if the judge scored any reply of the turn, else it
 comparisons lost. A missing score or verdict is missing: it is no 3, no tie and no loss.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -30,6 +30,12 @@ class Pair(Frozen):
     """
 
     @property
+    def ids(self) -> tuple[str, str]:
+        """Ids of the two replies in sorted order: the same whichever is chosen."""
+        first, second = sorted((self.chosen.id, self.rejected.id))
+        return first, second
+
+    @property
     def says_the_same_twice(self) -> bool:
         """Whether the two replies are the same text: nothing can be learnt from that."""
         return self.chosen.text.strip() == self.rejected.text.strip()
@@ -50,10 +56,11 @@ def pairs(judged: JudgedTree, mode: PairMode) -> list[Pair]:
     """Preference pairs of a tree that holds what one judge said (`JudgedTree.by_judge`), in stored order of the turns.
 
     `all` takes every two replies with different scores, or every comparison that one of them won; `best-worst` at most
-    one of these a turn (`best_worst`). Ties, missing values and replies of the same text give no pair.
+    one of these a turn (`best_worst`). Ties, missing values, replies of the same text and those that are `unpaired`
+    give no pair.
     """
     candidates = (pair for ranking in rankings(judged) for pair in _pairs_of_turn(ranking, mode))
-    found = [pair for pair in candidates if not pair.says_the_same_twice]
+    found = [pair for pair in candidates if not pair.says_the_same_twice and pair.ids not in judged.unpaired]
     return _with_imported_margins(judged, found) if judged.judges() == (IMPORTED,) else found
 
 
@@ -67,6 +74,26 @@ def _with_imported_margins(judged: JudgedTree, found: Sequence[Pair]) -> list[Pa
         return float(given) if isinstance(given, int | float) else pair.margin
 
     return [pair.model_copy(update={"margin": margin(pair)}) for pair in found]
+
+
+def agreement(judged: JudgedTree, pair: Pair, judges: Collection[str]) -> float:
+    """The share of these judges that prefer the chosen reply, of those with a readable answer about both replies.
+
+    `judged` holds what all of them said. A tie is no preference. 1 where none of them has an answer.
+    """
+    votes: list[bool] = []
+    for judge in judges:
+        own = judged.by_judge(judge)
+        values = {score.node: score.value for score in own.scores}
+        votes += (
+            verdict.outcome == ("a" if verdict.a == pair.chosen.id else "b")
+            for verdict in own.verdicts
+            if {verdict.a, verdict.b} == set(pair.ids) and verdict.outcome != "missing"
+        )
+        chosen, rejected = values.get(pair.chosen.id), values.get(pair.rejected.id)
+        if chosen is not None and rejected is not None:
+            votes.append(chosen > rejected)
+    return sum(votes) / len(votes) if votes else 1.0
 
 
 def chosen_replies(judged: JudgedTree) -> list[Node]:

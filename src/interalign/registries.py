@@ -135,7 +135,7 @@ FORMATS = Registry(
 METHODS = Registry(
     kind="training method",
     group="interalign.methods",
-    built_in={name: f"interalign.training.{name}:METHOD" for name in ("sft", "dpo", "kto")},
+    built_in={name: f"interalign.training.{name}:METHOD" for name in ("sft", "dpo", "kto", "rm")},
 )
 PERSONA_FORMATS = Registry(
     kind="persona format",

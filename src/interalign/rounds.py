@@ -27,6 +27,8 @@ from interalign.personas import Persona, dump_personas
 from interalign.steps import Advance, Step, calls_made, growing, training
 from interalign.store import Store
 from interalign.store.lease_file import refuse_no_lease_file
+from interalign.training.method import method_called
+from interalign.training.model_kinds import LANGUAGE_MODEL
 
 RECORD = "rounds.json"
 _OF_SOURCES = ("world", "people")
@@ -79,6 +81,8 @@ class Rounds:
         )
         self._how: dict[str, Any] = {name: value for name, value in given.items() if name in Runtime.model_fields}
         self._runtime = runtime
+        if method_called(self.settings.method).kind is not LANGUAGE_MODEL:
+            raise ConfigError(f"--method {self.settings.method} makes no model that talks; rounds need one that does")
         refuse_folder(self.out, inputs=[file, *self._inputs()])
         self._share_limits(file)
         self._refuse_other_settings()

@@ -233,6 +233,8 @@ class JudgedTree(Frozen):
     annotations: tuple[Annotation, ...] = ()
     cut: frozenset[str] = frozenset()
     """Ids of the messages that ended at their length limit, and not because the model was done."""
+    unpaired: frozenset[tuple[str, str]] = frozenset()
+    """Pairs of replies, ids in sorted order, that must not become preference pairs; what was said of them stays."""
 
     def judges(self) -> tuple[str, ...]:
         """Names of the judges asked, in the order they were first asked."""

@@ -25,7 +25,7 @@ class RoundsSettings(SimulationSettings):
     patience: Annotated[int, Option()] = Field(
         default=1, ge=1, description="Stop after so many rounds in a row without a rise on held-out cases."
     )
-    method: Annotated[str, Option("|".join(METHODS.built_in))] = Field(
+    method: Annotated[str, Option("dpo|sft|kto")] = Field(
         default="dpo", description="How to train: dpo on pairs of own replies, sft on the preferred ones alone."
     )
     train_config: Annotated[str | None, Option("FILE.yaml")] = Field(

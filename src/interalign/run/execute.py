@@ -121,12 +121,12 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         prompts = session.recorded_prompts()
         refuse_world(prompts, settings.model_copy(update={"judge": judge}))
         seating = Seating(settings, session.ledger, session.resolve, prompts)
-        role = _watched(session, cast(Judge, seating.role("judge", judge)), judge)
+        role = watched(session, cast(Judge, seating.role("judge", judge)), judge)
         judging = _judging(run, settings)
         session.trees, session.done = session.done, 0
 
         async def judge_one(record: TreeRecord, judged: JudgedTree) -> None:
-            conversation = _conversation(record, _persona(session.store, record), settings)
+            conversation = conversation_of(record, persona_of(session.store, record), settings)
             said = await judge_tree(judged.tree, conversation, role, judge, judging)
             await session.store.save_judgement(record.id, *said)
 
@@ -138,7 +138,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
                 else:
                     yield record.id, partial(judge_one, record, judged)
 
-        await _carry_out(session, jobs(), session.judged, lambda: session.store.allow_more_samples(role.unread_trees))
+        await carry_out(session, jobs(), session.judged, lambda: session.store.allow_more_samples(role.unread_trees))
         return session.outcome(judge)
 
 
@@ -149,7 +149,7 @@ def _judging(run: RunRecord, settings: RunSettings) -> Judging | None:
     return settings.judging if isinstance(settings, SimulationSettings) else "score"
 
 
-def _persona(store: Store, record: TreeRecord) -> Persona:
+def persona_of(store: Store, record: TreeRecord) -> Persona:
     """Whom the tree is about; FailedTreeError if that is not known, as it may be of an imported one."""
     try:
         return store.persona(record.persona)
@@ -193,7 +193,7 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
     await session.load_models()
     session.failed.clear()  # they are tried again
     seated = next(iter(seats.values())).judges
-    judges = {name: _watched(session, judge, name) for name, judge in seated.items()}
+    judges = {name: watched(session, judge, name) for name, judge in seated.items()}
     growths = {
         name: Growth(seats=replace(each, judges=judges), policy=policy, save=_saver(session.store))
         for name, each in seats.items()
@@ -203,7 +203,7 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
 
     def jobs() -> Iterator[Job]:
         for record in session.store.walk_trees("planned", "failed"):
-            conversation = _conversation(record, session.store.persona(record.persona), settings)
+            conversation = conversation_of(record, session.store.persona(record.persona), settings)
             growth, start = growths[record.candidate], None
             if record.id in branches:
                 growth, start = _branched(session.store, record.id, branches[record.id], growth)
@@ -213,7 +213,7 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
         for tree in {tree: None for judge in judges.values() for tree in judge.unread_trees}:
             await session.store.finish_tree(tree, failed="the judge gave no readable answer")
 
-    await _carry_out(session, jobs(), session.ended, ask_anew)
+    await carry_out(session, jobs(), session.ended, ask_anew)
     return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
@@ -225,12 +225,17 @@ def _branched(store: Store, tree: str, node: str, growth: Growth) -> tuple[Growt
     return replace(growth, seats=seats), start
 
 
-def _watched(session: Session, judge: Judge, name: str) -> WatchedJudge:
-    """The judge, which stops the run if its answers cannot be read. All seats of a run share one."""
-    return WatchedJudge(judge, name, session.stop, trusted=session.store.has_readable(name))
+def watched(session: Session, judge: Judge, name: str, *, trusted: bool | None = None) -> WatchedJudge:
+    """The judge, which stops the run if its first answers cannot be read. All seats of a run share one.
+
+    `trusted` by default where it had readable answers in this run before.
+    """
+    return WatchedJudge(
+        judge, name, session.stop, trusted=session.store.has_readable(name) if trusted is None else trusted
+    )
 
 
-async def _carry_out(
+async def carry_out(
     session: Session, jobs: Iterator[Job], finish: Finish, ask_anew: Callable[[], Awaitable[None]]
 ) -> None:
     """Do the work on all trees. A role that turns out to be broken stops the run; `ask_anew` is called before.
@@ -248,7 +253,8 @@ async def _carry_out(
         raise StopError(session.broken)
 
 
-def _conversation(record: TreeRecord, persona: Persona, settings: RunSettings) -> Conversation:
+def conversation_of(record: TreeRecord, persona: Persona, settings: RunSettings) -> Conversation:
+    """What the roles of a tree are told of it."""
     return Conversation(
         tree=record.id,
         case=record.case or record.id,

@@ -33,6 +33,11 @@ class JudgedWriter:
         """What inserts into this tree. KeyError if it was never planned."""
         return TreeWriter(self._rows, self._texts.of(tree), self._number(tree), self._judge)
 
+    def forget_annotations(self, tree: str, name: str, by: str) -> None:
+        """Remove what this author noted in the tree under this name."""
+        find = "DELETE FROM annotations WHERE tree = ? AND name = ? AND by = ?"
+        self._db.execute(find, (self._number(tree), encode_text(name), encode_text(by)))
+
     def _find_number(self, tree: str) -> int:
         row = self._db.execute("SELECT number FROM trees WHERE id = ?", (tree,)).fetchone()
         if row is None:

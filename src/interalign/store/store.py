@@ -5,7 +5,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -22,6 +22,8 @@ from interalign.records import (
     GROWN,
     CallRecord,
     JudgeCounts,
+    Label,
+    LabelQuestion,
     Reply,
     ReplyCounts,
     RunKind,
@@ -40,6 +42,7 @@ from interalign.store.branches import find_branches
 from interalign.store.calls import CallRow, CallWriter
 from interalign.store.group_commit import GroupCommitWriter, Work
 from interalign.store.judged_trees import JudgedWriter, any_readable, count_answers, read_judged
+from interalign.store.labels import delete_label, read_labels, read_questions, write_labels, write_questions
 from interalign.store.lock import Lock
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
@@ -464,6 +467,20 @@ class Store:
 
         await writes.writer.submit(work)
 
+    async def replace_annotations(
+        self, tree: str, names: Collection[str], by: str, annotations: Sequence[Annotation]
+    ) -> None:
+        """Commit these; everything else that the same author noted in the tree under one of `names` goes."""
+        writes = self._writes
+
+        def work(_: sqlite3.Connection) -> None:
+            for name in names:
+                writes.judged.forget_annotations(tree, name, by)
+            writes.judged.of(tree).annotations(annotations)
+            writes.texts.forget(tree)
+
+        await writes.writer.submit(work)
+
     async def finish_tree(self, tree: str, *, failed: str | None = None, on: CallRow | None = None) -> None:
         """Mark the tree done, or failed with the reason; `on` is the call that it failed on, if it was one."""
         writes = self._writes
@@ -674,6 +691,30 @@ class Store:
         run = self.run
         return [] if run is None else _changes(run.identity, identity)
 
+    # Labels ------------------------------------------------------------------------------------------
+
+    def label_questions(self) -> list[LabelQuestion]:
+        """The questions planned to be put to people, in the order of the plan."""
+        with self._reading() as db:
+            return read_questions(db)
+
+    def labels(self) -> list[Label]:
+        """What people answered: tree by tree, question by question, in the order of their names."""
+        with self._reading() as db:
+            return read_labels(db)
+
+    def plan_labels(self, questions: Sequence[LabelQuestion]) -> None:
+        """Make these the planned questions, in this order, in place of others; labels stay."""
+        self._write(lambda db: write_questions(db, questions))
+
+    def add_labels(self, labels: Sequence[Label]) -> None:
+        """Commit these, all or none; what the same person answered to the same question before is replaced."""
+        self._write(lambda db: write_labels(db, labels))
+
+    def remove_label(self, label: Label) -> None:
+        """Take an answer back."""
+        self._write(lambda db: delete_label(db, label))
+
     # Internals ---------------------------------------------------------------------------------------
 
     def _judged(self, number: int) -> JudgedTree | None:
@@ -762,7 +803,10 @@ class _Writing:
 
 _TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'
 
-_OF_THE_RUN = ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls", "shard")
+_OF_THE_RUN = (
+    *("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls", "shard"),
+    *("label_questions", "labels", "instructions"),
+)
 _FORGET_THE_RUN = tuple(f"DELETE FROM {table}" for table in _OF_THE_RUN)
 
 
