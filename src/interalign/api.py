@@ -260,8 +260,8 @@ def export(
 ) -> int:
     """Write the trees of `run` as training rows to `out`, Parquet if it ends so, else JSON lines; number of rows.
 
-    The file appears whole or not at all. Beside it, `out` with `.card.json` behind its name says what the rows were made
-    from (docs/data-format.md).
+    The file appears whole or not at all. Beside it, `out` with `.card.json` behind its name says what the rows were
+    made from (docs/data-format.md).
 
     `format`: sft, dpo, kto, rm, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
     are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a readable

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from pydantic import ConfigDict, JsonValue
 
@@ -195,6 +195,10 @@ class BegunWith(Frozen):
         return () if isinstance(self.judge, str) else self.judge
 
 
+GROWN: Final = "grown"
+"""Where the identity of an import holds the settings with which branches were grown in it."""
+
+
 class RunRecord(Frozen):
     """What the file is a run of."""
 
@@ -207,10 +211,20 @@ class RunRecord(Frozen):
     version: str
     """The interalign that started it."""
 
+    @property
+    def grown_with(self) -> dict[str, JsonValue] | None:
+        """The settings with which branches were grown in an import; None if none were, and for any other run."""
+        found = self.identity.get(GROWN) if self.kind == "import" else None
+        return found if isinstance(found, dict) else None
+
     @cached_property
     def begun_with(self) -> BegunWith:
         """The identity, read."""
-        return BegunWith.model_validate(self.identity)
+        if self.kind != "import":
+            return BegunWith.model_validate(self.identity)
+        own, grown = BegunWith.model_validate(self.identity), BegunWith.model_validate(self.grown_with or {})
+        # Each tree of an import has its own system message, among its annotations.
+        return grown.model_copy(update={"turns": max(own.turns, grown.turns), "system": None})
 
 
 def simulated_tree(index: int) -> str:
