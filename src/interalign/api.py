@@ -297,19 +297,21 @@ def export(
         )
         written = write_rows(made, Path(out))
         if card is not None:
+            warnings = list(store.judge_warnings(name))
             chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks,
                       "min_margin": min_margin, "min_agreement": min_agreement, "audit": audit,
-                      "left_out": dict(filters.left_out)}  # fmt: skip
+                      "left_out": dict(filters.left_out), "judge_warnings": warnings}  # fmt: skip
             write_card(card, Path(out), store.run, written, tally, chosen)
         return written
 
 
-def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
-    """One line on what is missing, cut or was asked again in what `export` with this judge writes; empty if nothing."""
+def export_shortfalls(run: Path | str, judge: str | None = None) -> list[str]:
+    """What fell short in what `export` with this judge writes, and why to distrust the judge, a line each."""
     from interalign.store import Store
 
     with Store.open(Path(run)) as store:
-        return str(store.shortfalls(judge or store.newest_judge()))
+        found = store.shortfalls(judge or store.newest_judge())
+        return [line for line in (str(found), *(f"warning: {each}" for each in found.warnings)) if line]
 
 
 def why_empty(run: Path | str, format: str, *, filtered: bool = False) -> str:  # noqa: A002  (the option's name)

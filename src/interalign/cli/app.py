@@ -241,7 +241,8 @@ def export(
     filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
     why = "" if written else api.why_empty(run, format, filtered=filtered)
     _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {why}")
-    _say_short(api.export_shortfalls(run, judge))
+    for line in api.export_shortfalls(run, judge):
+        _say_short(line)
 
 
 @app.command()
@@ -406,6 +407,8 @@ def _say_all(summary: "RunSummary") -> None:
         )
         _say(f"${summary.usd:.4f} spent on all calls in the file ({costs})")
     _say_short(str(summary.shortfalls or ""))
+    for warning in summary.shortfalls.warnings if summary.shortfalls else ():
+        _say_short(f"warning: {warning}")
     if summary.failed:
         for line in list(_reasons(summary, named=names_failed()))[:10]:
             _say(line)
