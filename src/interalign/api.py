@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
@@ -274,6 +275,7 @@ def export(
     from interalign.store import Store
     from interalign.training.data_card import Tally, card_beside, write_card
     from interalign.training.export import rows, write_rows
+    from interalign.training.leak_proof import LeakProof
     from interalign.training.row_filters import RowFilters
 
     if audit not in ("drop", "keep"):
@@ -291,16 +293,19 @@ def export(
         judged = (with_panel(tree, members) if members else tree for tree in store.judged_trees())
         tally = Tally()
         drops = audit == "drop"
-        filters = RowFilters(min_margin, min_agreement, drops, store.personas() if drops else {})
-        made = rows(
-            tally.counting(judged), format, pairs, judge=name, keep_leaks=keep_leaks, keep_cut=keep_cut, filters=filters
-        )
+        people = lru_cache(256)(store.find_persona)
+        rubric = store.run.begun_with.rubric if store.run else None
+        proof = LeakProof(people, rubric, notes=not keep_leaks)
+        filters = RowFilters(min_margin, min_agreement, drops, people)
+        keeps = {"keep_leaks": keep_leaks, "keep_cut": keep_cut}
+        made = rows(tally.counting(judged), format, pairs, judge=name, filters=filters, proof=proof, **keeps)
         written = write_rows(made, Path(out))
         if card is not None:
             warnings = list(store.judge_warnings(name))
             chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks,
                       "min_margin": min_margin, "min_agreement": min_agreement, "audit": audit,
-                      "left_out": dict(filters.left_out), "judge_warnings": warnings}  # fmt: skip
+                      "left_out": dict(filters.left_out), "judge_warnings": warnings,
+                      "leak_proof": proof.facts}  # fmt: skip
             write_card(card, Path(out), store.run, written, tally, chosen)
         return written
 

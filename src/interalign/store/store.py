@@ -297,10 +297,15 @@ class Store:
 
     def persona(self, persona_id: str) -> Persona:
         """The persona with this id; KeyError if there is none."""
-        row = self._one("SELECT persona FROM personas WHERE id = ?", encode_text(persona_id))
-        if row is None:
+        found = self.find_persona(persona_id)
+        if found is None:
             raise KeyError(persona_id)
-        return Persona.model_validate(decode_json(row[0]))
+        return found
+
+    def find_persona(self, persona_id: str) -> Persona | None:
+        """The persona with this id; None if there is none, as of an imported conversation."""
+        row = self._one("SELECT persona FROM personas WHERE id = ?", encode_text(persona_id))
+        return None if row is None else Persona.model_validate(decode_json(row[0]))
 
     def personas(self) -> dict[str, Persona]:
         """All personas by id, in the order they were added."""
