@@ -52,10 +52,26 @@ def card_beside(data: Path) -> Path | None:
     return None if is_stream(data) else data.with_name(f"{data.name}.card.json")
 
 
+def run_file_of(data: Path) -> Path | None:
+    """The run file that the card beside these rows names, in the folder of the rows; None if there is no such card."""
+    card = card_beside(data)
+    try:
+        file = json.loads(card.read_text(encoding="utf-8"))["run"]["file"] if card else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return data.with_name(Path(str(file)).name) if file else None
+
+
 def write_card(
-    card: Path, data: Path, run: RunRecord | None, rows: int, tally: Tally, chosen: Mapping[str, object]
+    card: Path,
+    data: Path,
+    source: tuple[Path, RunRecord | None],
+    rows: int,
+    tally: Tally,
+    chosen: Mapping[str, object],
 ) -> None:
-    """Write the card of `rows` rows in `data`; `chosen` are the options of the export."""
+    """Write the card of `rows` rows in `data`, made from `source`; `chosen` are the options of the export."""
+    file, run = source
     facts = {
         "schema": SCHEMA,
         "version": __version__,
@@ -64,7 +80,7 @@ def write_card(
         "rows": rows,
         **chosen,
         "counts": tally.counts._asdict(),
-        "run": None if run is None else _run(run),
+        "run": None if run is None else {**_run(run), "file": file.name},
     }
     write_atomically(card, [json.dumps(facts, indent=2), "\n"])
 

@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from interalign.training.library_output import quiet_libraries
 from interalign.training.merging import refuse_shared_weights
 from interalign.training.method import Prepared, Recipe, TrainingMethod, method_called
 from interalign.training.result import TrainResult
+from interalign.training.reward import Reward, Score
 from interalign.training.rows import TrainingRow
 from interalign.training.served import Rows, rows_to_compare
 from interalign.training.settings import TrainSettings
@@ -72,6 +73,8 @@ class Job(NamedTuple):
     progress: Progress | None = None
     tell: Callable[[str], None] = print_nothing
     """Told in a line what is worth knowing before the training begins."""
+    reward: Reward | None = None
+    """Who scores the replies that are sampled, where the method samples any."""
 
     @property
     def method(self) -> TrainingMethod:
@@ -104,22 +107,31 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
         finished = _finished(job.out, identity)
         if finished is not None:
             return TrainResult.model_validate({**finished, "out": job.out, "status": "finished before", "seconds": 0.0})
-        ready = make_trainer(job, recipe, rows, tokenizer, facts)
-        resumed = _train(ready.trainer, job, identity)
+        with nullcontext() if job.reward is None else job.reward.opened(rows) as score:
+            ready = make_trainer(job, recipe, rows, tokenizer, facts, score)
+            resumed = _train(ready.trainer, job, identity)
         result = _result(job, ready, len(rows), resumed, time.monotonic() - began)
         _finish(job, ready, tokenizer, identity, result)
     return result
 
 
-def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenizer: Any, facts: ModelFacts) -> Ready:
+def make_trainer(
+    job: Job,
+    recipe: Recipe,
+    rows: Sequence[TrainingRow],
+    tokenizer: Any,
+    facts: ModelFacts,
+    score: Score | None = None,
+) -> Ready:
     """Check the rows, load the model, build the TRL trainer; DataError if rows cannot be learnt or TRL drops some."""
     from datasets import Dataset
 
-    max_length = job.settings.trl.get("max_length", facts.positions)
+    method, max_length = job.method, job.settings.trl.get("max_length", facts.positions)
+    sampled = method.samples(job.settings.trl)
     learnable = learnable_rows(
         rows,
         str(job.data),
-        lambda row: tokenize([row], str(job.data), tokenizer, facts.stops, max_length, job.method.read)[0],
+        lambda row: tokenize([row], str(job.data), tokenizer, facts.stops, max_length, method.read, sampled)[0],
         drop_too_long=job.settings.drop_too_long,
     )
     with _as_config_error("TRL refuses the settings"):
@@ -128,7 +140,8 @@ def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenize
     compared = rows_to_compare(learnable.tokens)
     model = load_model(model_path(job.model), job.settings, compared)
     with _as_config_error("TRL refuses the run"):
-        trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job)))
+        from_adapter = is_adapter(model_path(job.model))
+        trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job), score, from_adapter))
     if job.settings.lora is not None:
         refuse_shared_weights(trainer.model)
     if (kept := _rows_in(trainer.train_dataset)) != len(dataset):
@@ -149,7 +162,7 @@ def _arguments(job: Job, max_length: int | None) -> dict[str, Any]:
     chosen = {key: value for key, value in job.settings.trl.items() if key != "model_init_kwargs"}
     fixed = {
         "output_dir": str(job.out / "checkpoints"),
-        "max_length": max_length,
+        **({"max_length": max_length} if "max_length" in names else {}),
         "disable_tqdm": True,
         "remove_unused_columns": False,
     }
@@ -197,6 +210,7 @@ def _identity(job: Job, model: str) -> dict[str, JsonValue]:
         "model": model,
         "data": sha256(job.data),
         "settings": json.loads(job.settings.model_dump_json()),
+        **({} if job.reward is None else {"reward": dict(job.reward.identity)}),
     }
 
 

@@ -78,7 +78,7 @@ def read_settings(
     if drop_too_long:
         ours["drop_too_long"] = True
     by_packing = {"per_device_train_batch_size": 1} if packing == "tree" else {}
-    trl = {**known.defaults, **_RUNNING, **by_packing, **_checked(given, method, packing, where)}
+    trl = {**_RUNNING, **known.defaults, **by_packing, **_checked(given, method, packing, where)}
     try:
         return TrainSettings(method=method, packing=packing, trl=trl, **ours)
     except ValidationError as error:

@@ -21,7 +21,7 @@ from interalign.cli.report import compare, report
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
 from interalign.cli.trust import calibrate
-from interalign.config import EvaluationSettings, Runtime, SimulationSettings
+from interalign.config import EvaluationSettings, RewardSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
 from interalign.registries import FORMATS, METHODS, Registry
 from interalign.signals import OWN_PROCESS, end_process
@@ -206,6 +206,7 @@ def export(
 
 
 @app.command()
+@with_options(RewardSettings, Runtime)
 def train(
     stage: Annotated[
         str, typer.Argument(metavar="|".join(METHODS.built_in), help="How to train.", callback=_known(METHODS))
@@ -227,14 +228,16 @@ def train(
         bool, typer.Option("--drop-too-long", help="Leave rows out that are longer than max_length, and say how many.")
     ] = False,
     debug: Debug = False,
+    **options: Any,
 ) -> None:
-    """Fine-tune a model with TRL on exported data."""
+    """Train a model with TRL on exported data. grpo samples replies of its own, which a judge scores."""
     from interalign import api
 
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
             stage, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
             method=None if method is None else method.value, progress=progress, tell=_say,
+            **as_settings(options, RewardSettings, Runtime),
         )  # fmt: skip
     _say(str(result))
 

@@ -107,7 +107,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         prompts = session.recorded_prompts()
         refuse_world(prompts, settings.model_copy(update={"judge": judge}))
         seating = Seating(settings, session.ledger, session.resolve, prompts)
-        role = _watched(session, cast(Judge, seating.role("judge", judge)), judge)
+        role = watched(session, cast(Judge, seating.role("judge", judge)), judge)
         judging = settings.judging if isinstance(settings, SimulationSettings) else "score"
         session.trees, session.done = session.done, 0
 
@@ -124,7 +124,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
                 else:
                     yield record.id, partial(judge_one, record, judged)
 
-        await _carry_out(session, jobs(), session.judged, lambda: session.store.allow_more_samples(role.unread_trees))
+        await carry_out(session, jobs(), session.judged, lambda: session.store.allow_more_samples(role.unread_trees))
         return session.outcome(judge)
 
 
@@ -163,7 +163,7 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
     await session.load_models()
     session.failed.clear()  # they are tried again
     seated = next(iter(seats.values())).judges
-    judges = {name: _watched(session, judge, name) for name, judge in seated.items()}
+    judges = {name: watched(session, judge, name) for name, judge in seated.items()}
     growths = {
         name: Growth(seats=replace(each, judges=judges), policy=policy, save=_saver(session.store))
         for name, each in seats.items()
@@ -178,16 +178,16 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
         for tree in {tree: None for judge in judges.values() for tree in judge.unread_trees}:
             await session.store.finish_tree(tree, failed="the judge gave no readable answer")
 
-    await _carry_out(session, jobs(), session.ended, ask_anew)
+    await carry_out(session, jobs(), session.ended, ask_anew)
     return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
-def _watched(session: Session, judge: Judge, name: str) -> WatchedJudge:
+def watched(session: Session, judge: Judge, name: str) -> WatchedJudge:
     """The judge, which stops the run if its answers cannot be read. All seats of a run share one."""
     return WatchedJudge(judge, name, session.stop, trusted=session.store.has_readable(name))
 
 
-async def _carry_out(
+async def carry_out(
     session: Session, jobs: Iterator[Job], finish: Finish, ask_anew: Callable[[], Awaitable[None]]
 ) -> None:
     """Do the work on all trees. A role that turns out to be broken stops the run; `ask_anew` is called before.
