@@ -31,7 +31,8 @@ COMMANDS = {
     "--prompts {folder} --rubric {data} --system {data} --max-tokens 999999 --budget {out}",
     "judge": "judge {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
     "export": "export {run} --format dpo --out {out}",
-    "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
+    "train": "train grpo --model {model} --data {data} --out {folder} --config {config} --judge openai:m "
+    "--personas {run} --prices {prices} --prompts {model} --rubric {prices} --max-tokens 999999 --budget {out}",
     "report": "report {run} --html {out} --md {second} --csv {third} --prices {prices} --no-worse-than {eval}",
     "compare": "compare {eval}",
     "view": "view {run} --export {out}",

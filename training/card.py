@@ -31,6 +31,10 @@ class CardFacts(NamedTuple):
     steps: int
     losses: tuple[float | None, float | None]
     """First and last logged training loss."""
+    rewards: tuple[float | None, float | None]
+    """First and last logged mean reward, where replies were sampled and scored."""
+    judges: tuple[str, ...]
+    """Who scored them."""
     hyperparameters: Mapping[str, str]
     lora: Mapping[str, Any] | None
     dtype: str
@@ -77,8 +81,17 @@ def _origin(facts: CardFacts) -> list[str]:
         f"- Run: {f'`{facts.run_name}`' if facts.run_name else 'not stated'}",
         f"- Data: `{facts.data_name}`, {facts.rows} rows, sha256 `{facts.data_sha256}`{_left_out(facts)}",
         f"- Steps: {facts.steps}; training loss {first} (first) to {last} (last)",
+        *_rewards(facts),
         f"- Versions: {', '.join(_versions())}",
     ]
+
+
+def _rewards(facts: CardFacts) -> list[str]:
+    if not facts.judges:
+        return []
+    first, last = (_number(reward) for reward in facts.rewards)
+    judges = " and ".join(f"`{judge}`" for judge in facts.judges)
+    return [f"- Reward: mean score by {judges}, {first} (first) to {last} (last); what it liked is what was learnt"]
 
 
 def _left_out(facts: CardFacts) -> str:

@@ -5,6 +5,7 @@ The folder holds the model, `interalign_training.json` (what it is trained on, a
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -276,12 +277,13 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _losses(log: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [float(entry["loss"]) for entry in log if "loss" in entry]
+def _logged(log: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [float(entry[name]) for entry in log if entry.get(name) is not None]
 
 
 def _result(job: Job, ready: Ready, rows: int, resumed: bool, seconds: float) -> TrainResult:
-    losses = _losses(ready.trainer.state.log_history)
+    log = ready.trainer.state.log_history
+    losses, rewards = _logged(log, "loss"), [value for value in _logged(log, "reward") if math.isfinite(value)]
     return TrainResult(
         out=job.out,
         method=job.settings.method,
@@ -291,6 +293,8 @@ def _result(job: Job, ready: Ready, rows: int, resumed: bool, seconds: float) ->
         steps=ready.trainer.state.global_step,
         first_loss=losses[0] if losses else None,
         last_loss=losses[-1] if losses else None,
+        first_reward=rewards[0] if rewards else None,
+        last_reward=rewards[-1] if rewards else None,
         seconds=seconds,
     )
 
@@ -364,6 +368,8 @@ def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], resul
         left_out=result.left_out,
         steps=result.steps,
         losses=(result.first_loss, result.last_loss),
+        rewards=(result.first_reward, result.last_reward),
+        judges=() if job.reward is None else job.reward.judges,
         hyperparameters={**shown, **{key: str(value) for key, value in ours.items()}},
         lora=None if job.settings.lora is None else job.settings.lora.model_dump(),
         dtype=_saved_type(job.out),

@@ -25,6 +25,9 @@ class TrainResult(Frozen):
     first_loss: float | None
     """First logged loss, a mean over some steps; None if nothing was logged."""
     last_loss: float | None
+    first_reward: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """First logged mean reward, where replies were sampled and scored."""
+    last_reward: float | None = Field(default=None, exclude_if=lambda value: value is None)
     seconds: float
     """Wall time of this call."""
 
@@ -38,6 +41,8 @@ class TrainResult(Frozen):
         return f" ({self.left_out} longer than max_length left out)" if self.left_out else ""
 
     def _losses(self) -> str:
+        if self.first_reward is not None and self.last_reward is not None:
+            return f", mean reward {self.first_reward:.2f} to {self.last_reward:.2f}"
         if self.first_loss is None or self.last_loss is None:
             return ""
         return f", loss {self.first_loss:.3f} to {self.last_loss:.3f}"

@@ -36,6 +36,11 @@ class Reward(Protocol):
         """What must not change while a training goes on."""
         ...
 
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Who scores, by name."""
+        ...
+
     def opened(self, rows: Sequence[TrainingRow]) -> AbstractContextManager[Score]:
         """Ready to score replies to the states of these rows, until the block ends.
 

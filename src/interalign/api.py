@@ -445,7 +445,8 @@ def train(
     Raises ConfigError for settings that cannot work, or if the saved model does not answer as the trained one did, and
     DataError, naming the rows, for data that would be dropped or mislearnt; StopError if the judge stopped.
     """
-    refuse_folder(out, inputs=[data, model.removeprefix("hf:"), config if isinstance(config, Path) else None])
+    file = config if isinstance(config, Path) else None
+    refuse_folder(out, inputs=[data, model.removeprefix("hf:"), file])
     _need_training_extra()
     from interalign.training.train import train as train_by
 
@@ -457,7 +458,7 @@ def train(
         "seed": seed,
     }
     given = {name: value for name, value in asked.items() if value not in (None, ())}
-    reward = _reward(stage, given, model, Path(data), Path(out), settings, runtime)
+    reward = _reward(stage, given, model, Path(data), Path(out), file, settings, runtime)
     return train_by(
         stage, model, Path(data), Path(out),
         packing=method, config=config, lora=lora, drop_too_long=drop_too_long, progress=progress, tell=tell,
@@ -471,11 +472,13 @@ def _reward(
     model: str,
     data: Path,
     out: Path,
+    config: Path | None,
     settings: Mapping[str, Any],
     runtime: Runtime | None,
 ) -> "JudgedReward | None":
     """The judge of a training that samples replies; ConfigError if it has none, or needs none."""
     from interalign.run.reward_settings import reward_of
+    from interalign.store.lease_file import refuse_no_lease_file
     from interalign.training.method import method_called
 
     if not method_called(stage).scored:
@@ -486,8 +489,13 @@ def _reward(
     if "judge" not in given:
         return None  # which the training refuses
     calls = out.with_name(f"{out.name}.db")
-    refuse_shared([calls], inputs=[data, *(given.get(name) for name in ("personas", "prompts", "rubric"))])
-    return reward_of(build(RewardSettings, given), model, data, calls, _carried_out(settings, {}, None, runtime))
+    carried = _carried_out(settings, {}, None, runtime)
+    budget = [] if carried.budget is None else [Path(carried.budget)]
+    for file in budget:
+        refuse_no_lease_file(file)
+    read = (data, config, *(given.get(name) for name in ("personas", "prompts", "rubric")))
+    refuse_shared([calls, out, *budget], inputs=read)
+    return reward_of(build(RewardSettings, given), model, data, calls, carried)
 
 
 def _need_training_extra() -> None:

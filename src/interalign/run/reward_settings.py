@@ -22,6 +22,7 @@ def reward_of(chosen: RewardSettings, model: str, data: Path, path: Path, runtim
     given = {
         "judge": chosen.judge,
         "candidate": (CandidateSpec(name=POLICY, model=model),),
+        "user": "none",
         "inducer": "none",
         "judging": "score",
         "personas": "world",

@@ -57,8 +57,12 @@ class JudgedReward:
     @property
     def identity(self) -> Mapping[str, JsonValue]:
         """Who scores, and for whom."""
-        judges: JsonValue = list(self.settings.judges)
-        return {"judge": judges, "seed": self.settings.seed}
+        return {"judge": list(self.judges), "seed": self.settings.seed}
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The judge, or the panel."""
+        return self.settings.judges
 
     @contextmanager
     def opened(self, rows: Sequence[TrainingRow]) -> Iterator[Score]:
@@ -75,8 +79,7 @@ class JudgedReward:
         service.end(None)
 
     def _fitting(self, rows: Sequence[TrainingRow]) -> SimulationSettings:
-        """The settings with the rows' system message and turns; DataError for an unknown persona, or two such messages.
-        """
+        """The settings with the rows' system message and turns; DataError for an unknown persona or two such messages."""
         bad, system = BadRows(self.data, rows[0].unit), _system(rows[0].prompt)
         for row in rows:
             with bad.noted(row.number):
@@ -253,8 +256,9 @@ def _readable(replies: Sequence[str], state: Node) -> Iterator[tuple[int, Node]]
             said = clean_reply(text, "assistant")
         except BadContentError:
             continue
-        name = f"{path}{place + 1}"
-        yield place, Node(id=name, parent=state.id, turn=state.turn, role="assistant", text=said, by=POLICY)
+        if said.strip():
+            name = f"{path}{place + 1}"
+            yield place, Node(id=name, parent=state.id, turn=state.turn, role="assistant", text=said, by=POLICY)
 
 
 def _system(prompt: Sequence[Message]) -> str | None:
