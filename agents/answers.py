@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, cast
+from typing import Final, Literal, NamedTuple, cast
 
 from interalign.errors import BadContentError
 from interalign.tree import Choice
@@ -61,6 +61,16 @@ _SCORE = _form(
 )
 
 
+AUDITED: Final = ("contradiction", "recital", "assistant", "stall", "style")
+"""What a judge may find in a user's message."""
+_FINDINGS = _form(
+    "findings?",
+    rf"(none|(?:{'|'.join(AUDITED)})(?:(?:\s*,\s*|\s+and\s+|\s*,\s*and\s+)(?:{'|'.join(AUDITED)}))*)",
+    r".*\w.*",
+    "Findings: none, or some of " + ", ".join(AUDITED),
+)
+
+
 def parse_verdict(reply: str) -> Choice:
     """X of a line `Verdict: X` with X one of A, B, tie; BadContentError unless the reply names exactly one.
 
@@ -80,6 +90,16 @@ def parse_score(reply: str) -> Literal[1, 2, 3, 4, 5]:
     Where the line may stand and what may be around it is as with `parse_verdict`.
     """
     return cast(Literal[1, 2, 3, 4, 5], int(_one_value(reply, _SCORE)))
+
+
+def parse_findings(reply: str) -> tuple[str, ...]:
+    """The words of a line `Findings: X, Y`, in the order of AUDITED; empty for `Findings: none`.
+
+    BadContentError unless the reply has exactly one such line, or several that say the same. Where the line may stand
+    and what may be around it is as with `parse_verdict`.
+    """
+    said = set(re.findall(r"\w+", _one_value(reply, _FINDINGS)))
+    return tuple(word for word in AUDITED if word in said)
 
 
 def _one_value(reply: str, form: _Form) -> str:

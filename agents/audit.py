@@ -5,7 +5,7 @@ The marks are phrases that such messages hold, so they say where to look, not ho
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
 ENDS, REPEATS, ANSWERS = "ends the talk", "repeats itself", "answers as the assistant"
@@ -22,9 +22,12 @@ class _Phrases:
         """Lower-case pieces -> regular expressions."""
         self._patterns = [(piece, re.compile(phrase, re.MULTILINE)) for piece, phrase in by_piece.items()]
 
-    def are_in(self, lowered: str) -> bool:
-        """Whether this text, in lower case, holds one of them."""
-        return any(piece in lowered and pattern.search(lowered) for piece, pattern in self._patterns)
+    def first_in(self, lowered: str) -> str:
+        """The first of them that this text, in lower case, holds; empty if it holds none."""
+        for piece, pattern in self._patterns:
+            if piece in lowered and (found := pattern.search(lowered)):
+                return found[0].strip() or piece
+        return ""
 
 
 _ENDS = _Phrases(
@@ -90,22 +93,33 @@ _CACHED = 4096
 
 
 def audit_user_message(text: str, earlier: Iterable[str], replies: Iterable[str] = ()) -> tuple[str, ...]:
-    """What is wrong with a user's message: any of the marks above, in a fixed order.
+    """What is wrong with a user's message: any of the marks above, in a fixed order; as `marks_with_evidence`."""
+    return tuple(marks_with_evidence(text, earlier, replies))
+
+
+def marks_with_evidence(text: str, earlier: Iterable[str], replies: Iterable[str] = ()) -> dict[str, str]:
+    """The marks above that a user's message has, in a fixed order, each with the words that show it.
 
     `earlier`: the user's messages before it, `replies`: the assistant's. A repetition says the same in the same words,
     case and blanks ignored, or has four fifths of its passages from one earlier message; a copy has half of them from
-    one reply. A message shorter than two passages is neither unless it is the same.
+    one reply. A message shorter than two passages is neither unless it is the same. Of a repetition and a copy the
+    words are those of the other message.
     """
     lowered, words = text.translate(_APOSTROPHES).lower(), _words(text)
     marks = {
-        ENDS: _ENDS.are_in(lowered),
-        REPEATS: any(words == _words(other) or _taken_from(text, other) >= 0.8 for other in earlier),
-        ANSWERS: _ANSWERS.are_in(lowered),
-        REFUSES: _REFUSES.are_in(lowered),
-        THIRD_PERSON: _THIRD_PERSON.are_in(lowered),
-        COPIES: any(_taken_from(text, reply) >= 0.5 for reply in replies),
+        ENDS: _ENDS.first_in(lowered),
+        REPEATS: _first(earlier, lambda other: words == _words(other) or _taken_from(text, other) >= 0.8),
+        ANSWERS: _ANSWERS.first_in(lowered),
+        REFUSES: _REFUSES.first_in(lowered),
+        THIRD_PERSON: _THIRD_PERSON.first_in(lowered),
+        COPIES: _first(replies, lambda reply: _taken_from(text, reply) >= 0.5),
     }
-    return tuple(mark for mark, found in marks.items() if found)
+    return {mark: evidence for mark, evidence in marks.items() if evidence}
+
+
+def _first(texts: Iterable[str], is_one: Callable[[str], bool]) -> str:
+    """The first text of which this holds, a blank one as its representation; empty if there is none."""
+    return next((text if text.strip() else repr(text) for text in texts if is_one(text)), "")
 
 
 def _words(text: str) -> list[str]:

@@ -4,10 +4,19 @@ import asyncio
 from collections.abc import Sequence
 from itertools import combinations
 
-from interalign.agents.answers import parse_score, parse_verdict
-from interalign.agents.protocols import At, ChoiceOpinion, Comparison, Judge, ScoreOpinion, Scoring
+from interalign.agents.answers import parse_findings, parse_score, parse_verdict
+from interalign.agents.protocols import (
+    At,
+    AuditOpinion,
+    ChoiceOpinion,
+    Comparison,
+    Judge,
+    ScoreOpinion,
+    Scoring,
+    UserAudit,
+)
 from interalign.agents.speaker import Speaker
-from interalign.agents.transcripts import with_last
+from interalign.agents.transcripts import as_script, with_last
 from interalign.personas import Persona
 from interalign.seeds import addressed_seed
 from interalign.tree import Message, Node, Presentation, Score, Verdict
@@ -33,6 +42,16 @@ class PromptedJudge:
         )
         heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_score, "again_score")
         return ScoreOpinion(value=heard.value, replies=heard.replies)
+
+    async def audit(self, ask: UserAudit) -> AuditOpinion:
+        """What is wrong with a user's message; value None if no reply could be read."""
+        *before, last = ask.transcript
+        prompt = self._speaker.prompts.render(
+            "audit_user", persona=ask.persona, conversation=as_script(before), message=last.content
+        )
+        messages = [Message(role="user", content=prompt)]
+        heard = await self._speaker.ask(ask.at, messages, parse_findings, "again_form")
+        return AuditOpinion(value=heard.value, replies=heard.replies)
 
 
 async def compare_siblings(

@@ -76,6 +76,15 @@ class Scoring(Frozen):
     reply: str
 
 
+class UserAudit(Frozen):
+    """Say what is wrong with the last message, which a user agent wrote in the persona's place."""
+
+    at: At
+    persona: Persona
+    transcript: tuple[Message, ...]
+    """The conversation so far, ending with the user's message."""
+
+
 class Said(Frozen):
     """A text role's answer."""
 
@@ -97,6 +106,14 @@ class ScoreOpinion(Frozen):
     """A judge's answer to a scoring."""
 
     value: int | None = Field(ge=1, le=5)
+    replies: tuple[str, ...]
+
+
+class AuditOpinion(Frozen):
+    """A judge's answer to an audit of a user's message."""
+
+    value: tuple[str, ...] | None
+    """Some of contradiction, recital, assistant, stall, style; empty: nothing is wrong. None: no usable answer came."""
     replies: tuple[str, ...]
 
 

@@ -15,8 +15,8 @@ from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from jinja2.meta import find_undeclared_variables
 from pydantic import JsonValue
 
-_OF_PERSONAS = "persona_"
-"""How the names of the prompts begin that ask for personas: no conversation sees them."""
+_NO_CONVERSATION = ("persona_", "audit_")
+"""How the names of the prompts begin that ask for personas or look at a finished talk: no conversation sees them."""
 
 
 def quoted(value: str | Iterable[str]) -> str:
@@ -80,7 +80,7 @@ class PromptSet:
     def identity(self) -> dict[str, JsonValue]:
         """What a run of conversations records of its wording. The user's own texts stand there whole, for judging."""
         said: dict[str, JsonValue] = {"own_prompts": dict(self.own), "rubric": self.rubric, "system": self.system}
-        hashes = {name: each for name, each in self.hashes.items() if not name.startswith(_OF_PERSONAS)}
+        hashes = {name: each for name, each in self.hashes.items() if not name.startswith(_NO_CONVERSATION)}
         return {"prompts": cast(JsonValue, hashes), **{name: text for name, text in said.items() if text}}
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from interalign.agents.protocols import ChoiceOpinion, Comparison, Judge, ScoreOpinion, Scoring
+from interalign.agents.judge import PromptedJudge
+from interalign.agents.protocols import AuditOpinion, ChoiceOpinion, Comparison, Judge, ScoreOpinion, Scoring, UserAudit
+from interalign.errors import ConfigError
 
-Opinion = TypeVar("Opinion", ChoiceOpinion, ScoreOpinion)
+Opinion = TypeVar("Opinion", ChoiceOpinion, ScoreOpinion, AuditOpinion)
 FIRST = 20
 """Questions, none of them answered in a way that can be read, until a judge is taken to be broken."""
 _SHOWN = 200
@@ -42,6 +44,13 @@ class WatchedJudge:
         self._ask(ask.at.tree)
         return self._looked_at(await self._judge.score(ask))
 
+    async def audit(self, ask: UserAudit) -> AuditOpinion:
+        """The judge's findings about a user's message; ConfigError for a plug-in that cannot say any."""
+        if not isinstance(self._judge, PromptedJudge):
+            raise ConfigError(f"the judge {self._name} compares and scores replies only; name a model with --judge")
+        self._ask(ask.at.tree)
+        return self._looked_at(await self._judge.audit(ask))
+
     def _ask(self, tree: str) -> None:
         if not self._readable:
             self._trees[tree] = None  # before there is an answer: the stop may come while it is on its way
@@ -63,5 +72,5 @@ class WatchedJudge:
         return (
             f"none of the first {FIRST} questions to the judge {self._name} had a readable answer; it said {shown}. "
             "Mend its server or its settings and run the same command again, or name a model that ends its reply with "
-            "the line asked for, such as `Verdict: A` or `Score: 4`"
+            "the line asked for, such as `Verdict: A`, `Score: 4` or `Findings: none`"
         )

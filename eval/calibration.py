@@ -1,6 +1,10 @@
-"""How far one judge can be trusted: its answers beside the truth, or beside those of another judge."""
+"""How far one judge can be trusted: its answers beside the truth, people's labels, or another judge's."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from itertools import combinations, pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -8,19 +12,26 @@ from pydantic import JsonValue
 
 from interalign.errors import ConfigError, did_you_mean
 from interalign.eval.intervals import RESAMPLES, Floats, bootstrap_interval
+from interalign.models.names import is_model_name
 from interalign.models.world import is_world_persona, true_score
 from interalign.models.world.truth import TIE
 from interalign.personas import Persona
+from interalign.records import Label
 from interalign.store import Store
-from interalign.tree import JudgedTree, Presentation, Verdict
+from interalign.tree import JudgedTree, Presentation, Tree, Verdict
 
 TRUTH: Final = "truth"
+LABELS: Final = "labels"
+MARGINS: Final = (0.0, 0.5, 1.5, 4.0)
+"""Ends of the ranges of the true difference between two replies, in points, for which accuracy is told."""
 MOST_FIRST: Final = 0.6
 """Share of decided answers for the reply shown first above which the verdict warns."""
 LEAST_KAPPA: Final = 0.4
 """Chance-corrected agreement below which the verdict warns."""
 LEAST_CONSISTENT: Final = 0.7
 """Share of comparisons that do not change with the order below which the verdict warns."""
+MOST_MORE: Final = 0.1
+"""How much more often than the reference a judge may choose the longer reply, or its own family's."""
 Profile = tuple[str, ...]
 CHOICES: Final = ("A", "B", "tie")
 SCORES: Final = (1, 2, 3, 4, 5)
@@ -32,6 +43,17 @@ class Figure(NamedTuple):
     value: float | None
     ci: tuple[float, float] | None
     n: int
+
+
+class People(NamedTuple):
+    """Those who labelled, beside each other."""
+
+    labels: Mapping[str, int]
+    """Name -> labels."""
+    accuracy: Figure
+    """Share of questions, of every two people with both an answer, to which they gave the same."""
+    kappa: Figure
+    """Cohen's kappa of the same, of scores weighted by squared distance."""
 
 
 class Calibration(NamedTuple):
@@ -49,31 +71,88 @@ class Calibration(NamedTuple):
     base_rates: Mapping[str, Mapping[str, float]]
     """Share of each answer among those compared: name of the figure -> `judge A`, `reference A`, ... -> share."""
     verdict: tuple[str, ...]
+    people: People | None = None
+    """Of people's labels: who gave them and how far they agree, the most that a judge can be asked for."""
+
+
+class _Answer(NamedTuple):
+    """One answer of the judge to two replies in one order."""
+
+    profile: Profile
+    said: str
+    reference: str | None
+    """None: unknown."""
+    weight: float
+    """1 over the probability with which the question was drawn; 1 where all were."""
+    margin: float | None
+    """Difference of the true scores; None where they are not known."""
+    longer: str | None
+    """A or B, whichever has more words; None where both have as many."""
+    own: str | None
+    """A or B, whichever is by a model of the judge's family; None where neither or both are."""
+
+
+class _Scored(NamedTuple):
+    """One score of the judge."""
+
+    profile: Profile
+    said: int
+    reference: int
+    weight: float
+    words: int
 
 
 class _Seen(NamedTuple):
     """What is to be counted: each item with its profile."""
 
-    answers: list[tuple[Profile, str, str | None]]
-    """Profile, the judge's answer, the reference's answer to the same two replies in the same order (None: unknown)."""
+    answers: list[_Answer]
     swaps: list[tuple[Profile, bool]]
     """Profile, whether both orders named the same reply, of comparisons with both answers."""
-    scores: list[tuple[Profile, int, int]]
-    """Profile, the judge's score, the reference's."""
+    scores: list[_Scored]
 
 
 def calibrate(store: Store, against: str, judge: str | None = None) -> Calibration:
-    """Compare `judge` (the newest by default) with `truth` or with another judge of the same run file.
+    """Compare `judge` (the newest by default) with `truth`, `labels` or another judge of the same run file.
 
-    Raises ConfigError if either is not in the file, if truth is asked for personas that are not the world's, or for
-    `labels`, which a run file does not hold.
+    Raises ConfigError if either is not in the file, or if truth is asked for personas that are not the world's.
     """
     name = _judge(store, judge or store.newest_judge())
-    if against == "labels":
-        raise ConfigError("a run file holds no labels of people yet; use --against truth or another judge of the file")
-    if against != TRUTH and _judge(store, against) == name:
+    if against not in (TRUTH, LABELS) and _judge(store, against) == name:
         raise ConfigError(f"{name} cannot be calibrated against itself; name another judge with --judge or --against")
-    return _calibration(name, against, list(store.judged_trees()), store.personas())
+    labels = store.labels() if against == LABELS else []
+    if against == LABELS and not labels:
+        raise ConfigError(
+            f"{store.path} has no labels of people; `interalign labels {store.path} plan` and `ask` do it"
+        )
+    chances = {question.key: question.probability or 1.0 for question in store.label_questions()}
+    reference = _References(against, labels, chances if against == LABELS else {})
+    found = _calibration(name, reference, list(store.judged_trees()), store.personas(), _families(store))
+    return found._replace(people=_people(labels)) if labels else found
+
+
+class _References(NamedTuple):
+    """What the judge is compared with."""
+
+    against: str
+    labels: Sequence[Label]
+    chances: Mapping[tuple[str, str, str | None], float]
+    """Question -> with which probability it was drawn; empty where all were."""
+
+    def weight(self, tree: str, a: str, b: str | None) -> float:
+        return 1 / self.chances.get((tree, a, b), 1.0)
+
+
+def _families(store: Store) -> dict[str, str]:
+    """Candidate's name -> family of its model."""
+    run = store.run
+    return {} if run is None else {each["name"]: family(each["model"]) for each in run.begun_with.candidate}
+
+
+def family(spec: str) -> str:
+    """The first word of a model's name, such as `gpt` or `qwen`; empty for the embedded world and for plug-ins."""
+    provider, _, name = spec.partition(":")
+    word = re.match(r"[a-z]+", name.partition("?")[0].rstrip("/").rpartition("/")[2].lower())
+    return "" if provider == "world" or not is_model_name(spec) or word is None else word[0]
 
 
 def _judge(store: Store, name: str | None) -> str:
@@ -85,26 +164,48 @@ def _judge(store: Store, name: str | None) -> str:
     return name
 
 
-def _calibration(name: str, against: str, trees: Sequence[JudgedTree], personas: Mapping[str, Persona]) -> Calibration:
+def _calibration(
+    name: str,
+    references: _References,
+    trees: Sequence[JudgedTree],
+    personas: Mapping[str, Persona],
+    families: Mapping[str, str],
+) -> Calibration:
+    against = references.against
     if against == TRUTH:
         _refuse_unknown_truth(list(personas.values()))
     seen, missing, won = _Seen([], [], []), 0, 0
+    labels: dict[str, list[Label]] = {}
+    for label in references.labels:
+        labels.setdefault(label.tree, []).append(label)
+    own_family = family(name)
     for tree in trees:
-        persona, own = personas[tree.tree.persona], tree.by_judge(name)
-        answered = _reference(tree, against, persona)
+        persona, own = personas.get(tree.tree.persona), tree.by_judge(name)
+        profile = persona.profile if persona else (tree.tree.id,)
+        answered = _reference(tree, against, persona, labels.get(tree.tree.id, []))
+        scored = _score_references(tree, against, persona, labels.get(tree.tree.id, []))
+        mine = {node.id for node in tree.tree.nodes if own_family and families.get(node.by) == own_family}
         for verdict in own.verdicts:
             missing += sum(order.said is None for order in verdict.orders)
             won += verdict.outcome in ("a", "b")
-            _add_verdict(seen, persona.profile, verdict, answered)
+            weight = references.weight(tree.tree.id, verdict.a, verdict.b)
+            margin = _margin(tree, persona, verdict) if against == TRUTH and persona else None
+            _add_verdict(seen, profile, verdict, answered, weight, margin, tree.tree, mine)
         for score in own.scores:
             missing += score.value is None
-            reference = _score_reference(tree, against, persona, score.node)
+            reference = scored(score.node)
             if score.value is not None and reference is not None:
-                seen.scores.append((persona.profile, _whole(score.value), reference))
+                weight = references.weight(tree.tree.id, score.node, None)
+                words = len(tree.tree.node(score.node).text.split())
+                seen.scores.append(_Scored(profile, _whole(score.value), reference, weight, words))
     figures = dict(_figures(seen))
-    profiles = len({persona for persona, *_ in (*seen.answers, *seen.swaps, *seen.scores)})
-    words = tuple(_words(figures, against, missing, won, len(seen.swaps)))
-    return Calibration(name, against, profiles, figures, missing, won, _base_rates(seen), words)
+    profiles = len({each[0] for each in (*seen.answers, *seen.swaps, *seen.scores)})
+    words_ = tuple(_words(figures, against, missing, won, len(seen.swaps)))
+    return Calibration(name, against, profiles, figures, missing, won, _base_rates(seen), words_)
+
+
+def _margin(tree: JudgedTree, persona: Persona, verdict: Verdict) -> float:
+    return abs(_true(tree, persona, verdict.a) - _true(tree, persona, verdict.b))
 
 
 def _refuse_unknown_truth(personas: Sequence[Persona]) -> None:
@@ -118,11 +219,33 @@ def _refuse_unknown_truth(personas: Sequence[Persona]) -> None:
 Reference = Callable[[Presentation], str | None]
 
 
-def _reference(tree: JudgedTree, against: str, persona: Persona) -> Reference:
+def _reference(tree: JudgedTree, against: str, persona: Persona | None, labels: Sequence[Label]) -> Reference:
     if against == TRUTH:
+        assert persona is not None
         return lambda order: _true_choice(tree, persona, order)
+    if against == LABELS:
+        chosen = _majorities(labels)
+        return lambda order: _as_choice(chosen.get(frozenset((order.first, order.second))), order)
     said = {(o.first, o.second): o.said for v in tree.by_judge(against).verdicts for o in v.orders}
     return lambda order: said.get((order.first, order.second))
+
+
+def _majorities(labels: Sequence[Label]) -> dict[frozenset[str], str]:
+    """Pair of replies -> the id that most people chose; `tie` where no answer has more than half."""
+    votes: dict[frozenset[str], Counter[str]] = {}
+    for label in labels:
+        if label.b is not None:
+            answer = {"a": label.a, "b": label.b}.get(label.answer, "tie")
+            votes.setdefault(frozenset((label.a, label.b)), Counter())[answer] += 1
+    found = {}
+    for pair, counts in votes.items():
+        answer, most = counts.most_common(1)[0]
+        found[pair] = answer if most * 2 > counts.total() else "tie"
+    return found
+
+
+def _as_choice(chosen: str | None, order: Presentation) -> str | None:
+    return {order.first: "A", order.second: "B"}.get(chosen, chosen) if chosen is not None else None
 
 
 def _true_choice(tree: JudgedTree, persona: Persona, order: Presentation) -> str:
@@ -134,12 +257,23 @@ def _true(tree: JudgedTree, persona: Persona, node: str) -> float:
     return true_score(persona, tree.tree.transcript(node)[:-1], tree.tree.node(node).text)
 
 
-def _score_reference(tree: JudgedTree, against: str, persona: Persona, node: str) -> int | None:
+def _score_references(
+    tree: JudgedTree, against: str, persona: Persona | None, labels: Sequence[Label]
+) -> Callable[[str], int | None]:
+    """From a reply to the score that the judge's is compared with; of several people's, their mean rounded."""
     if against == TRUTH:
-        return _whole(_true(tree, persona, node))
-    values = {score.node: score.value for score in tree.by_judge(against).scores}
-    value = values.get(node)
-    return None if value is None else _whole(value)
+        assert persona is not None
+        return lambda node: _whole(_true(tree, persona, node))
+    values: dict[str, list[float]] = {}
+    if against == LABELS:
+        for label in labels:
+            if label.b is None:
+                values.setdefault(label.a, []).append(float(label.answer))
+    else:
+        for score in tree.by_judge(against).scores:
+            if score.value is not None:
+                values[score.node] = [float(score.value)]
+    return lambda node: _whole(float(np.mean(values[node]))) if node in values else None
 
 
 def _whole(value: float) -> int:
@@ -147,29 +281,89 @@ def _whole(value: float) -> int:
     return int(value + 0.5)
 
 
-def _add_verdict(seen: _Seen, profile: Profile, verdict: Verdict, answered: Reference) -> None:
+def _add_verdict(
+    seen: _Seen,
+    profile: Profile,
+    verdict: Verdict,
+    answered: Reference,
+    weight: float,
+    margin: float | None,
+    tree: Tree,
+    mine: Collection[str],
+) -> None:
     for order in verdict.orders:
         if order.said is not None:
-            seen.answers.append((profile, order.said, answered(order)))
+            lengths = [len(tree.node(node).text.split()) for node in (order.first, order.second)]
+            longer = None if lengths[0] == lengths[1] else "A" if lengths[0] > lengths[1] else "B"
+            both = [order.first in mine, order.second in mine]
+            own = None if both[0] == both[1] else "A" if both[0] else "B"
+            seen.answers.append(_Answer(profile, order.said, answered(order), weight, margin, longer, own))
     if all(order.said is not None for order in verdict.orders):
         forth, back = (order.winner for order in verdict.orders)
         seen.swaps.append((profile, forth == back))
 
 
 def _figures(seen: _Seen) -> Iterator[tuple[str, Figure]]:
-    decided = [(profile, said == "A") for profile, said, _ in seen.answers if said != "tie"]
-    compared = [(profile, said, truth) for profile, said, truth in seen.answers if truth is not None]
+    decided = [(each.profile, each.said == "A") for each in seen.answers if each.said != "tie"]
+    compared = [each for each in seen.answers if each.reference is not None]
     yield "first", _share(decided)
     yield "swap_consistency", _share(seen.swaps)
-    yield "accuracy", _share([(profile, said == truth) for profile, said, truth in compared])
-    yield "kappa", _agreement(compared, CHOICES, quadratic=False)
-    yield "position_bias", _position_bias(compared)
-    yield "score_kappa", _agreement(seen.scores, SCORES, quadratic=True)
+    yield "accuracy", _accuracy(compared)
+    if any(each.margin is not None for each in compared):
+        for low, high in pairwise(MARGINS):
+            within = [each for each in compared if each.margin is not None and low <= each.margin < high]
+            yield f"accuracy_{low:g}_{high:g}", _accuracy(within)
+    triples = [(each.profile, each.said, each.reference, each.weight) for each in compared]
+    yield "kappa", _agreement(triples, CHOICES, quadratic=False)
+    yield "position_bias", _position_bias([(p, said, str(truth)) for p, said, truth, _ in triples])
+    yield "longer", _more_than_reference(compared, "longer")
+    yield "self_preference", _more_than_reference(compared, "own")
+    scored = [(each.profile, each.said, each.reference, each.weight) for each in seen.scores]
+    yield "score_kappa", _agreement(scored, SCORES, quadratic=True)
+    yield "score_length_slope", _length_slope(seen.scores)
+
+
+def _accuracy(items: Sequence[_Answer]) -> Figure:
+    rows = [(each.profile, each.weight * np.array([each.said == each.reference, 1.0])) for each in items]
+    return _figure(rows, 2, lambda sums: _divide(sums[:, 0], sums[:, 1]), len(items))
 
 
 def _share(items: Sequence[tuple[Profile, bool]]) -> Figure:
     rows = [(profile, np.array([hit, 1.0])) for profile, hit in items]
     return _figure(rows, 2, lambda sums: _divide(sums[:, 0], sums[:, 1]), len(items))
+
+
+def _more_than_reference(items: Sequence[_Answer], what: str) -> Figure:
+    """How much more often the judge chooses the reply that is `longer` (or by its `own` family) than the reference.
+
+    Difference of two shares, each of the answers that are no tie: 0 is no preference of its own, 1 the most.
+    """
+    rows = []
+    for each in items:
+        marked = getattr(each, what)
+        if marked is not None:
+            of_judge = [each.said == marked, each.said != "tie"]
+            of_reference = [each.reference == marked, each.reference != "tie"]
+            rows.append((each.profile, each.weight * np.array([*of_judge, *of_reference], float)))
+
+    def difference(sums: Floats) -> Floats:
+        return _divide(sums[:, 0], sums[:, 1]) - _divide(sums[:, 2], sums[:, 3])
+
+    return _figure(rows, 4, difference, len(rows))
+
+
+def _length_slope(items: Sequence[_Scored]) -> Figure:
+    """By how many points more than the reference the judge scores a reply of twice as many words (least squares)."""
+    rows = []
+    for each in items:
+        x, y = math.log2(max(each.words, 1)), float(each.said - each.reference)
+        rows.append((each.profile, each.weight * np.array([1.0, x, y, x * x, x * y])))
+
+    def slope(sums: Floats) -> Floats:
+        n, x, y, xx, xy = sums.T
+        return _divide(n * xy - x * y, np.where(n * xx - x * x > 1e-9, n * xx - x * x, 0))
+
+    return _figure(rows, 5, slope, len(rows))
 
 
 def _position_bias(items: Sequence[tuple[Profile, str, str]]) -> Figure:
@@ -194,14 +388,15 @@ def _position_bias(items: Sequence[tuple[Profile, str, str]]) -> Figure:
 
 
 def _agreement(
-    items: Sequence[tuple[Profile, Hashable, Hashable]], values: Sequence[Hashable], quadratic: bool
+    items: Sequence[tuple[Profile, Hashable, Hashable, float]], values: Sequence[Hashable], quadratic: bool
 ) -> Figure:
     """Cohen's kappa, weighted by the squared distance of the values if `quadratic`."""
     size = len(values)
     place = {value: index for index, value in enumerate(values)}
     grid = np.arange(size)
     cost = ((grid[:, None] - grid) ** 2 if quadratic else grid[:, None] != grid).astype(float)
-    rows = [(profile, np.eye(size * size)[place[said] * size + place[truth]]) for profile, said, truth in items]
+    unit = np.eye(size * size)
+    rows = [(profile, weight * unit[place[said] * size + place[truth]]) for profile, said, truth, weight in items]
 
     def kappa(sums: Floats) -> Floats:
         tables = sums.reshape(-1, size, size)
@@ -232,10 +427,10 @@ def _divide(above: Floats, below: Floats) -> Floats:
 
 
 def _base_rates(seen: _Seen) -> dict[str, dict[str, float]]:
-    compared = [(said, truth) for _, said, truth in seen.answers if truth is not None]
+    compared = [(each.said, each.reference) for each in seen.answers if each.reference is not None]
     return {
         "kappa": _rates(compared, CHOICES),
-        "score_kappa": _rates([(said, truth) for _, said, truth in seen.scores], SCORES),
+        "score_kappa": _rates([(each.said, each.reference) for each in seen.scores], SCORES),
     }
 
 
@@ -258,6 +453,10 @@ def _words(figures: Mapping[str, Figure], against: str, missing: int, won: int, 
         yield f"prefers the second answer {1 - first:.0%} of the time"
     if swap is not None and swap < LEAST_CONSISTENT:
         yield f"keeps to its answer in {swap:.0%} of comparisons when the order is turned round"
+    longer, own = figures["longer"], figures["self_preference"]
+    for figure, what in ((longer, "the longer reply"), (own, "replies of its own family")):
+        if figure.value is not None and figure.ci is not None and figure.value > MOST_MORE and figure.ci[0] > 0:
+            yield f"chooses {what} {100 * figure.value:.0f} points more often than {against}"
     for name, what in (("kappa", "comparisons"), ("score_kappa", "scores")):
         value = figures[name].value
         if value is not None and value < LEAST_KAPPA:
@@ -270,11 +469,38 @@ def _words(figures: Mapping[str, Figure], against: str, missing: int, won: int, 
 
 def as_json(found: Calibration) -> dict[str, JsonValue]:
     """What `interalign calibrate --json` prints."""
-    figures: dict[str, JsonValue] = {
-        name: {"value": one.value, "ci": list(one.ci) if one.ci else None, "n": one.n}
-        for name, one in found.figures.items()
-    }
+    figures: dict[str, JsonValue] = {name: _figure_json(one) for name, one in found.figures.items()}
     rates: dict[str, JsonValue] = {name: dict(of) for name, of in found.base_rates.items()}
     facts: dict[str, JsonValue] = {"judge": found.judge, "against": found.against, "n_profiles": found.profiles}
     counts: dict[str, JsonValue] = {"missing": found.missing, "pairs": found.pairs}
-    return {"schema": 1, **facts, "figures": figures, **counts, "base_rates": rates, "verdict": list(found.verdict)}
+    people: JsonValue = None
+    if found.people is not None:
+        accuracy, kappa = _figure_json(found.people.accuracy), _figure_json(found.people.kappa)
+        people = {"labels": dict(found.people.labels), "accuracy": accuracy, "kappa": kappa}
+    verdict: list[JsonValue] = list(found.verdict)
+    facts |= {"people": people}
+    return {"schema": 1, **facts, "figures": figures, **counts, "base_rates": rates, "verdict": verdict}
+
+
+def _figure_json(one: Figure) -> JsonValue:
+    return {"value": one.value, "ci": list(one.ci) if one.ci else None, "n": one.n}
+
+
+def _people(labels: Sequence[Label]) -> People:
+    """How far every two people agree on the questions that both answered."""
+    by_question: dict[tuple[str, str, str | None], dict[str, str]] = {}
+    for label in labels:
+        by_question.setdefault(label.key, {})[label.who] = label.answer
+    same: list[tuple[Profile, bool]] = []
+    choices: list[tuple[Profile, Hashable, Hashable, float]] = []
+    scores: list[tuple[Profile, Hashable, Hashable, float]] = []
+    for (tree, _, b), answers in by_question.items():
+        for one, other in combinations(answers.values(), 2):
+            same.append(((tree,), one == other))
+            if b is None:
+                scores.append(((tree,), int(one), int(other), 1.0))
+            else:
+                choices.append(((tree,), one, other, 1.0))
+    of_scores = _agreement(scores, SCORES, quadratic=True)
+    kappa = of_scores if len(scores) > len(choices) else _agreement(choices, ("a", "b", "tie"), quadratic=False)
+    return People(dict(Counter(label.who for label in labels)), _share(same), kappa)

@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from interalign.eval.calibration import Calibration
 from interalign.eval.chart import SERIES_COLOURS, Axis, ChartLine, curves_svg
 from interalign.eval.intervals import Interval
 from interalign.eval.results import CandidateComparison, CandidateResult, Report
 from interalign.eval.safe_text import visible
 from interalign.eval.tallies import JudgeFigures
 from interalign.records import ReplyCounts
+from interalign.version import __version__
 
 TURNS_A_ROW = 10
 """AL columns of one table: what fits an 80-column terminal."""
@@ -61,6 +63,12 @@ def report_html(report: Report) -> str:
     )
 
 
+def calibration_html(found: Calibration) -> str:
+    """A judge's calibration as one self-contained HTML page, as `report_html`."""
+    page = _environment().get_template("calibration.html.jinja")
+    return _without_surrogates(page.render(found=found, version=__version__))
+
+
 def print_report(report: Report, console: Console) -> None:
     """Print the tables, the judge, the user agent and the notes, in at most 80 columns where names are short."""
     console.print(_text(summary(report), "bold"))
@@ -75,7 +83,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def summary(report: Report) -> str:
     """One sentence on what the figures are: how many cases, whose verdict, which intervals."""
-    noun = "tree" if report.kind == "simulation" else "case"
+    noun = "case" if report.kind == "evaluation" else "tree"
     what = f"{_count(report.n_cases, noun)} of {_count(report.n_profiles, 'profile')}, {_count(report.turns, 'turn')}"
     judge = f"judged by {_judge_named(report.judge)}" if report.judge.name else "not judged"
     draws = f"bootstrap over profiles, {report.bootstrap.resamples:,} draws"
@@ -84,7 +92,7 @@ def summary(report: Report) -> str:
 
 def headline(report: Report) -> str:
     """What the page is about, in the words of its kind."""
-    if report.kind == "simulation":
+    if report.kind != "evaluation":
         return f"{_count(report.simulator.conversations, 'conversation tree')}, what the judge preferred"
     who = _count(len(report.candidates), "candidate")
     return f"How well {who} came to suit the user over {_count(report.turns, 'turn')}"
@@ -222,6 +230,9 @@ def _simulator_lines(report: Report) -> Iterator[str]:
         f"{number(user.mean_words, 1)} words on average, {percent(user.repeated)} repeated, "
         f"{percent(user.ended)} say goodbye, {percent(user.as_assistant)} speak as the assistant."
     )
+    if user.audited:
+        kinds = ", ".join(f"{kind} {percent(found.share)} (n {found.n:,})" for kind, found in user.findings.items())
+        yield f"  audited: {_count(user.audited, 'message')}; {kinds or 'nothing found'}"
 
 
 def _note_lines(report: Report) -> Iterator[str]:

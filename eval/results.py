@@ -1,6 +1,6 @@
 """From scores to the report: typed results in the schema of `interalign report --json` (docs/report.md)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Literal, Self
 
@@ -142,7 +142,7 @@ class Report(Frozen):
     """None where no notes were taken."""
     replies: Mapping[str, ReplyCounts] = {}
     """By role: questions asked again, and replies cut at their length limit."""
-    kind: Literal["evaluation", "simulation"]
+    kind: Literal["evaluation", "simulation", "import"]
     turns: int
     """K."""
     n_cases: int
@@ -234,13 +234,15 @@ def evaluation_report(
     usage: Mapping[str, Usage],
     *,
     judge: str | None = None,
+    profile_of: Mapping[str, str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Report:
     """The report of an evaluation: `candidates` from `candidate_scores`, `judged` the trees they came from.
 
     `run` is shown as it is; its `user`, if any, names the user agent. `judge` must be the one whose scores these are
-    (None: the newest). Raises MetricError if two candidates share a name or differ in the number of turns.
+    (None: the newest). `profile_of`: persona id to profile, by which an audit's intervals are resampled; without it by
+    persona. Raises MetricError if two candidates share a name or differ in the number of turns.
     """
     kept = [candidate for candidate in candidates if candidate.scores]
     if len({candidate.turns for candidate in kept}) > 1:
@@ -250,8 +252,9 @@ def evaluation_report(
     turns = max((candidate.turns for candidate in candidates), default=0)
     of_judge, of_user = _judge_tally(judge or newest_judge(judged), run), UserTally()
     for tree in judged:
-        of_judge.add(tree, tree.tree.persona)  # no pair of an evaluation differs by its hint: the profile is not used
-        of_user.add(tree)
+        persona = tree.tree.persona
+        of_judge.add(tree, persona)  # no pair of an evaluation differs by its hint: the profile is not used
+        of_user.add(tree, (profile_of or {}).get(persona, persona))
     figures = of_judge.figures(turns=turns, resamples=resamples, seed=seed)
     return _report("evaluation", run, candidates, of_user, figures, usage, turns, resamples, seed)
 
@@ -264,10 +267,14 @@ def simulation_report(
     *,
     turns: int,
     judge: str | None = None,
+    imported: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Report:
     """The report of a simulation: the judge, the hint, the user agent; figures by candidate only if scores exist.
+
+    `imported`: the conversations were recorded elsewhere. A tree of which no persona is known is a profile of its own,
+    and the turns that it does not have are absent, not missing.
 
     A case is a tree; where a candidate has several scored replies in a turn of it, their mean counts. `personas` must
     hold every persona of the trees (MetricError otherwise); `turns` is K. The trees are looked at once and one at a
@@ -277,19 +284,20 @@ def simulation_report(
     if judge is None:
         judged = list(judged)
         judge = newest_judge(judged)
-    of_judge, of_user, scores, profile_of = _judge_tally(judge, run), UserTally(), _Branching(judge), dict[str, str]()
-    of_notes = NoteTally()
+    of_judge, of_user, profile_of = _judge_tally(judge, run), UserTally(), dict[str, str]()
+    of_notes, scores = NoteTally(), _Branching(judge, imported=imported)
     for tree in judged:
-        if tree.tree.persona not in profiles:
+        if tree.tree.persona not in profiles and not imported:
             raise MetricError(f"tree {tree.tree.id!r} has persona {tree.tree.persona!r}, which was not passed")
-        profile_of[tree.tree.id] = profiles[tree.tree.persona]
+        profile_of[tree.tree.id] = profiles.get(tree.tree.persona, tree.tree.id)
         of_judge.add(tree, profile_of[tree.tree.id])
-        of_user.add(tree)
+        of_user.add(tree, profile_of[tree.tree.id])
         of_notes.add(tree)
         scores.add(tree)
     figures = of_judge.figures(turns=turns, resamples=resamples, seed=seed)
     candidates = scores.candidates(profile_of, turns)
-    report = _report("simulation", run, candidates, of_user, figures, usage, turns, resamples, seed, profile_of)
+    kind: Literal["import", "simulation"] = "import" if imported else "simulation"
+    report = _report(kind, run, candidates, of_user, figures, usage, turns, resamples, seed, profile_of)
     return report.model_copy(update={"inducer": of_notes.figures()})
 
 
@@ -299,7 +307,7 @@ def _judge_tally(judge: str | None, run: Mapping[str, JsonValue]) -> JudgeTally 
 
 
 def _report(
-    kind: Literal["evaluation", "simulation"],
+    kind: Literal["evaluation", "simulation", "import"],
     run: Mapping[str, JsonValue],
     candidates: Sequence[CandidateScores],
     of_user: UserTally,
@@ -363,14 +371,17 @@ def _linear_scores(case: ScoredCase, turns: int, judge: str | None) -> list[floa
 class _Branching:
     """Scores by who spoke (`NAME` and `NAME+hint` apart), one case a tree: the mean of its replies at each turn."""
 
-    def __init__(self, judge: str | None) -> None:
+    def __init__(self, judge: str | None, *, imported: bool = False) -> None:
         self._judge = judge
+        self._imported = imported
         self._ended: dict[str, int] = {}
         self._values: dict[str, dict[tuple[str, int], list[float]]] = {}
 
     def add(self, judged: JudgedTree) -> None:
         """Take the scores of one tree."""
-        if last := _last_turn(judged):
+        if self._imported:
+            self._ended[judged.tree.id] = max(node.turn for node in judged.tree.nodes)
+        elif last := _last_turn(judged):
             self._ended[judged.tree.id] = last
         for score in judged.scores:
             if score.judge == self._judge and score.value is not None:
@@ -382,12 +393,20 @@ class _Branching:
         return tuple(
             CandidateScores(
                 name=name,
-                scores={tree: [_mean(found.get((tree, k), [])) for k in _upto(turns)] for tree in profile_of},
+                scores={
+                    tree: [_mean(found.get((tree, k), [])) for k in _upto(turns)]
+                    for tree in self._met(found, profile_of)
+                },
                 profile_of=profile_of,
                 ended=self._ended,
             )
             for name, found in self._values.items()
         )
+
+    def _met(self, found: Collection[tuple[str, int]], trees: Iterable[str]) -> Iterable[str]:
+        """The trees in which a speaker is expected: all; of recorded ones those in which it has a score."""
+        mine = {tree for tree, _ in found}
+        return [tree for tree in trees if tree in mine] if self._imported else trees
 
 
 def _notes(

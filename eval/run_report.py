@@ -9,6 +9,7 @@ from interalign.eval.results import Report, ScoredCase, candidate_scores, evalua
 from interalign.ledger.budget import Prices
 from interalign.records import RunRecord, Usage, by_role
 from interalign.store import Store
+from interalign.tree import IMPORTED
 
 
 def run_report(store: Store, prices: Prices) -> Report:
@@ -54,14 +55,27 @@ def _evaluation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Rep
     judged = [case.judged for case in cases if case.judged is not None]
     judge = store.newest_judge()
     scores = candidate_scores(cases, run.begun_with.turns, judge)
-    return evaluation_report(_facts(run), scores, judged, usage, judge=judge)
+    profiles = {persona.id: "\n".join(persona.profile) for persona in store.personas().values()}
+    return evaluation_report(_facts(run), scores, judged, usage, judge=judge, profile_of=profiles)
 
 
 def _simulation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:
     personas = list(store.personas().values())
     judge = store.newest_judge()
     turns = run.begun_with.turns
-    return simulation_report(_facts(run), store.judged_trees(), personas, usage, turns=turns, judge=judge)
+    trees, imported = store.judged_trees(), run.kind == "import"
+    report = simulation_report(_facts(run), trees, personas, usage, turns=turns, judge=judge, imported=imported)
+    return report.model_copy(update={"notes": (*_of_import(store, judge), *report.notes)}) if imported else report
+
+
+def _of_import(store: Store, judge: str | None) -> Iterator[str]:
+    """What a reader must know of conversations that were recorded elsewhere."""
+    yield "The conversations were recorded elsewhere: what is said of the user is said of whoever wrote there."
+    if judge == IMPORTED:
+        yield f"The preferences of `{IMPORTED}` came with the file: no judge was asked, and in both orders they agree."
+    personas, trees = store.personas(), store.trees()
+    if unknown := sum(record.persona not in personas for record in trees):
+        yield f"No persona is known for {unknown:,} of {len(trees):,} trees; each of them counts as a profile."
 
 
 def _facts(run: RunRecord) -> dict[str, JsonValue]:

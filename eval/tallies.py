@@ -1,7 +1,7 @@
 """What judged trees show about the judge and the user simulator: simple counts, each rate beside its n."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from interalign.agents.audit import ANSWERS, COPIES, ENDS, REFUSES, REPEATS, THIRD_PERSON, audit_user_message
 from interalign.agents.ending import ENDED
+from interalign.agents.findings import KINDS, stored_findings
 from interalign.eval.intervals import (
     RESAMPLES,
     Interval,
@@ -17,6 +18,7 @@ from interalign.eval.intervals import (
     profile_sums,
     resampled_curves,
 )
+from interalign.eval.rates import rate_over_profiles
 from interalign.tree import Frozen, JudgedTree, Node, Presentation, Verdict
 
 
@@ -97,6 +99,16 @@ class JudgeFigures(Frozen):
     """Of a panel, every two of its judges."""
 
 
+class FindingFigures(Frozen):
+    """Messages of the user agent with one kind of finding."""
+
+    n: int
+    share: float | None
+    """Of the audited messages."""
+    ci: Interval | None
+    """95 % interval over profiles."""
+
+
 class SimulatorFigures(Frozen):
     """What the user agent wrote."""
 
@@ -122,6 +134,10 @@ class SimulatorFigures(Frozen):
     """Share of those with at least half their words from one reply."""
     ended_after: tuple[int, ...] = ()
     """How many paths the user ended with the end mark after turn 1..K; all 0 where the run has no end mark."""
+    audited: int = 0
+    """Messages in conversations that `interalign audit` has read."""
+    findings: Mapping[str, FindingFigures] = {}
+    """What it found: kind -> how many of them. Kinds that were not found are not there."""
 
 
 class HintOutcome(NamedTuple):
@@ -220,14 +236,17 @@ class UserTally:
     def __init__(self) -> None:
         self._counts = Counter[str]()
         self._ended = Counter[int]()
+        self._found: list[tuple[str, frozenset[str]]] = []
+        """Each audited message: its profile and the kinds of findings."""
 
-    def add(self, judged: JudgedTree) -> None:
-        """Count one tree."""
+    def add(self, judged: JudgedTree, profile: str) -> None:
+        """Count one tree, of a persona with this profile."""
         texts = [node.text for node in judged.tree.nodes if node.role == "user"]
         words, characters = sum(len(text.split()) for text in texts), sum(map(len, texts))
         self._counts.update({"trees": 1, "texts": len(texts), "words": words, "characters": characters})
         self._counts.update(_marks(judged))
         self._ended.update(ended_after(judged))
+        self._found += ((profile, kinds) for kinds in _found_kinds(judged))
 
     def figures(self, user: str | None, turns: int) -> SimulatorFigures:
         """The figures of all trees that were added; the means are None if there is no message. `turns` is K."""
@@ -245,7 +264,28 @@ class UserTally:
             third_person=_share(counts[THIRD_PERSON], texts),
             copied=_share(counts[COPIES], texts),
             ended_after=tuple(self._ended[turn] for turn in range(1, turns + 1)),
+            audited=len(self._found),
+            findings=self._findings(),
         )
+
+    def _findings(self) -> dict[str, FindingFigures]:
+        met = frozenset[str]().union(*(kinds for _, kinds in self._found))
+        rates = {
+            kind: rate_over_profiles([(profile, kind in kinds) for profile, kinds in self._found])
+            for kind in KINDS
+            if kind in met
+        }
+        return {kind: FindingFigures(n=rate.hits, share=rate.share, ci=rate.ci) for kind, rate in rates.items()}
+
+
+def _found_kinds(judged: JudgedTree) -> Iterator[frozenset[str]]:
+    """The kinds of findings of each user message of an audited tree; nothing for one that was not audited."""
+    stored = stored_findings(judged)
+    kinds: dict[str, set[str]] = {}
+    for finding in (each for findings in stored.values() for each in findings):
+        kinds.setdefault(finding.node, set()).add(finding.kind)
+    if stored:
+        yield from (frozenset(kinds.get(node.id, ())) for node in judged.tree.nodes if node.role == "user")
 
 
 def _marks(judged: JudgedTree) -> Iterator[str]:

@@ -11,14 +11,18 @@ from interalign.tree import Score, Tree, Verdict
 
 
 async def judge_tree(
-    tree: Tree, conversation: Conversation, judge: Judge, name: str, judging: Judging
+    tree: Tree, conversation: Conversation, judge: Judge, name: str, judging: Judging | None
 ) -> tuple[tuple[Verdict, ...], tuple[Score, ...]]:
-    """What this judge says about every turn of a finished tree."""
+    """What this judge says about every turn of a finished tree.
+
+    `judging` None: the replies of a turn are compared where there are several, and scored where there is one.
+    """
 
     async def one(node_id: str) -> tuple[list[Verdict], list[Score]]:
         at = conversation.at(node_id, node_id, "judge")
         siblings = (at, conversation.persona, tree.transcript(node_id), tree.children(node_id))
-        if judging == "compare":
+        compares = judging == "compare" or (judging is None and len(tree.children(node_id)) > 1)
+        if compares:
             return await compare_siblings(judge, name, *siblings), []
         return [], await score_siblings(judge, name, *siblings)
 

@@ -71,8 +71,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]
 
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str | Path) -> Ended:
-        result = CliRunner().invoke(app, [str(word) for word in words])
+    def run(*words: str | Path, stdin: str | None = None) -> Ended:
+        result = CliRunner().invoke(app, [str(word) for word in words], input=stdin)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Ended(result.exit_code, result.stdout, result.stderr)

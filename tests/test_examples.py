@@ -48,6 +48,7 @@ def test_the_example_roles_are_listed_and_checked_by_their_names(installed) -> N
     assert "longest\tbranching policy, plug-in interalign_example_roles.policy:longest" in listed
     assert "alpaca\texport format, plug-in interalign_example_roles.alpaca:FORMAT" in listed
     assert "cards\tpersona format, plug-in interalign_example_roles.cards:FORMAT" in listed
+    assert "tickets\tconversation format, plug-in interalign_example_roles.tickets:FORMAT" in listed
     assert "words\tviewer page, plug-in interalign_example_roles.words_page:PAGE" in listed
     assert "trees\tviewer page, built in" in listed
     assert "chain\tmodel provider, plug-in interalign_example_roles.provider:provider" in listed
@@ -114,6 +115,22 @@ def test_the_example_persona_format_is_found_by_its_rows(installed, tmp_path: Pa
     (persona,) = (json.loads(line) for line in (tmp_path / "personas.jsonl").read_text().splitlines())
     assert persona["profile"] == ["She repairs boats.", "She sings in a choir."]
     assert (persona["personality"], persona["meta"]) == ("Short and dry.", {"age": 61})
+
+
+def test_the_example_format_of_tickets_is_found_and_imported(installed, tmp_path: Path) -> None:
+    ticket = {"ticket": 17, "agent": "desk", "thread": ["It leaks.", "Where?"], "open": True}
+    (tmp_path / "tickets.jsonl").write_text(json.dumps(ticket) + "\n")
+    ended = installed("import", "tickets.jsonl", "run.db")
+    assert (ended.code, ended.err) == (
+        0,
+        "run.db: 1 conversation of 1 row imported into 1 tree (read as tickets)\n",
+    )
+    (judged,) = trees_of(tmp_path / "run.db")
+    assert [(node.id, node.by, node.text) for node in judged.tree.nodes] == [
+        ("u", "user", "It leaks."),
+        ("1", "desk", "Where?"),
+    ]
+    assert judged.tree.id == "17"
 
 
 def test_the_example_page_is_in_the_menu_of_the_viewer_and_counts_words(

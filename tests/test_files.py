@@ -30,11 +30,14 @@ COMMANDS = {
     "evaluate": "evaluate {eval} --candidate world:blind --cases {personas} --config {config} --prices {prices} "
     "--prompts {folder} --rubric {data} --system {data} --max-tokens 999999 --budget {out}",
     "judge": "judge {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
+    "audit": "audit {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
     "export": "export {run} --format dpo --out {out}",
     "train": "train grpo --model {model} --data {data} --out {folder} --config {config} --judge openai:m "
     "--personas {run} --prices {prices} --prompts {model} --rubric {prices} --max-tokens 999999 --budget {out}",
     "report": "report {run} --html {out} --md {second} --csv {third} --prices {prices} --no-worse-than {eval}",
     "compare": "compare {eval}",
+    "power": "power {eval} --delta 0.5",
+    "fidelity": "fidelity {run} --real {eval}",
     "view": "view {run} --export {out}",
     "personas generate": "personas generate --n 2 --out {out} --model world:personas "
     "--seeds {personas} --prompts {folder} --prices {prices}",
@@ -45,6 +48,11 @@ COMMANDS = {
     "--train-config {config} --prices {prices} --prompts {model} --rubric {data} --system {data} "
     "--max-tokens 999999 --budget {out}",
     "merge": "merge {out} {run}",
+    "calibrate": "calibrate {run} --against truth --html {out}",
+    "labels ask": "labels {run} ask --instructions {data}",
+    "labels import": "labels {run} import {data} --instructions {data}",
+    "labels export": "labels {run} export {out}",
+    "import": "import {data} {out} --personas {personas}",
     "demo": "demo --no-train --out {folder}",
 }
 """How each command that reads or writes files is called, with everything it can be told to read."""
@@ -66,9 +74,11 @@ READS = (
     "others",
     "no_worse_than",
     "runs",
+    "real",
+    "instructions",
 )
 """Parameters that name what a command reads; `run` is the run file, which is not replaced but gone on with."""
-NO_FILES = {"calibrate", "graph", "roles list", "roles check", "roles probe", "personas stats"}
+NO_FILES = {"graph", "labels plan", "roles list", "roles check", "roles probe", "personas stats"}
 FOLDERS = {"train", "demo", "rounds"}
 
 
@@ -141,7 +151,8 @@ class Folder:
 
     def place(self, command: str, words: list[str], parameter: Named) -> int:
         """Where the value of a parameter stands in the command line; an argument comes first."""
-        return words.index(parameter.option) + 1 if parameter.option else len(command.split())
+        first = len(command.split()) + command.startswith("labels ")  # whose run stands before the command
+        return words.index(parameter.option) + 1 if parameter.option else first
 
     def contents(self) -> dict[str, bytes | None]:
         return {

@@ -109,7 +109,7 @@ def test_every_table_of_a_run_file_is_merged_or_said_not_to_be(tmp_path: Path) -
     for table in COPIED:
         assert {*table.references, *table.key} <= columns[table.name]
     referring = {(table.name, column) for table in COPIED for column in table.references}
-    plain = {"position", "seed", "attempts", "turn", "hinted", "sample", "began", "took", "sends"}
+    plain = {"position", "place", "seed", "attempts", "turn", "hinted", "sample", "began", "took", "sends"}
     counts = {"prompt_tokens", "completion_tokens"}
     assert {(table, column) for table, column in numbers - referring if column not in plain | counts} == {
         ("scores", "value")

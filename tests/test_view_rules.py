@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from view_pages import reply, user
 
+from interalign.eval.disclosed import disclosed
 from interalign.eval.view.curves import Line, draw_curves
 from interalign.eval.view.difference import MOST, Piece, difference
-from interalign.eval.view.disclosed import disclosed
 from interalign.eval.view.progress import duration, growth
 from interalign.store.tree_list import CallPace
 

@@ -135,7 +135,7 @@ def tokenize(
     for row in rows:
         where = f"{name}, line {row.number}"
         found.append(_checked(_read(chat, row, where, stops, read), chat.tokenizer, stops, max_length, where))
-        _check_room(len(found[-1].prompt), sampled, max_length, where)
+        _check_sampled_length(len(found[-1].prompt), sampled, max_length, where)
     return found
 
 
@@ -155,7 +155,7 @@ def _checked(row: TokenRow, tokenizer: Any, stops: Set[int], max_length: int | N
     return row
 
 
-def _check_room(prompt: int, sampled: int, positions: int | None, where: str) -> None:
+def _check_sampled_length(prompt: int, sampled: int, positions: int | None, where: str) -> None:
     if sampled and positions is not None and prompt + sampled > positions:
         raise TooLongError(
             f"{where}: {prompt} tokens of prompt and a reply of up to {sampled} (max_completion_length) are more than "

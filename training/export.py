@@ -14,6 +14,7 @@ from interalign.files import write_atomically
 from interalign.preferences import PairMode
 from interalign.registries import FORMATS
 from interalign.training.formats import ExportFormat, Row
+from interalign.training.row_filters import RowFilters
 from interalign.tree import JudgedTree
 
 
@@ -30,31 +31,42 @@ def rows(
     fmt: str,
     mode: PairMode = "best-worst",
     *,
+    judge: str | None = None,
     keep_leaks: bool = False,
     keep_cut: bool = False,
+    filters: RowFilters | None = None,
 ) -> Iterator[Row]:
-    """Training rows of trees, each of which holds what one judge said (`JudgedTree.by_judge`); trees in given order.
+    """Training rows of trees, in given order, by what one judge said.
+
+    `judge` names it; without one, the trees hold what a single judge said (`JudgedTree.by_judge`).
 
     `mode` is how preferences become pairs; formats without pairs do not depend on it. Replies that carry words of the
     inducer's note (annotation `leak`), and what follows them, are left out unless `keep_leaks`. A message that was cut
     at its length limit is learnt in no row unless `keep_cut`; it may stand in the conversation before what is learnt.
+    `filters` leave out more, and count it.
     Raises ConfigError for an unknown format or mode.
     """
     if mode not in get_args(PairMode):
         raise ConfigError(f"no way {mode!r} to choose pairs; choose one of {', '.join(get_args(PairMode))}")
     make = export_format(fmt).rows
     for judged in judged_trees:
-        kept = _learnable(judged, keep_leaks=keep_leaks, keep_cut=keep_cut)
+        kept = _learnable(judged, judge, filters or RowFilters(), keep_leaks=keep_leaks, keep_cut=keep_cut)
         for row in make(kept, mode) if kept else ():
             yield _without_lone_surrogates(row)
 
 
-def _learnable(judged: JudgedTree, *, keep_leaks: bool, keep_cut: bool) -> JudgedTree | None:
+def _learnable(
+    judged: JudgedTree, judge: str | None, filters: RowFilters, *, keep_leaks: bool, keep_cut: bool
+) -> JudgedTree | None:
     """The tree as formats get it: replies that must not be learnt are gone, or not judged and listed in `cut`."""
-    kept = judged if keep_leaks else without_leaks(judged)
-    if kept is None or not kept.cut:
-        return kept
-    return kept.model_copy(update={"cut": frozenset()}) if keep_cut else kept.unjudged(kept.cut)
+    everyone = filters.without_faulty(judged)
+    everyone = everyone if everyone is None or keep_leaks else without_leaks(everyone)
+    if everyone is None:
+        return None
+    kept = everyone if judge is None else everyone.by_judge(judge)
+    if kept.cut:
+        kept = kept.model_copy(update={"cut": frozenset()}) if keep_cut else kept.unjudged(kept.cut)
+    return filters.held_to_limits(kept, everyone)
 
 
 def without_leaks(judged: JudgedTree) -> JudgedTree | None:

@@ -69,7 +69,7 @@ def find_figures(store: Store, judge: str | None, links: ServedLinks, *, compare
     run = store.run
     if run is None or judge is None or judge == PANEL or run.kind == "personas":
         return None
-    found = store.turn_scores(judge, "done" if run.kind == "simulation" else None)
+    found = store.turn_scores(judge, None if run.kind == "evaluation" else "done")
     if not found:
         return None
     from interalign.eval.results import candidate_result, comparisons
@@ -124,7 +124,8 @@ def _of_trees(store: Store, found: Sequence[TurnScore], turns: int) -> "list[Can
     """A simulation's: speakers with and without the hint apart, a tree a case."""
     from interalign.eval.results import CandidateScores
 
-    personas, ended = store.personas(), store.last_turns(ENDED)
+    imported = store.run is not None and store.run.kind == "import"
+    personas, ended = store.personas(), store.last_turns(None if imported else ENDED)
     profiles = {record.id: _profile(personas, record.persona) for record in store.trees("done")}
     values: dict[str, dict[tuple[str, int], float]] = {}
     for score in found:

@@ -16,6 +16,7 @@ _GRAPHS: Mapping[RunKind, tuple[str, ...]] = {
     "simulation": ("tree", "turn"),
     "evaluation": ("tree", "turn"),
     "personas": ("personas",),
+    "import": (),
 }
 _ROLES = {"candidates": "candidate", "ask": "writer"}
 """Node -> role, where they have two names."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple, TypeVar
 
+from interalign.eval.disclosed import DisclosedFact, disclosed
 from interalign.eval.view.call_index import TreeCalls
 from interalign.eval.view.difference import Piece, difference
-from interalign.eval.view.disclosed import DisclosedFact, disclosed
 from interalign.eval.view.links import Links
 from interalign.eval.view.marks import Mark, marks
 from interalign.eval.view.picture import Picture, draw, in_order

@@ -25,7 +25,7 @@ from interalign.config import (
     with_addresses,
 )
 from interalign.errors import ConfigError, did_you_mean
-from interalign.files import is_stream, refuse_folder, refuse_outputs, refuse_shared, write_atomically
+from interalign.files import is_stream, read_text, refuse_folder, refuse_outputs, refuse_shared, write_atomically
 from interalign.ledger.budget import Prices, price_table, read_prices
 from interalign.model_spec import ModelSpec
 from interalign.models.names import importable
@@ -37,11 +37,17 @@ from interalign.records import Progress, RunSummary
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from interalign.conversations import ImportedTrees
     from interalign.diversity import Diversity
+    from interalign.eval.audit import Audit
     from interalign.eval.calibration import Calibration
+    from interalign.eval.fidelity import Fidelity
+    from interalign.eval.label_files import ImportedLabels
+    from interalign.eval.power import PowerFigures
     from interalign.eval.results import CandidateComparison, Report
     from interalign.people.importing import Imported
     from interalign.people.split import SplitPool
+    from interalign.records import LabelQuestion
     from interalign.run.dry_run import Estimate
     from interalign.run.generation import GeneratedPool
     from interalign.run.probe import SeatFigures
@@ -135,6 +141,30 @@ def about_cases(*, config: Path | str | None = None, cases: str | None = None) -
     return f"aloe: 100 cases, 20 held-out profiles; cosine to the nearest training profile of `people`: {near}"
 
 
+def import_conversations(
+    file: Path | str,
+    run: Path | str,
+    *,
+    format: str = "auto",  # noqa: A002  (the option's name)
+    personas: Path | str | None = None,
+    skip_bad: bool = False,
+) -> "tuple[ImportedTrees, bool]":
+    """Read recorded conversations in any format of `registries.CONVERSATION_FORMATS` and keep them as trees in `run`.
+
+    `personas`: a persona file in which the ids that rows name are looked up. What became of the rows, and whether `run`
+    was written: False if it held just this import already. Raises DataError that names the bad rows, unless `skip_bad`,
+    and ConfigError for a run file that holds anything else.
+    """
+    from interalign.conversations import import_trees
+    from interalign.run.keep_import import keep_import
+
+    refuse_shared([Path(run)], inputs=[file, personas])
+    people = () if personas is None else load_personas(str(personas), split="train", n=0, seed=0)
+    known = {persona.id: persona for persona in people}
+    found = import_trees(Path(file), Path(run).stem, format=format, skip_bad=skip_bad, known=known)
+    return found, keep_import(Path(run), Path(file), found)
+
+
 @overload
 def estimate(
     kind: Literal["simulation"],
@@ -224,6 +254,9 @@ def export(
     format: str,  # noqa: A002  (the option's name)
     pairs: Literal["best-worst", "all"] = "best-worst",
     judge: str | None = None,
+    min_margin: float | None = None,
+    min_agreement: float | None = None,
+    audit: Literal["drop", "keep"] = "keep",
     keep_leaks: bool = False,
     keep_cut: bool = False,
 ) -> int:
@@ -235,12 +268,17 @@ def export(
     are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a readable
     answer. `panel` for a run with one judge: of all judges that were asked about it since. Replies that repeat the
     inducer's note are left out, with what follows them, unless `keep_leaks`; those that were cut at their length limit
-    are learnt in no row unless `keep_cut`.
+    are learnt in no row unless `keep_cut`. A turn gives no row if its clearest pair has a margin below `min_margin`, or
+    if fewer than the share `min_agreement` of the run's judges prefer the chosen reply. `audit="drop"` leaves out user
+    messages with a finding (`audit`), and what follows them.
     """
     from interalign.store import Store
     from interalign.training.data_card import Tally, card_beside, write_card
     from interalign.training.export import rows, write_jsonl
+    from interalign.training.row_filters import RowFilters
 
+    if audit not in ("drop", "keep"):
+        raise ConfigError(f"audit={audit!r}: write drop or keep")
     card = card_beside(Path(out))
     refuse_outputs([out, card], inputs=[run])
     with Store.open(Path(run)) as store:
@@ -252,12 +290,17 @@ def export(
             has = ", ".join(store.judges()) or "none at all"
             raise ConfigError(f"{run} has no verdict by {judge!r}; it has {has}{near}")
         judged = (with_panel(tree, members) if members else tree for tree in store.judged_trees())
-        judged = (tree.by_judge(name) if name else tree for tree in judged)
         tally = Tally()
-        made = rows(tally.counting(judged), format, pairs, keep_leaks=keep_leaks, keep_cut=keep_cut)
+        drops = audit == "drop"
+        filters = RowFilters(min_margin, min_agreement, drops, store.personas() if drops else {})
+        made = rows(
+            tally.counting(judged), format, pairs, judge=name, keep_leaks=keep_leaks, keep_cut=keep_cut, filters=filters
+        )
         written = write_jsonl(made, Path(out))
         if card is not None:
-            chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks}
+            chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks,
+                      "min_margin": min_margin, "min_agreement": min_agreement, "audit": audit,
+                      "left_out": dict(filters.left_out)}  # fmt: skip
             write_card(card, Path(out), (Path(run), store.run), written, tally, chosen)
         return written
 
@@ -270,8 +313,8 @@ def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
         return str(store.shortfalls(judge or store.newest_judge()))
 
 
-def why_empty(run: Path | str, format: str) -> str:  # noqa: A002  (the option's name)
-    """One line that says why `export` found no row, and what to do."""
+def why_empty(run: Path | str, format: str, *, filtered: bool = False) -> str:  # noqa: A002  (the option's name)
+    """One line that says why `export` found no row, and what to do. `filtered`: it was asked to leave out turns."""
     from interalign.store import Store
     from interalign.training.export import export_format, without_leaks
 
@@ -279,6 +322,8 @@ def why_empty(run: Path | str, format: str) -> str:  # noqa: A002  (the option's
         trees = list(store.judged_trees())
     if not trees:
         return "no tree of the run is finished yet; run `interalign simulate` again to go on"
+    if filtered and not export_format(format).needs_judge:
+        return "the audit finds fault with the first message of every conversation; leave --audit drop out"
     if not export_format(format).needs_judge:
         if any(tree.cut for tree in trees):
             return "every conversation begins with a message that was cut at its length limit; --keep-cut keeps it"
@@ -291,6 +336,8 @@ def why_empty(run: Path | str, format: str) -> str:  # noqa: A002  (the option's
         return "every reply, or what it answers, repeats the inducer's note; --keep-leaks keeps them"
     if all(_too_few_whole(tree) for tree in trees):
         return "too few replies were not cut at their length limit; raise max_tokens, or --keep-cut keeps them"
+    if filtered:
+        return "no turn holds what --min-margin, --min-agreement or --audit drop ask for; ask for less"
     return "no judge preferred one reply to another: every verdict is a tie or missing"
 
 
@@ -320,6 +367,111 @@ def calibrate(run: Path | str, *, against: str, judge: str | None = None) -> "Ca
     with Store.open(Path(run)) as store:
         store.refuse_personas("calibrate")
         return compare(store, against, judge)
+
+
+def audit(
+    run: Path | str,
+    *,
+    judge: str | None = None,
+    runtime: Runtime | None = None,
+    progress: Progress | None = None,
+    **settings: Unpack[RuntimeKeywords],
+) -> "Audit":
+    """Audit the simulated user of `run` by rules, with `judge` also by a model; findings are stored as annotations.
+
+    Returns what all audits of the file found, and what this judge could not audit. `settings` are the fields of
+    Runtime; what is set in `runtime` wins.
+    """
+    from interalign.eval.audit import audit_of
+    from interalign.run.audit import audit_by_judge, audit_by_rules
+    from interalign.store import Store
+
+    unread, failed = 0, dict[str, str]()
+    if judge is not None:
+        spec = ModelSpec.parse(judge)
+        carried = _carried_out(settings, {}, None, runtime).model_copy(update=as_runtime([spec]))
+        summary, unread = run_async(audit_by_judge(Path(run), spec.known_as, carried, progress))
+        failed = summary.failed
+    run_async(audit_by_rules(Path(run)))
+    with Store.open(Path(run)) as store:
+        return audit_of(store)._replace(unread=unread, failed=failed)
+
+
+def write_calibration_html(found: "Calibration", out: Path | str) -> None:
+    """Write a calibration as one HTML file that loads nothing."""
+    from interalign.eval.report import calibration_html
+
+    refuse_outputs([out])
+    write_atomically(Path(out), [calibration_html(found)])
+
+
+def audit_json(found: "Audit") -> dict[str, "JsonValue"]:
+    """An audit as `interalign audit --json` prints it."""
+    from interalign.eval.audit import as_json
+
+    return as_json(found)
+
+
+def fidelity(run: Path | str, *, real: Path | str) -> "Fidelity":
+    """How the simulated user's messages of `run` differ from those of real people in the run file `real`."""
+    from interalign.eval.fidelity import fidelity as compare_users
+    from interalign.store import Store
+
+    with Store.open(Path(run)) as simulated, Store.open(Path(real)) as imported:
+        for store in (simulated, imported):
+            store.refuse_personas("fidelity")
+        return compare_users(simulated, imported)
+
+
+def plan_labels(run: Path | str, *, n: int, seed: int = 0) -> "list[LabelQuestion]":
+    """Draw `n` questions for people, with known probabilities, and keep them in `run` (docs/labels.md).
+
+    The same n and seed again change nothing. ConfigError where labels of another plan are in the file: their
+    probabilities would be lost.
+    """
+    from interalign.eval.label_plan import plan_questions
+    from interalign.store import Store
+
+    with Store.open(Path(run)) as stored:
+        stored.refuse_personas("labels plan")
+        questions = plan_questions(stored, n, seed)
+        planned = stored.label_questions()
+        lost = {label.key for label in stored.labels()} & {one.key for one in planned} - {one.key for one in questions}
+    if planned == questions:
+        return questions
+    if planned and lost:
+        raise ConfigError(
+            f"{run} has a plan of {len(planned)} questions, {len(lost)} of which are answered and would be lost; go on "
+            "with it, or export the labels and begin with another copy of the file"
+        )
+    with Store.create_or_open(Path(run)) as store:
+        store.plan_labels(questions)
+    return questions
+
+
+def import_labels(
+    run: Path | str, file: Path | str, *, who: str | None = None, instructions: Path | None = None
+) -> "ImportedLabels":
+    """Add people's labels from a JSON lines or CSV file to `run`, all or none; DataError names all bad rows."""
+    from interalign.eval.label_files import import_labels as add
+    from interalign.store import Store
+
+    text = None if instructions is None else read_text(instructions)
+    with Store.open(Path(run)) as stored:
+        stored.refuse_personas("labels import")
+    with Store.create_or_open(Path(run)) as store:
+        return add(store, Path(file), who=who, instructions=text)
+
+
+def export_labels(run: Path | str, out: Path | str) -> int:
+    """Write the labels of `run` to a file, CSV if its name ends so, else JSON lines; how many labels."""
+    from interalign.eval.label_files import export_labels as write
+    from interalign.store import Store
+
+    refuse_outputs([out], inputs=[run])
+    with Store.open(Path(run)) as store:
+        store.refuse_personas("labels export")
+        return write(store, Path(out))
 
 
 def calibration_json(found: "Calibration") -> dict[str, "JsonValue"]:
@@ -369,6 +521,14 @@ def missed_gates(
 
     missed = tuple(missed_limits(found, fail_under))
     return missed if no_worse_than is None else (*missed, *worse_than(Path(run), Path(no_worse_than)))
+
+
+def power(run: Path | str, *, delta: float, power: float = 0.8) -> "list[PowerFigures]":
+    """How many profiles and cases would show a difference `delta` in mean AL, for every two candidates of `run`."""
+    from interalign.eval.gates import scores_in
+    from interalign.eval.power import power_figures
+
+    return power_figures(scores_in(Path(run)), delta, power)
 
 
 def compare(*runs: Path | str) -> "tuple[CandidateComparison, ...]":

@@ -48,6 +48,17 @@ def write_atomically(path: Path, pieces: Iterable[str]) -> None:
         raise _unwritable(path, error) from error
 
 
+def read_text(path: Path) -> str:
+    """The text of a file, UTF-8; ConfigError that names it if it cannot be read or is empty."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    if not text.strip():
+        raise ConfigError(f"{path}: is empty")
+    return text
+
+
 def refuse_outputs(outputs: Iterable[Path | str | None], inputs: Iterable[Path | str | None] = ()) -> None:
     """ConfigError for the first of these outputs that must not or cannot be written; None is an option not given.
 

@@ -4,11 +4,11 @@ A reply's value is its score, if the judge scored any reply of the turn, else it
 comparisons lost. A missing score or verdict is missing: it is no 3, no tie and no loss.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 from typing import Literal, NamedTuple
 
-from interalign.tree import Frozen, JudgedTree, Node, Score, Verdict, net_wins
+from interalign.tree import IMPORTED, MARGIN, Frozen, JudgedTree, Node, Score, Verdict, net_wins
 
 PairMode = Literal["best-worst", "all"]
 """`best-worst`: at most one pair a turn. `all`: every pair of replies the judge tells apart."""
@@ -25,8 +25,15 @@ class Pair(Frozen):
     """How clear the preference is, above 0.
 
     Of scores, their difference: 1 to 4 points. Of one comparison, 1. Of net wins (`best-worst`), their difference over
-    the largest one that n compared replies allow, 2 (n - 1): 1 for two replies, less where comparisons were ties.
+    the largest one that n compared replies allow, 2 (n - 1): 1 for two replies, less where comparisons were ties. Of a
+    pair that was imported with a margin, that.
     """
+
+    @property
+    def ids(self) -> tuple[str, str]:
+        """Ids of the two replies in sorted order: the same whichever is chosen."""
+        first, second = sorted((self.chosen.id, self.rejected.id))
+        return first, second
 
     @property
     def says_the_same_twice(self) -> bool:
@@ -49,10 +56,44 @@ def pairs(judged: JudgedTree, mode: PairMode) -> list[Pair]:
     """Preference pairs of a tree that holds what one judge said (`JudgedTree.by_judge`), in stored order of the turns.
 
     `all` takes every two replies with different scores, or every comparison that one of them won; `best-worst` at most
-    one of these a turn (`best_worst`). Ties, missing values and replies of the same text give no pair.
+    one of these a turn (`best_worst`). Ties, missing values, replies of the same text and those that are `unpaired`
+    give no pair.
     """
     candidates = (pair for ranking in rankings(judged) for pair in _pairs_of_turn(ranking, mode))
-    return [pair for pair in candidates if not pair.says_the_same_twice]
+    found = [pair for pair in candidates if not pair.says_the_same_twice and pair.ids not in judged.unpaired]
+    return _with_imported_margins(judged, found) if judged.judges() == (IMPORTED,) else found
+
+
+def _with_imported_margins(judged: JudgedTree, found: Sequence[Pair]) -> list[Pair]:
+    """The pairs of an imported file with the margins that it gave them, where it did."""
+    said = {note.node: note.value for note in judged.annotations if (note.name, note.by) == (MARGIN, IMPORTED)}
+    margins = {node: value for node, value in said.items() if isinstance(value, dict)}
+
+    def margin(pair: Pair) -> float:
+        given = margins.get(pair.chosen.id, {}).get(pair.rejected.id)
+        return float(given) if isinstance(given, int | float) else pair.margin
+
+    return [pair.model_copy(update={"margin": margin(pair)}) for pair in found]
+
+
+def agreement(judged: JudgedTree, pair: Pair, judges: Collection[str]) -> float:
+    """The share of these judges that prefer the chosen reply, of those with a readable answer about both replies.
+
+    `judged` holds what all of them said. A tie is no preference. 1 where none of them has an answer.
+    """
+    votes: list[bool] = []
+    for judge in judges:
+        own = judged.by_judge(judge)
+        values = {score.node: score.value for score in own.scores}
+        votes += (
+            verdict.outcome == ("a" if verdict.a == pair.chosen.id else "b")
+            for verdict in own.verdicts
+            if {verdict.a, verdict.b} == set(pair.ids) and verdict.outcome != "missing"
+        )
+        chosen, rejected = values.get(pair.chosen.id), values.get(pair.rejected.id)
+        if chosen is not None and rejected is not None:
+            votes.append(chosen > rejected)
+    return sum(votes) / len(votes) if votes else 1.0
 
 
 def chosen_replies(judged: JudgedTree) -> list[Node]:

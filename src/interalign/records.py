@@ -147,8 +147,8 @@ class JudgeCounts(Frozen):
 
 
 TreeStatus = Literal["planned", "done", "failed"]
-RunKind = Literal["simulation", "evaluation", "personas"]
-"""`personas`: the calls that wrote a persona pool, a tree a call."""
+RunKind = Literal["simulation", "evaluation", "personas", "import"]
+"""`personas`: the calls that wrote a persona pool, a tree a call. `import`: conversations recorded elsewhere."""
 
 
 class TreeRecord(Frozen):
@@ -230,6 +230,57 @@ class RunPart(NamedTuple):
     def shard(self) -> Shard | None:
         """The shard; None for merged shards, and for a whole run."""
         return None if self.number is None or self.of is None else Shard(self.number, self.of)
+
+
+class LabelQuestion(Frozen):
+    """A question to put to people: which of two sibling replies suits the user better, or how well one reply does."""
+
+    tree: str
+    a: str
+    """Node id of the reply, or of the earlier of two siblings."""
+    b: str | None
+    """Node id of the other one; None where one reply is scored, 1 to 5."""
+    probability: float | None = None
+    """With which the plan drew this question, 0 to 1; None for one that was not drawn."""
+
+    @property
+    def id(self) -> str:
+        """The same in every file of the run."""
+        return f"{self.tree}:{self.a}" if self.b is None else f"{self.tree}:{self.a}|{self.b}"
+
+    @property
+    def key(self) -> tuple[str, str, str | None]:
+        """What it asks about."""
+        return self.tree, self.a, self.b
+
+
+class Label(Frozen):
+    """What one person answered to one question."""
+
+    tree: str
+    a: str
+    b: str | None
+    who: str
+    answer: str
+    """`a`, `b` or `tie` of a pair, whatever the order shown; `1` to `5` of a score."""
+    first: str
+    """Node id of the reply that was shown first, or alone."""
+    at: str
+    """When, UTC, ISO 8601."""
+    instructions: str | None = None
+    """The text by which it was to be answered; None if none is on record."""
+
+    @property
+    def key(self) -> tuple[str, str, str | None]:
+        """What was asked about."""
+        return self.tree, self.a, self.b
+
+    @property
+    def choice(self) -> str:
+        """The answer as it was given: `A` is the reply shown first; a score as it is."""
+        if self.b is None or self.answer == "tie":
+            return self.answer
+        return "A" if (self.answer == "a") == (self.first == self.a) else "B"
 
 
 class Shortfalls(Frozen):

@@ -149,6 +149,15 @@ PERSONA_FORMATS = Registry(
         )
     },
 )  # fmt: skip
+CONVERSATION_FORMATS = Registry(
+    kind="conversation format",
+    group="interalign.conversation_formats",
+    # `auto` asks them in this order: what has more of its own comes first.
+    built_in={
+        name: f"interalign.conversations.formats.{name}:FORMAT"
+        for name in ("openai", "inspect", "langsmith", "langgraph", "pairs", "sharegpt", "messages")
+    },
+)
 PROVIDERS = Registry(
     kind="model provider",
     group="interalign.providers",
@@ -168,4 +177,4 @@ PAGES = Registry(
         for name in ("run", "trees", "compare", "evaluation", "personas", "graph", "tree", "call")
     },
 )
-ALL = (POLICIES, FORMATS, METHODS, PERSONA_FORMATS, PROVIDERS, PAGES)
+ALL = (POLICIES, FORMATS, METHODS, PERSONA_FORMATS, CONVERSATION_FORMATS, PROVIDERS, PAGES)

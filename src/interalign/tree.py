@@ -2,12 +2,18 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from interalign.errors import MalformedTreeError
 
+IMPORTED: Final = "imported"
+"""The judge whose verdicts came with an imported file, and who noted what the file says."""
+SYSTEM: Final = "system"
+"""Name of IMPORTED's annotation of a root: the system message before this one conversation."""
+MARGIN: Final = "margin"
+"""Name of IMPORTED's annotation of a chosen reply: id of the rejected one -> the margin in the file."""
 Choice = Literal["A", "B", "tie"]
 """What a judge may answer to a comparison, in the contract's words."""
 Outcome = Literal["a", "b", "tie", "missing"]
@@ -227,6 +233,8 @@ class JudgedTree(Frozen):
     annotations: tuple[Annotation, ...] = ()
     cut: frozenset[str] = frozenset()
     """Ids of the messages that ended at their length limit, and not because the model was done."""
+    unpaired: frozenset[tuple[str, str]] = frozenset()
+    """Pairs of replies, ids in sorted order, that must not become preference pairs; what was said of them stays."""
 
     def judges(self) -> tuple[str, ...]:
         """Names of the judges asked, in the order they were first asked."""

@@ -18,4 +18,4 @@ def evaluation(store: Store, asked: PageRequest) -> str:
     )
 
 
-PAGE = Page("/eval", "Figures", evaluation, kinds=("simulation", "evaluation"))
+PAGE = Page("/eval", "Figures", evaluation, kinds=("simulation", "evaluation", "import"))

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from interalign.cli.audit import audit
 from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
 from interalign.cli.exit_codes import say as _say
+from interalign.cli.imports import import_
+from interalign.cli.labels import labels_app
 from interalign.cli.live_display import one_line
 from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
-from interalign.cli.report import compare, report
+from interalign.cli.report import compare, power, report
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
-from interalign.cli.trust import calibrate
+from interalign.cli.trust import calibrate, fidelity
 from interalign.config import EvaluationSettings, RewardSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
 from interalign.registries import FORMATS, METHODS, Registry
@@ -42,10 +45,15 @@ roles_app = typer.Typer(no_args_is_help=True, help="See and check the roles that
 app.command()(rounds)
 app.command()(report)
 app.command()(compare)
+app.command()(power)
 app.add_typer(personas_app, name="personas")
+app.add_typer(labels_app, name="labels")
 app.add_typer(roles_app, name="roles")
 app.command()(merge)
+app.command()(audit)
+app.command("import")(import_)
 app.command()(calibrate)
+app.command()(fidelity)
 
 
 class Pairs(StrEnum):
@@ -53,6 +61,13 @@ class Pairs(StrEnum):
 
     best_worst = "best-worst"
     all = "all"
+
+
+class AuditMode(StrEnum):
+    """What becomes of user messages with a finding."""
+
+    keep = "keep"
+    drop = "drop"
 
 
 class Method(StrEnum):
@@ -186,6 +201,19 @@ def export(
             "last with a readable answer]"
         ),
     ] = None,
+    min_margin: Annotated[
+        float | None, typer.Option("--min-margin", metavar="X", help="Leave out turns whose clearest pair has less.")
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            "--min-agreement", metavar="SHARE", help="Leave out turns where fewer of the run's judges agree, 0 to 1."
+        ),
+    ] = None,
+    audit: Annotated[
+        AuditMode,
+        typer.Option(help="`drop` leaves out user messages with a finding of the audit, and what follows them."),
+    ] = AuditMode.keep,
     keep_leaks: Annotated[
         bool, typer.Option("--keep-leaks", help="Keep replies that repeat the inducer's note, and what follows them.")
     ] = False,
@@ -199,9 +227,20 @@ def export(
 
     with _errors_as_exit_codes(debug):
         written = api.export(
-            run, out, format=format, pairs=pairs.value, judge=judge, keep_leaks=keep_leaks, keep_cut=keep_cut
+            run,
+            out,
+            format=format,
+            pairs=pairs.value,
+            judge=judge,
+            min_margin=min_margin,
+            min_agreement=min_agreement,
+            audit=audit.value,
+            keep_leaks=keep_leaks,
+            keep_cut=keep_cut,
         )
-    _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {api.why_empty(run, format)}")
+    filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
+    why = "" if written else api.why_empty(run, format, filtered=filtered)
+    _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {why}")
     _say_short(api.export_shortfalls(run, judge))
 
 

@@ -9,8 +9,11 @@ import typer
 
 from interalign.cli.live_display import one_line
 from interalign.cli.progress import json_line
-from interalign.errors import InteralignError
+from interalign.errors import DataError, InteralignError
 from interalign.signals import INTERRUPTED, WORDED
+
+ROWS_NAMED = 4000
+"""Characters of a message that names bad rows, each with its reason; of any other message 500 are shown."""
 
 
 def say(line: str) -> None:
@@ -27,16 +30,18 @@ def errors_as_exit_codes(debug: bool, log_json: bool = False) -> Iterator[None]:
     if log_json:
         WORDED.set(lambda message: json_line("error", message=message, exit=3))
 
-    def end(message: str, code: int) -> NoReturn:
+    def end(message: str, code: int, longest: int = 500) -> NoReturn:
         trace = _trace() if debug else ""
         if log_json:
             say(json_line("error", message=message, exit=code, **({"traceback": trace} if trace else {})))
         else:
-            say(trace + one_line(f"interalign: {message}"))
+            say(trace + one_line(f"interalign: {message}", longest))
         raise typer.Exit(code) from None
 
     try:
         yield
+    except DataError as error:
+        end(str(error), error.exit_code, ROWS_NAMED)
     except InteralignError as error:
         end(str(error), error.exit_code)
     except KeyboardInterrupt:

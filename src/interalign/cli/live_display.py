@@ -20,9 +20,9 @@ _NARROW = 76
 """Columns under which the bar has a line of its own."""
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, longest: int = _LONGEST) -> str:
     """Text of a model or a server for a terminal: one line, cut, and nothing in it that steers the screen."""
-    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+    cut = text if len(text) <= longest else f"{text[:longest]} ..."
     spaced = " ".join(cut.split())
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in spaced)
 

@@ -73,3 +73,19 @@ def compare(
         else:
             for line in comparison_lines(found):
                 typer.echo(line)
+
+
+def power(
+    run: Annotated[Path, typer.Argument(metavar="EVAL.db", help="An evaluation.", show_default=False)],
+    delta: Annotated[float, typer.Option(metavar="D", help="The difference in mean AL to be shown.")],
+    at: Annotated[float, typer.Option("--power", metavar="P", help="With which probability.")] = 0.8,
+    json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Say how many cases would show a difference between two candidates, from the scores of an evaluation."""
+    from interalign import api
+    from interalign.eval.power import as_json, power_lines
+
+    with errors_as_exit_codes(debug):
+        found = api.power(run, delta=delta, power=at)
+    typer.echo(dumps(as_json(found), indent=2) if json else "\n".join(power_lines(found, at)))

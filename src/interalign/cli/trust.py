@@ -1,4 +1,4 @@
-"""`interalign calibrate`: how far a judge can be trusted."""
+"""`interalign calibrate` and `fidelity`: how far a judge and a simulated user can be trusted."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interalign.cli.exit_codes import errors_as_exit_codes
+from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.files import refuse_outputs
 
 if TYPE_CHECKING:
     from interalign.eval.calibration import Calibration, Figure
@@ -15,17 +16,41 @@ if TYPE_CHECKING:
 
 def calibrate(
     run: Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)],
-    against: Annotated[str, typer.Option("--against", metavar="truth|JUDGE", help="What the judge is compared with.")],
+    against: Annotated[
+        str, typer.Option("--against", metavar="truth|labels|JUDGE", help="What the judge is compared with.")
+    ],
     judge: Annotated[str | None, typer.Option("--judge", help="The judge; the newest by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The figures as one HTML file.")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Compare a judge's stored answers with the truth (world personas) or with another judge of the same run file."""
+    """Compare a judge's stored answers with the truth (world personas), people's labels or another judge."""
     from interalign import api
 
     with errors_as_exit_codes(debug):
+        refuse_outputs([html], inputs=[run])
         found = api.calibrate(run, against=against, judge=judge)
-    typer.echo(json.dumps(api.calibration_json(found), indent=2) if as_json else "\n".join(_lines(found)))
+        if html:
+            api.write_calibration_html(found, html)
+            say(f"calibration written to {html}")
+    if as_json or not html:
+        typer.echo(json.dumps(api.calibration_json(found), indent=2) if as_json else "\n".join(_lines(found)))
+
+
+def fidelity(
+    run: Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)],
+    real: Annotated[Path, typer.Option(metavar="IMPORTED.db", help="A run file with conversations of real people.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Compare the simulated user's messages with those of real people: length, questions, manner, a classifier."""
+    from interalign import api
+    from interalign.eval.fidelity import as_json as to_json
+    from interalign.eval.fidelity import fidelity_lines
+
+    with errors_as_exit_codes(debug):
+        found = api.fidelity(run, real=real)
+    typer.echo(json.dumps(to_json(found), indent=2) if as_json else "\n".join(fidelity_lines(found)))
 
 
 def _lines(found: "Calibration") -> Iterator[str]:
@@ -37,6 +62,10 @@ def _lines(found: "Calibration") -> Iterator[str]:
         rates = ", ".join(f"{who} {share:.0%}" for who, share in found.base_rates.get(name, {}).items())
         if rates:
             yield f"    base rates: {rates}"
+    if found.people is not None:
+        who = ", ".join(f"{name} {count:,}" for name, count in found.people.labels.items())
+        yield f"  labels: {who}; of every two people accuracy {_value(found.people.accuracy)}"
+        yield f"  {'kappa of people':18}{_value(found.people.kappa)}"
     yield f"  {'missing':18}{found.missing:,}"
     yield f"  {'pairs':18}{found.pairs:,}"
 

@@ -9,8 +9,17 @@ from typing import Any, cast
 from interalign.agents.own_prompts import refuse_world
 from interalign.agents.protocols import Judge
 from interalign.agents.watched_judge import WatchedJudge
-from interalign.config import WORDING, EvaluationSettings, RunSettings, Runtime, SimulationSettings, build, models_of
-from interalign.errors import ConfigError, StopError
+from interalign.config import (
+    WORDING,
+    EvaluationSettings,
+    Judging,
+    RunSettings,
+    Runtime,
+    SimulationSettings,
+    build,
+    models_of,
+)
+from interalign.errors import ConfigError, FailedTreeError, StopError
 from interalign.graphs.many_trees import Finish, Job, each_tree
 from interalign.graphs.policy import Policy, branching_policy, caterpillar
 from interalign.graphs.rejudge import judge_tree
@@ -22,7 +31,7 @@ from interalign.people.source import persona_source
 from interalign.personas import Persona
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
 from interalign.run.plan import EvaluationPlan, SimulationPlan
-from interalign.run.session import Session, open_session, refuse_unknown_prices
+from interalign.run.session import NO_PERSONA, Session, open_session, refuse_unknown_people, refuse_unknown_prices
 from interalign.run.workers import grow_in_workers
 from interalign.store import Store
 from interalign.tree import Annotation, JudgedTree
@@ -96,6 +105,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
     """Judge every finished tree of which this judge has no readable answer yet, in the way the run was judged."""
     with Store.open(path) as stored:  # a missing file must not be created here
         stored.refuse_personas("judge")
+        refuse_unknown_people(stored, judge)
     refuse_unknown_prices([judge], runtime)
     async with open_session(path, runtime, progress) as session:
         run = session.store.run
@@ -108,11 +118,11 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         refuse_world(prompts, settings.model_copy(update={"judge": judge}))
         seating = Seating(settings, session.ledger, session.resolve, prompts)
         role = watched(session, cast(Judge, seating.role("judge", judge)), judge)
-        judging = settings.judging if isinstance(settings, SimulationSettings) else "score"
+        judging = _judging(run, settings)
         session.trees, session.done = session.done, 0
 
         async def judge_one(record: TreeRecord, judged: JudgedTree) -> None:
-            conversation = _conversation(record, session.store.persona(record.persona), settings)
+            conversation = conversation_of(record, persona_of(session.store, record), settings)
             said = await judge_tree(judged.tree, conversation, role, judge, judging)
             await session.store.save_judgement(record.id, *said)
 
@@ -128,9 +138,26 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
         return session.outcome(judge)
 
 
+def _judging(run: RunRecord, settings: RunSettings) -> Judging | None:
+    """How the run is judged; None, of imported conversations: replies with siblings are compared, others scored."""
+    if run.kind == "import":
+        return None
+    return settings.judging if isinstance(settings, SimulationSettings) else "score"
+
+
+def persona_of(store: Store, record: TreeRecord) -> Persona:
+    """Whom the tree is about; FailedTreeError if that is not known, as it may be of an imported one."""
+    try:
+        return store.persona(record.persona)
+    except KeyError:
+        raise FailedTreeError(NO_PERSONA) from None
+
+
 def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
     """The settings a run was begun with."""
     given = {name: value for name, value in run.identity.items() if name not in (*WORDING, "own_prompts", "weights")}
+    if run.kind == "import":
+        return SimulationSettings()
     if run.kind == "simulation":
         return build(SimulationSettings, given)
     return build(EvaluationSettings, given)
@@ -171,7 +198,7 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
 
     def jobs() -> Iterator[Job]:
         for record in session.store.walk_trees("planned", "failed"):
-            conversation = _conversation(record, session.store.persona(record.persona), settings)
+            conversation = conversation_of(record, session.store.persona(record.persona), settings)
             yield record.id, partial(grow_tree, conversation, growths[record.candidate])
 
     async def ask_anew() -> None:
@@ -182,9 +209,14 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
     return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
-def watched(session: Session, judge: Judge, name: str) -> WatchedJudge:
-    """The judge, which stops the run if its answers cannot be read. All seats of a run share one."""
-    return WatchedJudge(judge, name, session.stop, trusted=session.store.has_readable(name))
+def watched(session: Session, judge: Judge, name: str, *, trusted: bool | None = None) -> WatchedJudge:
+    """The judge, which stops the run if its first answers cannot be read. All seats of a run share one.
+
+    `trusted` by default where it had readable answers in this run before.
+    """
+    return WatchedJudge(
+        judge, name, session.stop, trusted=session.store.has_readable(name) if trusted is None else trusted
+    )
 
 
 async def carry_out(
@@ -205,7 +237,8 @@ async def carry_out(
         raise StopError(session.broken)
 
 
-def _conversation(record: TreeRecord, persona: Persona, settings: RunSettings) -> Conversation:
+def conversation_of(record: TreeRecord, persona: Persona, settings: RunSettings) -> Conversation:
+    """What the roles of a tree are told of it."""
     return Conversation(
         tree=record.id,
         case=record.case or record.id,

@@ -79,7 +79,7 @@ class JudgedReward:
         service.end(None)
 
     def _fitting(self, rows: Sequence[TrainingRow]) -> SimulationSettings:
-        """The settings with the rows' system message and turns; DataError for an unknown persona or two such messages."""
+        """The settings with the rows' system message and turns; DataError for a row that does not fit."""
         bad, system = BadRows(self.data, rows[0].unit), _system(rows[0].prompt)
         for row in rows:
             with bad.noted(row.number):
@@ -110,12 +110,12 @@ class JudgedReward:
         """Answer requests until there are none any more."""
         refuse_unknown_prices(settings.judges, self.runtime)
         async with open_session(self.path, self.runtime, None) as session:
-            scoring = Scoring(session, settings, met)
+            scoring = RewardScorer(session, settings, met)
             await session.load_models()
             await requests.answered(scoring.score, session.ledger.stop)
 
 
-class Scoring:
+class RewardScorer:
     """An open run file in which a judge scores."""
 
     def __init__(self, session: Session, settings: SimulationSettings, met: Sequence[Persona]) -> None:

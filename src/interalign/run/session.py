@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import JsonValue
 
 from interalign.agents.own_prompts import read_prompts, recorded_prompts
 from interalign.agents.templates import PromptSet
-from interalign.config import RunSettings, Runtime, identity_of
+from interalign.config import RunSettings, Runtime, SimulationSettings, identity_of
 from interalign.errors import ConfigError, FailedTreeError, InteralignError
 from interalign.files import refuse_shared
 from interalign.ledger import Ledger
@@ -33,6 +33,10 @@ from interalign.store.lease_file import LeaseFile, refuse_no_lease_file
 from interalign.store.worker_files import gather
 from interalign.version import __version__
 
+NO_PERSONA: Final = (
+    "a judge needs the persona, and the imported rows have none; give each row a `persona` with profile and "
+    "personality, or one's id and `import` them into a new file with --personas FILE.jsonl"
+)
 _REPORT_INTERVAL = 0.5
 """Seconds between two progress reports."""
 _SAME_FAULT = 3
@@ -265,6 +269,17 @@ def refuse_fewer(path: Path, asked: int, planned: int) -> None:
             f"{path} was begun with {planned} trees, and {asked} are asked for now; ask for at least as many "
             "(--trees, --limit), or begin a file of its own"
         )
+
+
+def refuse_unknown_people(store: Store, judge: str) -> None:
+    """ConfigError for imported conversations of which no persona is known, or that this judge does not understand."""
+    if store.run is None or store.run.kind != "import":
+        return
+    personas = store.personas()
+    if not any(record.persona in personas for record in store.walk_trees("done")):
+        raise ConfigError(f"{store.path}: {NO_PERSONA}")
+    if ModelSpec.parse(judge).is_world:
+        refuse_strangers(personas.values(), SimulationSettings(judge=judge))
 
 
 def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:

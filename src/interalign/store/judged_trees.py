@@ -13,7 +13,7 @@ from interalign.records import JudgeCounts
 from interalign.store.calls import cut_calls
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, TreeTexts, decode_json, decode_text, encode_json, encode_text, read_text
-from interalign.tree import Annotation, JudgedTree, Node, Presentation, Score, Tree, Verdict
+from interalign.tree import IMPORTED, SYSTEM, Annotation, JudgedTree, Node, Presentation, Score, Tree, Verdict
 
 _TREES = 1024
 """Trees whose numbers are cached at most."""
@@ -32,6 +32,11 @@ class JudgedWriter:
     def of(self, tree: str) -> "TreeWriter":
         """What inserts into this tree. KeyError if it was never planned."""
         return TreeWriter(self._rows, self._texts.of(tree), self._number(tree), self._judge)
+
+    def forget_annotations(self, tree: str, name: str, by: str) -> None:
+        """Remove what this author noted in the tree under this name."""
+        find = "DELETE FROM annotations WHERE tree = ? AND name = ? AND by = ?"
+        self._db.execute(find, (self._number(tree), encode_text(name), encode_text(by)))
 
     def _find_number(self, tree: str) -> int:
         row = self._db.execute("SELECT number FROM trees WHERE id = ?", (tree,)).fetchone()
@@ -133,11 +138,14 @@ def read_judged(db: sqlite3.Connection, number: int, run: str, system: str | Non
         tree, persona, seed = db.execute("SELECT id, persona, seed FROM trees WHERE number = ?", (number,)).fetchone()
         cut = cut_calls(db, decode_text(tree))
         rank = {node.id: place for place, node in enumerate(nodes)}
+        annotations = _read_annotations(db, number, rank)
+        own = next((note.value for note in annotations if (note.name, note.by) == (SYSTEM, IMPORTED)), None)
+        system = own if isinstance(own, str) else system
         return JudgedTree(
             tree=Tree(id=tree, run=run, persona=persona, seed=seed, nodes=nodes, system=system),
             verdicts=_read_verdicts(db, number, rank),
             scores=_read_scores(db, number, rank),
-            annotations=_read_annotations(db, number, rank),
+            annotations=annotations,
             cut=frozenset(node.id for node in nodes if node.call in cut),
         )
 

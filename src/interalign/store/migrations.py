@@ -141,7 +141,28 @@ CREATE TABLE shard (
 )"""
 """`number` of `of`; both NULL after a merge. `trees`: those of the whole run."""
 
-STEPS: tuple[Step, ...] = (_tables, _texts_without_keys, _times_of_calls, _agents, _hinted, _shard)
+
+def _labels(db: "Database | sqlite3.Connection") -> None:
+    """Version 7. People's labels, which questions were planned to be put to them, and by what instructions."""
+    for statement in _VERSION_7.split(";;"):
+        db.execute(statement)
+
+
+_VERSION_7 = """
+CREATE TABLE label_questions (
+    tree INTEGER NOT NULL, a TEXT NOT NULL, b TEXT NOT NULL, place INTEGER NOT NULL, probability REAL NOT NULL,
+    PRIMARY KEY (tree, a, b)
+) WITHOUT ROWID;;
+CREATE TABLE instructions (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);;
+CREATE TABLE labels (
+    tree INTEGER NOT NULL, a TEXT NOT NULL, b TEXT NOT NULL, who TEXT NOT NULL, answer TEXT NOT NULL,
+    first TEXT NOT NULL, at TEXT NOT NULL, instructions INTEGER,
+    PRIMARY KEY (tree, a, b, who)
+) WITHOUT ROWID
+"""
+"""`a`, `b`: ids of two replies, the second empty where one reply is scored; `answer`: `a`, `b`, `tie` or 1 to 5."""
+
+STEPS: tuple[Step, ...] = (_tables, _texts_without_keys, _times_of_calls, _agents, _hinted, _shard, _labels)
 VERSION = len(STEPS)
 """What `PRAGMA user_version` of an up-to-date run file says."""
 
@@ -215,7 +236,10 @@ def read_as_newest(connection: sqlite3.Connection) -> None:
         connection.execute("CREATE TEMP TABLE agents (key BLOB, path BLOB, state BLOB, tools TEXT)")
     for statement in _AS_VERSION_5.split(";;") if version < 5 else ():
         connection.execute(statement)
-    connection.execute("CREATE TEMP TABLE shard (id INTEGER, number INTEGER, of INTEGER, trees INTEGER)")
+    if version < 6:
+        connection.execute("CREATE TEMP TABLE shard (id INTEGER, number INTEGER, of INTEGER, trees INTEGER)")
+    for statement in _VERSION_7.replace("CREATE TABLE", "CREATE TEMP TABLE").split(";;"):
+        connection.execute(statement)
 
 
 _AS_VERSION_5 = """

@@ -102,6 +102,7 @@ def _one_run(sources: Sequence[Store]) -> RunRecord:
     """The run that all of these files hold a part of."""
     for store in sources:
         store.refuse_personas("merge")
+        store.refuse_import("merge takes the shards of a simulation or an evaluation")
         if store.run is None:
             raise ConfigError(f"{store.path}: nothing was run in it yet; leave it out")
     for store in sources[1:]:

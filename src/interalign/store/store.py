@@ -5,7 +5,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -21,6 +21,8 @@ from interalign.personas import Persona
 from interalign.records import (
     CallRecord,
     JudgeCounts,
+    Label,
+    LabelQuestion,
     Reply,
     ReplyCounts,
     RunKind,
@@ -38,6 +40,7 @@ from interalign.store import run_file as runfile
 from interalign.store.calls import CallRow, CallWriter
 from interalign.store.group_commit import GroupCommitWriter, Work
 from interalign.store.judged_trees import JudgedWriter, any_readable, count_answers, read_judged
+from interalign.store.labels import delete_label, read_labels, read_questions, write_labels, write_questions
 from interalign.store.lock import Lock
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, decode_json, decode_text, encode_json, encode_text
@@ -162,7 +165,7 @@ class Store:
             assert stored is not None
             return stored
         if stored.kind != kind:
-            raise ConfigError(f"{self.path} holds a {stored.kind}; give the {kind} a file of its own")
+            raise ConfigError(f"{self.path} holds {_a(stored.kind)}; give the {kind} a file of its own")
         changes = _changes(stored.identity, json.loads(json.dumps(identity)))
         if changes:
             raise ConfigError(
@@ -192,6 +195,12 @@ class Store:
             row = (shard and shard.number, shard and shard.of, trees)
             self._write(lambda db: db.execute("INSERT OR REPLACE INTO shard VALUES (1, ?, ?, ?)", row))
 
+    def refuse_import(self, command: str) -> None:
+        """ConfigError if the file holds conversations that were recorded elsewhere."""
+        run = self.run
+        if run is not None and run.kind == "import":
+            raise ConfigError(f"{self.path} holds imported conversations, and {command}; `interalign view` shows them")
+
     def refuse_personas(self, command: str) -> None:
         """ConfigError if the file holds the calls that wrote a persona pool: there are no conversations in it."""
         run = self.run
@@ -200,6 +209,43 @@ class Store:
                 f"{self.path} holds the calls that wrote a persona pool, and {command} needs conversations; "
                 "`interalign view` shows the calls, `interalign personas stats` measures the pool"
             )
+
+    def keep_import(
+        self,
+        name: str,
+        identity: Mapping[str, JsonValue],
+        version: str,
+        personas: Iterable[Persona],
+        trees: Callable[[], Iterable[JudgedTree]],
+    ) -> bool:
+        """Store conversations recorded elsewhere, all in one transaction; False if just these are stored already.
+
+        `trees` is called again if the transaction has to be begun again.
+
+        ConfigError if the file holds another run or another import.
+        """
+        stored = self.run
+        if stored is not None:
+            if stored.kind == "import" and (changes := _changes(stored.identity, identity)):
+                raise ConfigError(
+                    f"{self.path} holds another import (changed: {_shortened(changes)}); "
+                    "give this one a file of its own"
+                )
+            self.begin_run(name, "import", identity, version)
+            return False
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        run = (encode_text(name), "import", encode_json(dict(identity)), created, version)
+        people = [(persona.id, encode_json(persona.model_dump())) for persona in personas]
+        writes = self._writes
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO runs VALUES (1, ?, ?, ?, ?, ?)", run)
+            db.executemany("INSERT INTO personas (id, persona) VALUES (?, ?)", people)
+            for index, judged in enumerate(trees()):
+                writes.keep_tree(db, index, judged)
+
+        self._write(work)
+        return True
 
     def usage(self) -> dict[str, Usage]:
         """Calls and tokens by role, over all calls in the file."""
@@ -331,8 +377,8 @@ class Store:
         with self._reading() as db:
             return case_means(db, judge)
 
-    def last_turns(self, ended: str) -> dict[str, int]:
-        """Tree -> its last turn, of the trees that the user ended with an annotation of this name."""
+    def last_turns(self, ended: str | None) -> dict[str, int]:
+        """Tree -> its last turn, of the trees that the user ended with an annotation of this name (None: of all)."""
         with self._reading() as db:
             return last_turns(db, ended)
 
@@ -374,6 +420,20 @@ class Store:
 
         def work(db: sqlite3.Connection) -> None:
             writes.judged.of(tree).judgement(verdicts, scores)
+            writes.texts.forget(tree)
+
+        await writes.writer.submit(work)
+
+    async def replace_annotations(
+        self, tree: str, names: Collection[str], by: str, annotations: Sequence[Annotation]
+    ) -> None:
+        """Commit these; everything else that the same author noted in the tree under one of `names` goes."""
+        writes = self._writes
+
+        def work(_: sqlite3.Connection) -> None:
+            for name in names:
+                writes.judged.forget_annotations(tree, name, by)
+            writes.judged.of(tree).annotations(annotations)
             writes.texts.forget(tree)
 
         await writes.writer.submit(work)
@@ -588,6 +648,30 @@ class Store:
         run = self.run
         return [] if run is None else _changes(run.identity, identity)
 
+    # Labels ------------------------------------------------------------------------------------------
+
+    def label_questions(self) -> list[LabelQuestion]:
+        """The questions planned to be put to people, in the order of the plan."""
+        with self._reading() as db:
+            return read_questions(db)
+
+    def labels(self) -> list[Label]:
+        """What people answered: tree by tree, question by question, in the order of their names."""
+        with self._reading() as db:
+            return read_labels(db)
+
+    def plan_labels(self, questions: Sequence[LabelQuestion]) -> None:
+        """Make these the planned questions, in this order, in place of others; labels stay."""
+        self._write(lambda db: write_questions(db, questions))
+
+    def add_labels(self, labels: Sequence[Label]) -> None:
+        """Commit these, all or none; what the same person answered to the same question before is replaced."""
+        self._write(lambda db: write_labels(db, labels))
+
+    def remove_label(self, label: Label) -> None:
+        """Take an answer back."""
+        self._write(lambda db: delete_label(db, label))
+
     # Internals ---------------------------------------------------------------------------------------
 
     def _judged(self, number: int) -> JudgedTree | None:
@@ -649,6 +733,18 @@ class _Writing:
         at_last()
         self._lock.release()
 
+    def keep_tree(self, db: sqlite3.Connection, index: int, judged: JudgedTree) -> None:
+        """Insert a whole tree that is done, with all that was said about it."""
+        tree = judged.tree
+        row = (tree.id, index, tree.persona, tree.seed)
+        db.execute("INSERT INTO trees (id, position, persona, seed, status) VALUES (?, ?, ?, ?, 'done')", row)
+        writing = self.judged.of(tree.id)
+        writing.nodes(tree.nodes)
+        writing.judgement(judged.verdicts, judged.scores)
+        writing.annotations(judged.annotations)
+        self._rows.insert()
+        self.texts.forget(tree.id)
+
     def _complete(self) -> None:
         self._rows.insert()
         self.calls.count()
@@ -660,7 +756,10 @@ class _Writing:
 
 _TREE = 'id, position, persona, seed, candidate, "case", status, reason, attempts'
 
-_OF_THE_RUN = ("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls", "shard")
+_OF_THE_RUN = (
+    *("runs", "trees", "nodes", "verdicts", "scores", "annotations", "judges", "failed_calls", "shard"),
+    *("label_questions", "labels", "instructions"),
+)
 _FORGET_THE_RUN = tuple(f"DELETE FROM {table}" for table in _OF_THE_RUN)
 
 
@@ -677,6 +776,10 @@ def _tree_record(row: Sequence[Any]) -> TreeRecord:
         reason=None if reason is None else decode_text(reason),
         attempts=attempts,
     )
+
+
+def _a(kind: RunKind) -> str:
+    return "a persona pool" if kind == "personas" else f"an {kind}" if kind[0] in "ei" else f"a {kind}"
 
 
 def _held(part: RunPart) -> str:

@@ -50,10 +50,12 @@ COPIED: Final = (
         {"id": "new_call", "seat": "seat", "prompt": "prompt", "reply": "text", "server": "server"},
     ),
     CopiedTable("agents", "key IN (SELECT key FROM calls WHERE key BETWEEN :low AND :high AND tree = :id)", ("key",)),
+    CopiedTable("label_questions", _OF_NUMBER, ("tree", "a", "b"), {"tree": "tree"}),
+    CopiedTable("labels", _OF_NUMBER, ("tree", "a", "b", "who"), {"tree": "tree", "instructions": "instructions"}),
     CopiedTable("failed_calls", "tree = :id", ("tree",), {"prompt": "prompt", "server": "server"}),
 )
 """In the order in which they are copied. A column that is not named here is copied as it is."""
-REFERRED: Final = ("personas", "texts", "judges", "seats", "servers")
+REFERRED: Final = ("personas", "texts", "judges", "seats", "servers", "instructions")
 """Tables whose rows come along with those that refer to them."""
 DERIVED: Final = ("usage",)
 """Tables that are counted anew."""
@@ -160,6 +162,7 @@ class _Links:
         self.judge = cache(self._judge)
         self.seat = cache(self._seat)
         self.server = cache(self._server)
+        self.instructions = cache(self._instructions)
 
     def of(self, kind: str, value: Stored) -> Stored:
         """The value for the target of a column that refers to rows elsewhere; NULL refers to none."""
@@ -222,6 +225,9 @@ class _Links:
 
     def _server(self, number: int) -> int:
         return self._shared("servers", number)
+
+    def _instructions(self, number: int) -> int:
+        return self._shared("instructions", number)
 
     def _shared(self, table: str, number: int) -> int:
         """The row of a table of few, different rows; made if it is not there."""

@@ -264,13 +264,14 @@ def turn_scores(db: sqlite3.Connection, judge: str, status: str | None) -> list[
     return [TurnScore(decode_text(tree), decode_text(by), bool(hint), turn, v) for tree, by, hint, turn, v in rows]
 
 
-def last_turns(db: sqlite3.Connection, ended: str) -> dict[str, int]:
-    """Tree -> its last turn, of the trees with an annotation `ended` by the user."""
-    rows = db.execute(
-        "SELECT trees.id, (SELECT max(turn) FROM nodes WHERE nodes.tree = number) FROM trees "
-        "WHERE number IN (SELECT tree FROM annotations WHERE name = ? AND by = 'user')",
-        (encode_text(ended),),
-    )
+def last_turns(db: sqlite3.Connection, ended: str | None) -> dict[str, int]:
+    """Tree -> its last turn, of the trees with an annotation `ended` by the user; of all trees for None."""
+    last = "SELECT trees.id, (SELECT max(turn) FROM nodes WHERE nodes.tree = number) FROM trees"
+    if ended is None:
+        rows = db.execute(last)
+    else:
+        of = "number IN (SELECT tree FROM annotations WHERE name = ? AND by = 'user')"
+        rows = db.execute(f"{last} WHERE {of}", (encode_text(ended),))
     return {decode_text(tree): turn for tree, turn in rows}
 
 

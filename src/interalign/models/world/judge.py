@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final, NamedTuple
 
+from interalign.models.world.consistency import candidate_sentence, contradictions, style_shown, told_facts
 from interalign.models.world.people import Person
 from interalign.models.world.truth import TIE, Assessment, assess
 
@@ -39,6 +40,18 @@ def score(person: Person, user_texts: Sequence[str], reply: str, faults: Faults,
     if noise < faults.noise:
         said = _off_by_one(said, coin)
     return f"The reply {_reason(assessment)}.\nScore: {said}"
+
+
+def audit(person: Person, message: str) -> str:
+    """Reasons and a last line `Findings: ...` about a user's message: what its words show, without planted faults."""
+    found = {
+        "contradiction": bool(contradictions(person, message)),
+        "recital": len(told_facts(message)) > 1,
+        "assistant": bool(candidate_sentence(message)),
+        "style": any(shown and not own for shown, own in zip(style_shown(message), person.style, strict=True)),
+    }
+    words = [word for word, is_so in found.items() if is_so]
+    return f"Read word by word.\nFindings: {', '.join(words) or 'none'}"
 
 
 def _off_by_one(said: int, coin: float) -> int:

@@ -131,6 +131,10 @@ def _judge(numbers: Mapping[str, float]) -> Speak:
     faults = judge.Faults(**numbers)
 
     def speak(messages: Sequence[Message], rng: Random) -> str:
+        audited = prompts.read_prompt(messages[-1].content, None)
+        if (message := audited.section("The message to check")) is not None:
+            talker = _person(audited.section("The persona"), audited.section("How the persona talks"), "world:judge")
+            return judge.audit(talker, "\n".join(message))
         prompt = prompts.read_prompt(messages[-1].content, prompts.END)
         person = _person(prompt.section("The user ("), prompt.section("How the user talks"), "world:judge")
         texts = prompts.user_texts(messages, prompt.message)
@@ -139,7 +143,9 @@ def _judge(numbers: Mapping[str, float]) -> Speak:
             return judge.compare(person, texts, "\n".join(first), "\n".join(second), faults, rng)
         if single is not None:
             return judge.score(person, texts, "\n".join(single), faults, rng)
-        raise ConfigError("world:judge answers only the prompts judge_compare.jinja and judge_score.jinja")
+        raise ConfigError(
+            "world:judge answers only the prompts judge_compare.jinja, judge_score.jinja and audit_user.jinja"
+        )
 
     return speak
 
