@@ -28,6 +28,8 @@ class CardFacts(NamedTuple):
     rows: int
     left_out: int
     """Rows of the data that were too long to train on."""
+    over_limit: int
+    """Rows of the data of which there were enough of one persona."""
     steps: int
     losses: tuple[float | None, float | None]
     """First and last logged training loss."""
@@ -95,7 +97,8 @@ def _rewards(facts: CardFacts) -> list[str]:
 
 
 def _left_out(facts: CardFacts) -> str:
-    return f"; {facts.left_out} rows more, longer than `max_length`, were left out" if facts.left_out else ""
+    reasons = {"longer than `max_length`": facts.left_out, "beyond `max_per_persona`": facts.over_limit}
+    return "".join(f"; {count} rows more, {reason}, were left out" for reason, count in reasons.items() if count)
 
 
 def _number(loss: float | None) -> str:

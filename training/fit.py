@@ -19,12 +19,14 @@ from interalign.errors import ConfigError, DataError
 from interalign.files import sha256, write_atomically
 from interalign.training.card import CardFacts, adapter_card, model_card
 from interalign.training.data import learnable_rows, read_rows, tokenize
+from interalign.training.data_card import Origin, origin_of
 from interalign.training.export import write_jsonl
 from interalign.training.library_output import quiet_libraries
 from interalign.training.merging import refuse_shared_weights
 from interalign.training.method import Prepared, Recipe, TrainingMethod, method_called
 from interalign.training.result import TrainResult
 from interalign.training.reward import Reward, Score
+from interalign.training.row_choice import at_most, refuse_held_out
 from interalign.training.rows import TrainingRow
 from interalign.training.served import Rows, rows_to_compare
 from interalign.training.settings import TrainSettings
@@ -101,7 +103,9 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
     """
     began = time.monotonic()
     with quiet_libraries():
-        rows = read_rows(job.data, job.settings.method)
+        every = read_rows(job.data, job.settings.method)
+        refuse_held_out(every, job.data)
+        rows = every if (most := job.settings.max_per_persona) is None else at_most(every, most, job.data)
         tokenizer = load_tokenizer(model_path(job.model), job.settings)
         facts = model_facts(model_path(job.model), tokenizer)
         identity = _identity(job, facts.identity)
@@ -112,6 +116,7 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
             ready = make_trainer(job, recipe, rows, tokenizer, facts, score)
             resumed = _train(ready.trainer, job, identity)
         result = _result(job, ready, len(rows), resumed, time.monotonic() - began)
+        result = result.model_copy(update={"over_limit": len(every) - len(rows)})
         _finish(job, ready, tokenizer, identity, result)
     return result
 
@@ -366,6 +371,7 @@ def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], resul
         data_sha256=str(identity["data"]),
         rows=result.rows,
         left_out=result.left_out,
+        over_limit=result.over_limit,
         steps=result.steps,
         losses=(result.first_loss, result.last_loss),
         rewards=(result.first_reward, result.last_reward),
@@ -374,7 +380,7 @@ def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], resul
         lora=None if job.settings.lora is None else job.settings.lora.model_dump(),
         dtype=_saved_type(job.out),
         adapter=(job.out / "adapter").is_dir(),
-        run_name=job.run_name,
+        run_name=job.run_name or (origin_of(job.data) or Origin()).name,
     )
 
 

@@ -20,6 +20,8 @@ class TrainResult(Frozen):
     """Rows of the data file that were trained on: all but those left out."""
     left_out: int = Field(default=0, exclude_if=operator.not_)
     """Rows of the data file left out because they are longer than `max_length` (`drop_too_long`)."""
+    over_limit: int = Field(default=0, exclude_if=operator.not_)
+    """Rows of the data file left out because there are enough of their persona (`max_per_persona`)."""
     steps: int
     """Optimisation steps, over all calls."""
     first_loss: float | None
@@ -38,7 +40,9 @@ class TrainResult(Frozen):
         return f"{done} ({self.status} in {self.seconds:.0f} s)"
 
     def _left_out(self) -> str:
-        return f" ({self.left_out} longer than max_length left out)" if self.left_out else ""
+        reasons = {"longer than max_length": self.left_out, "beyond max_per_persona": self.over_limit}
+        told = [f"{count} {reason}" for reason, count in reasons.items() if count]
+        return f" ({' and '.join(told)} left out)" if told else ""
 
     def _losses(self) -> str:
         if self.first_reward is not None and self.last_reward is not None:

@@ -266,6 +266,9 @@ def train(
     drop_too_long: Annotated[
         bool, typer.Option("--drop-too-long", help="Leave rows out that are longer than max_length, and say how many.")
     ] = False,
+    max_per_persona: Annotated[
+        int | None, typer.Option(min=1, help="Train on at most so many rows of one persona, evenly apart.")
+    ] = None,
     debug: Debug = False,
     **options: Any,
 ) -> None:
@@ -275,7 +278,8 @@ def train(
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
             stage, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
-            method=None if method is None else method.value, progress=progress, tell=_say,
+            method=None if method is None else method.value, max_per_persona=max_per_persona, progress=progress,
+            tell=_say,
             **as_settings(options, RewardSettings, Runtime),
         )  # fmt: skip
     _say(str(result))

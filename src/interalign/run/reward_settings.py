@@ -10,7 +10,7 @@ from interalign.people.source import SHIPPED, load_personas
 from interalign.personas import Persona
 from interalign.run.rewards import POLICY, JudgedReward
 from interalign.store import Store
-from interalign.training.data_card import run_file_of
+from interalign.training.data_card import Origin, origin_of
 
 
 def reward_of(chosen: RewardSettings, model: str, data: Path, path: Path, runtime: Runtime) -> JudgedReward:
@@ -38,7 +38,7 @@ def _source(given: str | None, data: Path) -> str:
     """Where the personas are; ConfigError if nothing says it."""
     if given is not None:
         return given
-    file = run_file_of(data)
+    file = (origin_of(data) or Origin()).file
     if file is None or not file.is_file():
         where = f"its data card names {file}, which is not there" if file else "there is no data card beside it"
         raise ConfigError(
