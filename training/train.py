@@ -34,10 +34,10 @@ def train(
     """Train `model`, a folder or hub id with or without `hf:`, on the rows of `data` and save it in `out`.
 
     `config` is YAML (or a mapping) of TRL's keys for this method and ours (docs/data-format.md); `drop_too_long` leaves
-    rows out that are longer than `max_length`, `max_per_persona` all but so many of one persona. `packing` "tree" reads what
-    rows of a tree share once, and counts batches in trees; None: where the method has a trainer for it, and model and
-    settings allow it; `tell` is told which, and why. `reward` scores what a method such as grpo samples. Run again with
-    the same arguments, it goes on from its last checkpoint, or does nothing if it was finished.
+    rows out that are longer than `max_length`, `max_per_persona` all but so many of one persona. `packing` "tree" reads
+    what rows of a tree share once, and counts batches in trees; None: where the method has a trainer for it, and model
+    and settings allow it; `tell` is told which, and why. `reward` scores what a method such as grpo samples. Run again
+    with the same arguments, it goes on from its last checkpoint, or does nothing if it was finished.
 
     Raises ConfigError and DataError before anything is trained; and ConfigError afterwards if the weights are no
     numbers, or the saved model does not answer as the trained one did.
