@@ -454,7 +454,6 @@ def test_where_there_is_no_terminal_a_training_writes_a_line_every_ten_seconds()
     lines = TrainingLines(pace, Unfailing(written))
     for step, seconds in enumerate([0, 1, 7, 3, 0, 10, 4], start=1):
         clock.now += seconds
-        lines.draw(last=False)  # nothing new yet
         pace.note(step, 100, None if step == 1 else 0.5)
         lines.draw(last=False)
     lines.draw(last=True)

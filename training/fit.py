@@ -24,6 +24,7 @@ from interalign.training.export import write_jsonl
 from interalign.training.library_output import quiet_libraries
 from interalign.training.merging import refuse_shared_weights
 from interalign.training.method import Prepared, Recipe, TrainingMethod, method_called
+from interalign.training.precision import rounding_line
 from interalign.training.result import TrainResult
 from interalign.training.reward import Reward, Score
 from interalign.training.row_choice import at_most, refuse_held_out
@@ -152,7 +153,11 @@ def make_trainer(
         refuse_shared_weights(trainer.model)
     if (kept := _rows_in(trainer.train_dataset)) != len(dataset):
         raise DataError(f"{job.data}: TRL kept {kept} of {len(dataset)} rows; nothing was trained")
-    if line := recipe.about(trainer):
+    lines = (
+        rounding_line(model, args.learning_rate, lora=job.settings.lora is not None),
+        recipe.about(trainer),
+    )
+    for line in filter(None, lines):
         job.tell(line)
     return Ready(trainer, len(rows) - len(learnable.rows), compared)
 

@@ -129,6 +129,7 @@ class TrainingLines(_Plain):
         self._told = 0
 
     def draw(self, *, last: bool) -> None:
+        """Write a line if there is a new step and one is due."""
         if self._pace.done != self._told and (last or self._pace.elapsed() >= self._due):
             self._due, self._told = self._pace.elapsed() + LINE_EVERY, self._pace.done
             self.warn(training_text(self._pace))
