@@ -43,6 +43,8 @@ class CardFacts(NamedTuple):
     """Type of the saved weights, as torch names it: `float32`."""
     adapter: bool
     """Whether the adapter of a LoRA run is there by itself too."""
+    picture: str | None
+    """The file beside the card that shows what was logged, if there is one."""
     run_name: str | None
 
 
@@ -51,7 +53,8 @@ def model_card(facts: CardFacts) -> str:
     title = ["# A model trained with interalign", ""]
     use = ["## How to load it", "", method_called(facts.method).kind.loading]
     head = [*_header(facts, "transformers"), "", *title, *_origin(facts), "", *use, ""]
-    return "\n".join([*head, *_settings(facts), "", *_limits(), ""])
+    picture = [f"![Loss and other figures by step]({facts.picture})", ""] if facts.picture else []
+    return "\n".join([*head, *picture, *_settings(facts), "", *_limits(), ""])
 
 
 def adapter_card(facts: CardFacts) -> str:

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from interalign.errors import ConfigError, DataError
 from interalign.files import sha256, write_atomically
 from interalign.training.card import CardFacts, adapter_card, model_card
+from interalign.training.curves import write_picture
 from interalign.training.data import learnable_rows, read_rows, tokenize
 from interalign.training.data_card import Origin, origin_of
 from interalign.training.export import write_jsonl
@@ -54,6 +55,10 @@ _SHOWN = (
     "bf16", "fp16",
 )  # fmt: skip
 """The hyperparameters a model card shows."""
+
+
+PICTURE = "training.svg"
+"""The curves of what was logged, beside the model."""
 
 
 def print_nothing(line: str) -> None:
@@ -315,6 +320,7 @@ def _finish(job: Job, ready: Ready, tokenizer: Any, identity: Mapping[str, JsonV
     _save_checked(job, ready, tokenizer)
     write_jsonl(trainer.state.log_history, job.out / "training_log.jsonl")
     facts = _card_facts(job, trainer, identity, result)
+    facts = facts._replace(picture=PICTURE if write_picture(trainer.state.log_history, job.out / PICTURE) else None)
     write_atomically(job.out / "README.md", [model_card(facts)])
     if facts.adapter:
         write_atomically(job.out / "adapter" / "README.md", [adapter_card(facts)])  # in place of PEFT's empty form
@@ -385,6 +391,7 @@ def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], resul
         lora=None if job.settings.lora is None else job.settings.lora.model_dump(),
         dtype=_saved_type(job.out),
         adapter=(job.out / "adapter").is_dir(),
+        picture=None,
         run_name=job.run_name or (origin_of(job.data) or Origin()).name,
     )
 
