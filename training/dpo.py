@@ -57,11 +57,12 @@ class PairLine(BaseModel):
     chosen: tuple[Message] = Field(description="one assistant message")
     rejected: tuple[Message]
     tree: str | int | None = None
+    persona: str | None = None
 
     def row(self, number: int) -> TrainingRow:
         """The row, which is the `number`-th of its file."""
         tree = None if self.tree is None else str(self.tree)
-        return TrainingRow(number, self.prompt, (*self.chosen, *self.rejected), tree)
+        return TrainingRow(number, self.prompt, (*self.chosen, *self.rejected), tree, persona=self.persona)
 
 
 def dpo_columns(

@@ -5,10 +5,11 @@ The folder holds the model, `interalign_training.json` (what it is trained on, a
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +18,17 @@ from pydantic import JsonValue
 from interalign.errors import ConfigError, DataError
 from interalign.files import sha256, write_atomically
 from interalign.training.card import CardFacts, adapter_card, model_card
+from interalign.training.curves import write_picture
 from interalign.training.data import learnable_rows, read_rows, tokenize
+from interalign.training.data_card import Origin, origin_of
 from interalign.training.export import write_jsonl
 from interalign.training.library_output import quiet_libraries
 from interalign.training.merging import refuse_shared_weights
 from interalign.training.method import Prepared, Recipe, TrainingMethod, method_called
+from interalign.training.precision import rounding_line
 from interalign.training.result import TrainResult
+from interalign.training.reward import Reward, Score
+from interalign.training.row_choice import at_most, refuse_held_out
 from interalign.training.rows import TrainingRow
 from interalign.training.served import Rows, rows_to_compare
 from interalign.training.settings import TrainSettings
@@ -51,6 +57,10 @@ _SHOWN = (
 """The hyperparameters a model card shows."""
 
 
+PICTURE = "training.svg"
+"""The curves of what was logged, beside the model."""
+
+
 def print_nothing(line: str) -> None:
     """Tell nobody."""
 
@@ -72,6 +82,8 @@ class Job(NamedTuple):
     progress: Progress | None = None
     tell: Callable[[str], None] = print_nothing
     """Told in a line what is worth knowing before the training begins."""
+    reward: Reward | None = None
+    """Who scores the replies that are sampled, where the method samples any."""
 
     @property
     def method(self) -> TrainingMethod:
@@ -97,29 +109,41 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
     """
     began = time.monotonic()
     with quiet_libraries():
-        rows = read_rows(job.data, job.settings.method)
+        every = read_rows(job.data, job.settings.method)
+        refuse_held_out(every, job.data)
+        rows = every if (most := job.settings.max_per_persona) is None else at_most(every, most, job.data)
         tokenizer = load_tokenizer(model_path(job.model), job.settings)
         facts = model_facts(model_path(job.model), tokenizer)
         identity = _identity(job, facts.identity)
         finished = _finished(job.out, identity)
         if finished is not None:
             return TrainResult.model_validate({**finished, "out": job.out, "status": "finished before", "seconds": 0.0})
-        ready = make_trainer(job, recipe, rows, tokenizer, facts)
-        resumed = _train(ready.trainer, job, identity)
+        with nullcontext() if job.reward is None else job.reward.opened(rows) as score:
+            ready = make_trainer(job, recipe, rows, tokenizer, facts, score)
+            resumed = _train(ready.trainer, job, identity)
         result = _result(job, ready, len(rows), resumed, time.monotonic() - began)
+        result = result.model_copy(update={"over_limit": len(every) - len(rows)})
         _finish(job, ready, tokenizer, identity, result)
     return result
 
 
-def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenizer: Any, facts: ModelFacts) -> Ready:
+def make_trainer(
+    job: Job,
+    recipe: Recipe,
+    rows: Sequence[TrainingRow],
+    tokenizer: Any,
+    facts: ModelFacts,
+    score: Score | None = None,
+) -> Ready:
     """Check the rows, load the model, build the TRL trainer; DataError if rows cannot be learnt or TRL drops some."""
     from datasets import Dataset
 
-    max_length = job.settings.trl.get("max_length", facts.positions)
+    method, max_length = job.method, job.settings.trl.get("max_length", facts.positions)
+    sampled = method.samples(job.settings.trl)
     learnable = learnable_rows(
         rows,
         str(job.data),
-        lambda row: tokenize([row], str(job.data), tokenizer, facts.stops, max_length, job.method.read)[0],
+        lambda row: tokenize([row], str(job.data), tokenizer, facts.stops, max_length, method.read, sampled)[0],
         drop_too_long=job.settings.drop_too_long,
     )
     with _as_config_error("TRL refuses the settings"):
@@ -128,12 +152,17 @@ def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenize
     compared = rows_to_compare(learnable.tokens)
     model = load_model(model_path(job.model), job.settings, compared)
     with _as_config_error("TRL refuses the run"):
-        trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job)))
+        from_adapter = is_adapter(model_path(job.model))
+        trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job), score, from_adapter))
     if job.settings.lora is not None:
         refuse_shared_weights(trainer.model)
     if (kept := _rows_in(trainer.train_dataset)) != len(dataset):
         raise DataError(f"{job.data}: TRL kept {kept} of {len(dataset)} rows; nothing was trained")
-    if line := recipe.about(trainer):
+    lines = (
+        rounding_line(model, args.learning_rate, lora=job.settings.lora is not None),
+        recipe.about(trainer),
+    )
+    for line in filter(None, lines):
         job.tell(line)
     return Ready(trainer, len(rows) - len(learnable.rows), compared)
 
@@ -149,7 +178,7 @@ def _arguments(job: Job, max_length: int | None) -> dict[str, Any]:
     chosen = {key: value for key, value in job.settings.trl.items() if key != "model_init_kwargs"}
     fixed = {
         "output_dir": str(job.out / "checkpoints"),
-        "max_length": max_length,
+        **({"max_length": max_length} if "max_length" in names else {}),
         "disable_tqdm": True,
         "remove_unused_columns": False,
     }
@@ -197,6 +226,7 @@ def _identity(job: Job, model: str) -> dict[str, JsonValue]:
         "model": model,
         "data": sha256(job.data),
         "settings": json.loads(job.settings.model_dump_json()),
+        **({} if job.reward is None else {"reward": dict(job.reward.identity)}),
     }
 
 
@@ -262,12 +292,13 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _losses(log: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [float(entry["loss"]) for entry in log if "loss" in entry]
+def _logged(log: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [float(entry[name]) for entry in log if entry.get(name) is not None]
 
 
 def _result(job: Job, ready: Ready, rows: int, resumed: bool, seconds: float) -> TrainResult:
-    losses = _losses(ready.trainer.state.log_history)
+    log = ready.trainer.state.log_history
+    losses, rewards = _logged(log, "loss"), [value for value in _logged(log, "reward") if math.isfinite(value)]
     return TrainResult(
         out=job.out,
         method=job.settings.method,
@@ -277,6 +308,8 @@ def _result(job: Job, ready: Ready, rows: int, resumed: bool, seconds: float) ->
         steps=ready.trainer.state.global_step,
         first_loss=losses[0] if losses else None,
         last_loss=losses[-1] if losses else None,
+        first_reward=rewards[0] if rewards else None,
+        last_reward=rewards[-1] if rewards else None,
         seconds=seconds,
     )
 
@@ -287,6 +320,7 @@ def _finish(job: Job, ready: Ready, tokenizer: Any, identity: Mapping[str, JsonV
     _save_checked(job, ready, tokenizer)
     write_jsonl(trainer.state.log_history, job.out / "training_log.jsonl")
     facts = _card_facts(job, trainer, identity, result)
+    facts = facts._replace(picture=PICTURE if write_picture(trainer.state.log_history, job.out / PICTURE) else None)
     write_atomically(job.out / "README.md", [model_card(facts)])
     if facts.adapter:
         write_atomically(job.out / "adapter" / "README.md", [adapter_card(facts)])  # in place of PEFT's empty form
@@ -348,13 +382,17 @@ def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], resul
         data_sha256=str(identity["data"]),
         rows=result.rows,
         left_out=result.left_out,
+        over_limit=result.over_limit,
         steps=result.steps,
         losses=(result.first_loss, result.last_loss),
+        rewards=(result.first_reward, result.last_reward),
+        judges=() if job.reward is None else job.reward.judges,
         hyperparameters={**shown, **{key: str(value) for key, value in ours.items()}},
         lora=None if job.settings.lora is None else job.settings.lora.model_dump(),
         dtype=_saved_type(job.out),
         adapter=(job.out / "adapter").is_dir(),
-        run_name=job.run_name,
+        picture=None,
+        run_name=job.run_name or (origin_of(job.data) or Origin()).name,
     )
 
 

@@ -129,13 +129,13 @@ FORMATS = Registry(
     group="interalign.formats",
     built_in={
         name: f"interalign.training.formats.{name}:FORMAT"
-        for name in ("sft", "dpo", "kto", "rm", "listwise", "messages")
+        for name in ("sft", "dpo", "kto", "rm", "grpo", "listwise", "messages")
     },
 )
 METHODS = Registry(
     kind="training method",
     group="interalign.methods",
-    built_in={name: f"interalign.training.{name}:METHOD" for name in ("sft", "dpo", "kto", "rm")},
+    built_in={name: f"interalign.training.{name}:METHOD" for name in ("sft", "dpo", "kto", "rm", "grpo")},
 )
 PERSONA_FORMATS = Registry(
     kind="persona format",

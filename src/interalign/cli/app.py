@@ -24,7 +24,7 @@ from interalign.cli.report import compare, power, report
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
 from interalign.cli.trust import calibrate, fidelity
-from interalign.config import EvaluationSettings, Runtime, SimulationSettings
+from interalign.config import EvaluationSettings, RewardSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
 from interalign.registries import FORMATS, METHODS, Registry
 from interalign.signals import OWN_PROCESS, end_process
@@ -246,6 +246,7 @@ def export(
 
 
 @app.command()
+@with_options(RewardSettings, Runtime)
 def train(
     stage: Annotated[
         str, typer.Argument(metavar="|".join(METHODS.built_in), help="How to train.", callback=_known(METHODS))
@@ -266,15 +267,21 @@ def train(
     drop_too_long: Annotated[
         bool, typer.Option("--drop-too-long", help="Leave rows out that are longer than max_length, and say how many.")
     ] = False,
+    max_per_persona: Annotated[
+        int | None, typer.Option(min=1, help="Train on at most so many rows of one persona, evenly apart.")
+    ] = None,
     debug: Debug = False,
+    **options: Any,
 ) -> None:
-    """Fine-tune a model with TRL on exported data."""
+    """Train a model with TRL on exported data. grpo samples replies of its own, which a judge scores."""
     from interalign import api
 
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
             stage, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
-            method=None if method is None else method.value, progress=progress, tell=_say,
+            method=None if method is None else method.value, max_per_persona=max_per_persona, progress=progress,
+            tell=_say,
+            **as_settings(options, RewardSettings, Runtime),
         )  # fmt: skip
     _say(str(result))
 
