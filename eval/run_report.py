@@ -19,7 +19,8 @@ def run_report(store: Store, prices: Prices) -> Report:
         raise ConfigError("nothing was run in this file yet; `interalign simulate` or `evaluate` begins a run")
     usage = by_role({seat: prices.priced(seat[1], used) for seat, used in store.usage_by_model().items()})
     report = _evaluation(store, run, usage) if run.kind == "evaluation" else _simulation(store, run, usage)
-    notes = (*_how_far(store, run), *report.notes)
+    warnings = (f"Warning: {each}." for each in store.judge_warnings(store.newest_judge()))
+    notes = (*warnings, *_how_far(store, run), *report.notes)
     return report.model_copy(update={"notes": notes, "replies": store.reply_counts()})
 
 

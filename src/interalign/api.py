@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
@@ -260,9 +261,10 @@ def export(
     keep_leaks: bool = False,
     keep_cut: bool = False,
 ) -> int:
-    """Write the trees of `run` as training rows to the JSON lines file `out`, whole or not at all; number of rows.
+    """Write the trees of `run` as training rows to `out`, Parquet if it ends so, else JSON lines; number of rows.
 
-    Beside a file, `out` with `.card.json` behind its name says what the rows were made from (docs/data-format.md).
+    The file appears whole or not at all. Beside it, `out` with `.card.json` behind its name says what the rows were
+    made from (docs/data-format.md).
 
     `format`: sft, dpo, kto, rm, grpo, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
     are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a readable
@@ -274,7 +276,8 @@ def export(
     """
     from interalign.store import Store
     from interalign.training.data_card import Tally, card_beside, write_card
-    from interalign.training.export import rows, write_jsonl
+    from interalign.training.export import rows, write_rows
+    from interalign.training.leak_proof import LeakProof
     from interalign.training.row_filters import RowFilters
 
     if audit not in ("drop", "keep"):
@@ -292,25 +295,30 @@ def export(
         judged = (with_panel(tree, members) if members else tree for tree in store.judged_trees())
         tally = Tally()
         drops = audit == "drop"
-        filters = RowFilters(min_margin, min_agreement, drops, store.personas() if drops else {})
-        made = rows(
-            tally.counting(judged), format, pairs, judge=name, keep_leaks=keep_leaks, keep_cut=keep_cut, filters=filters
-        )
-        written = write_jsonl(made, Path(out))
+        people = lru_cache(256)(store.find_persona)
+        rubric = store.run.begun_with.rubric if store.run else None
+        proof = LeakProof(people, rubric, notes=not keep_leaks)
+        filters = RowFilters(min_margin, min_agreement, drops, people)
+        keeps = {"keep_leaks": keep_leaks, "keep_cut": keep_cut}
+        made = rows(tally.counting(judged), format, pairs, judge=name, filters=filters, proof=proof, **keeps)
+        written = write_rows(made, Path(out))
         if card is not None:
+            warnings = list(store.judge_warnings(name))
             chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks,
                       "min_margin": min_margin, "min_agreement": min_agreement, "audit": audit,
-                      "left_out": dict(filters.left_out)}  # fmt: skip
+                      "left_out": dict(filters.left_out), "judge_warnings": warnings,
+                      "leak_proof": proof.facts}  # fmt: skip
             write_card(card, Path(out), (Path(run), store.run), written, tally, chosen)
         return written
 
 
-def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
-    """One line on what is missing, cut or was asked again in what `export` with this judge writes; empty if nothing."""
+def export_shortfalls(run: Path | str, judge: str | None = None) -> list[str]:
+    """What fell short in what `export` with this judge writes, and why to distrust the judge, a line each."""
     from interalign.store import Store
 
     with Store.open(Path(run)) as store:
-        return str(store.shortfalls(judge or store.newest_judge()))
+        found = store.shortfalls(judge or store.newest_judge())
+        return [line for line in (str(found), *(f"warning: {each}" for each in found.warnings)) if line]
 
 
 def why_empty(run: Path | str, format: str, *, filtered: bool = False) -> str:  # noqa: A002  (the option's name)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from itertools import combinations
 from pathlib import Path
@@ -46,6 +46,29 @@ def write_atomically(path: Path, pieces: Iterable[str]) -> None:
         raise
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def write_file_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` make a binary file beside `path`, then put it in its place; else as `write_atomically`.
+
+    Raises ConfigError also for what is no file: a pipe takes text only.
+    """
+    refuse_outputs([path])
+    if is_stream(path):
+        raise ConfigError(f"{path} is no file, and this format cannot be written to a pipe; name a file")
+    target = _real(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        refuse_run(target)  # again: a run may have begun there meanwhile
+        partial.replace(target)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def read_text(path: Path) -> str:

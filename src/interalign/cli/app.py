@@ -192,7 +192,7 @@ def export(
         str,
         typer.Option(metavar="|".join(FORMATS.built_in), callback=_known(FORMATS), help="What the rows are for."),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="File to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.jsonl|FILE.parquet", help="File to write.")],
     pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
     judge: Annotated[
         str | None,
@@ -222,7 +222,7 @@ def export(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Write the trees of RUN.db as training data, one JSON object a line."""
+    """Write the trees of RUN.db as training data, a row a line of JSON, or Parquet."""
     from interalign import api
 
     with _errors_as_exit_codes(debug):
@@ -241,7 +241,8 @@ def export(
     filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
     why = "" if written else api.why_empty(run, format, filtered=filtered)
     _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {why}")
-    _say_short(api.export_shortfalls(run, judge))
+    for line in api.export_shortfalls(run, judge):
+        _say_short(line)
 
 
 @app.command()
@@ -417,6 +418,8 @@ def _say_all(summary: "RunSummary") -> None:
         )
         _say(f"${summary.usd:.4f} spent on all calls in the file ({costs})")
     _say_short(str(summary.shortfalls or ""))
+    for warning in summary.shortfalls.warnings if summary.shortfalls else ():
+        _say_short(f"warning: {warning}")
     if summary.failed:
         for line in list(_reasons(summary, named=names_failed()))[:10]:
             _say(line)

@@ -45,6 +45,9 @@ class RoundsSettings(SimulationSettings):
     candidate: tuple[CandidateSpec, ...] = (CandidateSpec(name=POLICY, model="hf:model"),)
     """Not to be given: the candidate of a round is the model that the round before has trained."""
 
+    from_: Literal[None] = None
+    """Not to be given: a round grows its own trees."""
+
     shard: Literal[None] = None
     """Not to be given: a round trains on all of its trees."""
 
