@@ -161,4 +161,5 @@ METHOD: Final = TrainingMethod(
     defaults={"learning_rate": 1e-5, "num_train_epochs": 1.0, "beta": 0.9},  # the paper's
     as_exported=as_dpo,
     trees=TREE_DPO,
+    has_reference=lambda trl: not trl.get("precompute_ref_log_probs"),
 )

@@ -19,10 +19,11 @@ from interalign.errors import ConfigError, DataError
 from interalign.files import sha256, write_atomically
 from interalign.training.card import CardFacts, adapter_card, model_card
 from interalign.training.curves import write_picture
-from interalign.training.data import learnable_rows, read_rows, tokenize
+from interalign.training.data import Learnable, learnable_rows, read_rows, tokenize
 from interalign.training.data_card import Origin, origin_of
 from interalign.training.export import write_jsonl
 from interalign.training.library_output import quiet_libraries
+from interalign.training.memory import counts, free_memory, longest_batch, memory, memory_line
 from interalign.training.merging import refuse_shared_weights
 from interalign.training.method import Prepared, Recipe, TrainingMethod, method_called
 from interalign.training.precision import rounding_line
@@ -31,7 +32,7 @@ from interalign.training.reward import Reward, Score
 from interalign.training.row_choice import at_most, refuse_held_out
 from interalign.training.rows import TrainingRow
 from interalign.training.served import Rows, rows_to_compare
-from interalign.training.settings import TrainSettings
+from interalign.training.settings import LoraSettings, TrainSettings
 from interalign.training.settings_file import config_class
 from interalign.training.weights import (
     RECORD,
@@ -149,11 +150,15 @@ def make_trainer(
     with _as_config_error("TRL refuses the settings"):
         args = config_class(job.settings.method, job.settings.packing)(**_arguments(job, max_length))
     dataset = Dataset.from_list(recipe.columns(learnable.rows, learnable.tokens, job.settings))
+    if (line := _memory_line(job, facts, learnable, sampled, args)) is not None:
+        job.tell(line)
     compared = rows_to_compare(learnable.tokens)
     model = load_model(model_path(job.model), job.settings, compared)
     with _as_config_error("TRL refuses the run"):
         from_adapter = is_adapter(model_path(job.model))
-        trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job), score, from_adapter))
+        trainer = recipe.trainer(
+            Prepared(model, tokenizer, dataset, args, _lora_config(job.settings, method), score, from_adapter)
+        )
     if job.settings.lora is not None:
         refuse_shared_weights(trainer.model)
     if (kept := _rows_in(trainer.train_dataset)) != len(dataset):
@@ -165,6 +170,31 @@ def make_trainer(
     for line in filter(None, lines):
         job.tell(line)
     return Ready(trainer, len(rows) - len(learnable.rows), compared)
+
+
+def _memory_line(job: Job, facts: ModelFacts, rows: Learnable, sampled: int, args: Any) -> str | None:
+    """What it will take; None for a model whose parts cannot be counted without loading it."""
+    try:
+        tokens = longest_batch(rows.rows, rows.tokens, job.settings, sampled)
+        reference = job.method.has_reference(job.settings.trl)
+        needed, with_lora = (
+            memory(
+                counts(facts.config, job.method.kind, _lora_config(settings, job.method)),
+                settings,
+                tokens,
+                reference=reference,
+                checkpointing=_is_checkpointing(args),
+            )
+            for settings in (job.settings, job.settings.model_copy(update={"lora": LoraSettings()}))
+        )
+        return memory_line(needed, None if job.settings.lora else with_lora, free_memory(cpu=args.use_cpu))
+    except (AttributeError, ValueError, TypeError, RuntimeError, KeyError, NotImplementedError):
+        return None
+
+
+def _is_checkpointing(args: Any) -> bool:
+    """By either name: transformers renames it."""
+    return bool(getattr(args, "activation_checkpointing", False) or getattr(args, "gradient_checkpointing", False))
 
 
 def _rows_in(dataset: Any) -> int:
@@ -203,8 +233,8 @@ def _first_of(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
     return dict([next(item for item in settings.items() if item[0] in names)])
 
 
-def _lora_config(job: Job) -> Any:
-    lora = job.settings.lora
+def _lora_config(settings: TrainSettings, method: TrainingMethod) -> Any:
+    lora = settings.lora
     if lora is None:
         return None
     from peft import LoraConfig
@@ -215,7 +245,7 @@ def _lora_config(job: Job) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=modules,
-        task_type=job.method.kind.task_type,
+        task_type=method.kind.task_type,
     )
 
 
@@ -326,7 +356,15 @@ def _finish(job: Job, ready: Ready, tokenizer: Any, identity: Mapping[str, JsonV
         write_atomically(job.out / "adapter" / "README.md", [adapter_card(facts)])  # in place of PEFT's empty form
     _write_record(job.out, identity, result.model_dump(mode="json", exclude={"out", "seconds", "status"}))
     if job.settings.trl["save_total_limit"] == _KEPT_TO_GO_ON:
-        shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
+        _remove_checkpoints(job.out)
+
+
+def _remove_checkpoints(out: Path) -> None:
+    """All but what TensorBoard wrote among them, which moves to `runs/`."""
+    for written in (out / "checkpoints" / "runs").glob("*"):
+        (out / "runs").mkdir(exist_ok=True)
+        written.replace(out / "runs" / written.name)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
 def _save_checked(job: Job, ready: Ready, tokenizer: Any) -> None:

@@ -143,5 +143,6 @@ METHOD: Final = TrainingMethod(
     defaults={"num_train_epochs": 1.0, "mask_truncated_completions": True, "save_steps": 20},
     read=read_state,
     samples=lambda trl: trl.get("max_completion_length", _LONGEST) or 0,
+    has_reference=lambda trl: bool(trl.get("beta")),
     scored=True,
 )

@@ -78,6 +78,8 @@ class TrainingMethod:
     """How a row becomes tokens."""
     samples: Callable[[Mapping[str, Any]], int] = lambda trl: 0
     """How many tokens are sampled after a row, by TRL's settings."""
+    has_reference: Callable[[Mapping[str, Any]], bool] = lambda trl: False
+    """Whether it holds a copy of the model it began with, where no adapter is trained, by TRL's settings."""
     scored: bool = False
     """Whether it takes a judge that scores what it samples."""
 

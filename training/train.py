@@ -1,7 +1,7 @@
 """Any training method by its name: from a file of rows to a finished folder, trees read whole where that can be."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ def train(
     lora: bool = False,
     drop_too_long: bool = False,
     max_per_persona: int | None = None,
+    report_to: Sequence[str] = (),
     run_name: str | None = None,
     progress: Progress | None = None,
     tell: Callable[[str], None] = print_nothing,
@@ -34,10 +35,11 @@ def train(
     """Train `model`, a folder or hub id with or without `hf:`, on the rows of `data` and save it in `out`.
 
     `config` is YAML (or a mapping) of TRL's keys for this method and ours (docs/data-format.md); `drop_too_long` leaves
-    rows out that are longer than `max_length`, `max_per_persona` all but so many of one persona. `packing` "tree" reads
-    what rows of a tree share once, and counts batches in trees; None: where the method has a trainer for it, and model
-    and settings allow it; `tell` is told which, and why. `reward` scores what a method such as grpo samples. Run again
-    with the same arguments, it goes on from its last checkpoint, or does nothing if it was finished.
+    rows out that are longer than `max_length`, `max_per_persona` all but so many of one persona; `report_to` names
+    where transformers reports the run, nowhere by default. `packing` "tree" reads what rows of a tree share once, and
+    counts batches in trees; None: where the method has a trainer for it, and model and settings allow it; `tell` is
+    told which, and why. `reward` scores what a method such as grpo samples. Run again with the same arguments, it goes
+    on from its last checkpoint, or does nothing if it was finished.
 
     Raises ConfigError and DataError before anything is trained; and ConfigError afterwards if the weights are no
     numbers, or the saved model does not answer as the trained one did.
@@ -50,8 +52,9 @@ def train(
 
     def fitted(chosen: Packing) -> TrainResult:
         settings = read_settings(
-            method, config, lora=lora, drop_too_long=drop_too_long, max_per_persona=max_per_persona, packing=chosen
-        )
+            method, config, lora=lora, drop_too_long=drop_too_long, max_per_persona=max_per_persona,
+            report_to=report_to, packing=chosen,
+        )  # fmt: skip
         job = Job(settings, model, data, out, run_name, progress, tell, reward)
         return fit(job, recipe_of(method, chosen))
 

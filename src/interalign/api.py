@@ -589,6 +589,7 @@ def train(
     lora: bool = False,
     drop_too_long: bool = False,
     max_per_persona: int | None = None,
+    report_to: Sequence[str] = (),
     judge: str | Sequence[str] = (),
     personas: Path | str | None = None,
     prompts: Path | str | None = None,
@@ -606,7 +607,8 @@ def train(
     done, steps in all, the last loss; `tell` gets a line to show before the training begins. `method` says whether the
     pairs of a tree are read together (docs/data-format.md); None: where model and settings allow it. Rows longer than
     the setting `max_length` are refused, or with `drop_too_long` left out and counted. `max_per_persona` trains on
-    at most so many rows of one persona.
+    at most so many rows of one persona. `report_to` (`tensorboard`, `wandb`, ...) is transformers' own: nothing is
+    reported anywhere without it.
 
     grpo samples replies to the states of its rows, and `judge` (several: a panel) scores them; `personas` is the run
     file of the rows, or a file of its personas (default: the run file that the data card names, beside the rows).
@@ -632,7 +634,7 @@ def train(
     return train_by(
         stage, model, Path(data), Path(out),
         packing=method, config=config, lora=lora, drop_too_long=drop_too_long, progress=progress, tell=tell,
-        max_per_persona=max_per_persona, reward=reward,
+        max_per_persona=max_per_persona, report_to=report_to, reward=reward,
     )  # fmt: skip
 
 

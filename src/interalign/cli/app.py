@@ -270,6 +270,10 @@ def train(
     max_per_persona: Annotated[
         int | None, typer.Option(min=1, help="Train on at most so many rows of one persona, evenly apart.")
     ] = None,
+    report_to: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also report to tensorboard, wandb, ..., as transformers does. Repeatable."),
+    ] = None,
     debug: Debug = False,
     **options: Any,
 ) -> None:
@@ -279,8 +283,8 @@ def train(
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
             stage, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
-            method=None if method is None else method.value, max_per_persona=max_per_persona, progress=progress,
-            tell=_say,
+            method=None if method is None else method.value, max_per_persona=max_per_persona,
+            report_to=report_to or (), progress=progress, tell=_say,
             **as_settings(options, RewardSettings, Runtime),
         )  # fmt: skip
     _say(str(result))
