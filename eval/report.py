@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interalign.eval.calibration import Calibration
+from interalign.eval.calibration import TITLES, Calibration
 from interalign.eval.chart import SERIES_COLOURS, Axis, ChartLine, curves_svg
 from interalign.eval.intervals import Interval
 from interalign.eval.results import CandidateComparison, CandidateResult, Report
@@ -66,7 +66,7 @@ def report_html(report: Report) -> str:
 def calibration_html(found: Calibration) -> str:
     """A judge's calibration as one self-contained HTML page, as `report_html`."""
     page = _environment().get_template("calibration.html.jinja")
-    return _without_surrogates(page.render(found=found, version=__version__))
+    return _without_surrogates(page.render(found=found, titles=TITLES, version=__version__))
 
 
 def print_report(report: Report, console: Console) -> None:
