@@ -56,7 +56,7 @@ class Memory(NamedTuple):
 
 
 def counts(config: Any, kind: ModelKind, lora: Any) -> ModelCounts:
-    """ModelCounts of a model of this configuration, none of whose weights is made; `lora` is a `peft.LoraConfig` or None."""
+    """What a model of this configuration has, none of whose weights is made; `lora` is a `peft.LoraConfig` or None."""
     import torch
     from peft import get_peft_model
 
