@@ -7,7 +7,7 @@ import pytest
 from tiny import tiny_model
 from training_runs import dpo_rows, write
 
-from interalign.training.curves import LoggedCurve, curves, write_picture
+from interalign.training.curves import LoggedFigure, curves, write_picture
 from interalign.training.train import train
 
 LOG = [
@@ -19,9 +19,9 @@ LOG = [
 
 def test_loss_margin_and_accuracy_are_shown_by_step_and_nothing_else() -> None:
     assert list(curves(LOG)) == [
-        LoggedCurve("loss", [1, 4], [0.7, 0.5]),
-        LoggedCurve("margin of chosen over rejected", [1, 4], [0.0, 0.4]),
-        LoggedCurve("share ranked right", [1, 4], [0.5, 1.0]),
+        LoggedFigure("loss", [1, 4], [0.7, 0.5]),
+        LoggedFigure("margin of chosen over rejected", [1, 4], [0.0, 0.4]),
+        LoggedFigure("share ranked right", [1, 4], [0.5, 1.0]),
     ]
 
 
@@ -42,7 +42,7 @@ def test_the_other_trainers_names_for_a_figure_are_known(name: str, title: str) 
 @pytest.mark.parametrize("missing", [None, float("nan"), float("inf"), "-"])
 def test_what_is_no_number_is_left_out(missing) -> None:
     log = [{"reward": value, "step": step} for step, value in enumerate([1.0, missing, 3], start=1)]
-    assert list(curves(log)) == [LoggedCurve("mean reward", [1, 3], [1.0, 3.0])]
+    assert list(curves(log)) == [LoggedFigure("mean reward", [1, 3], [1.0, 3.0])]
 
 
 @pytest.mark.parametrize("log", [[], LOG[:1], [{"step": 1}, {"step": 2}]])

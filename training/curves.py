@@ -19,7 +19,7 @@ _PANELS: Final[Mapping[str, Sequence[str]]] = {
 """Title of a panel, and the names that TRL's trainers log the figure by."""
 
 
-class LoggedCurve(NamedTuple):
+class LoggedFigure(NamedTuple):
     """One figure over the steps."""
 
     title: str
@@ -27,13 +27,13 @@ class LoggedCurve(NamedTuple):
     values: list[float]
 
 
-def curves(log: Sequence[Mapping[str, Any]]) -> Iterator[LoggedCurve]:
+def curves(log: Sequence[Mapping[str, Any]]) -> Iterator[LoggedFigure]:
     """Every known figure that was logged at two steps or more; what is no number is left out."""
     for title, names in _PANELS.items():
         name = next((name for name in names if any(name in entry for entry in log)), None)
         found = [(entry["step"], entry[name]) for entry in log if name is not None and _is_number(entry.get(name))]
         if len(found) > 1:
-            yield LoggedCurve(title, [step for step, _ in found], [float(value) for _, value in found])
+            yield LoggedFigure(title, [step for step, _ in found], [float(value) for _, value in found])
 
 
 def _is_number(value: Any) -> bool:
@@ -48,7 +48,7 @@ def write_picture(log: Sequence[Mapping[str, Any]], out: Path) -> bool:
     return bool(found)
 
 
-def _svg(found: Sequence[LoggedCurve]) -> str:
+def _svg(found: Sequence[LoggedFigure]) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 

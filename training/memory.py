@@ -15,7 +15,7 @@ _TREE: Final = 4096
 """Our default of `max_tree_tokens`."""
 
 
-class Counts(NamedTuple):
+class ModelCounts(NamedTuple):
     """What there is of a model."""
 
     weights: int
@@ -55,8 +55,8 @@ class Memory(NamedTuple):
         return f"{_size(self.total)} ({told})"
 
 
-def counts(config: Any, kind: ModelKind, lora: Any) -> Counts:
-    """Counts of a model of this configuration, none of whose weights is made; `lora` is a `peft.LoraConfig` or None."""
+def counts(config: Any, kind: ModelKind, lora: Any) -> ModelCounts:
+    """What a model of this configuration has, none of whose weights is made; `lora` is a `peft.LoraConfig` or None."""
     import torch
     from peft import get_peft_model
 
@@ -65,9 +65,9 @@ def counts(config: Any, kind: ModelKind, lora: Any) -> Counts:
     saved, kept = _activations(config.get_text_config())
     weights = _count(model.parameters())
     if lora is None:
-        return Counts(weights, weights, saved, kept)
+        return ModelCounts(weights, weights, saved, kept)
     adapted = get_peft_model(model, lora)
-    return Counts(weights, _count(each for each in adapted.parameters() if each.requires_grad), saved, kept)
+    return ModelCounts(weights, _count(each for each in adapted.parameters() if each.requires_grad), saved, kept)
 
 
 def _count(weights: Any) -> int:
@@ -87,7 +87,7 @@ def _activations(config: Any) -> tuple[int, int]:
     return layers * layer + 2 * config.vocab_size, layers * width + layer + 2 * config.vocab_size
 
 
-def memory(found: Counts, settings: TrainSettings, tokens: int, *, reference: bool, checkpointing: bool) -> Memory:
+def memory(found: ModelCounts, settings: TrainSettings, tokens: int, *, reference: bool, checkpointing: bool) -> Memory:
     """What training takes with `tokens` in the longest batch; `reference`: the method holds a copy of the model."""
     is_lora = settings.lora is not None
     of_model = _BYTES.get(str((settings.trl.get("model_init_kwargs") or {}).get("dtype", "float32")), 4)
