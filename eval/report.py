@@ -75,7 +75,13 @@ def print_report(report: Report, console: Console) -> None:
     for table in _tables(report):
         console.print(table)
         console.print()
-    for line in (*_judge_lines(report), *_simulator_lines(report), *_note_lines(report), *_usage_lines(report)):
+    for line in (
+        *_judge_lines(report),
+        *_control_lines(report),
+        *_simulator_lines(report),
+        *_note_lines(report),
+        *_usage_lines(report),
+    ):
         console.print(_text(line))
     for note in report.notes:
         console.print(_text(f"Note: {note}", "yellow"))
@@ -219,6 +225,14 @@ def _lines_of(judge: JudgeFigures) -> Iterator[str]:
         yield (
             f"  hinted against unhinted: wins {number(hint.win_rate)} {ends(hint.ci)} of {hint.n} "
             f"({hint.wins} won, {hint.ties} tied, {hint.losses} lost)"
+        )
+
+
+def _control_lines(report: Report) -> Iterator[str]:
+    for one in report.controls:
+        yield (
+            f"Personal fit of {one.candidate}: {number(one.own)} for its own user, {number(one.other)} for another, "
+            f"difference {number(one.fit)} {ends(one.ci)} (n {one.n:,})"
         )
 
 
