@@ -143,6 +143,8 @@ class Report(Frozen):
     """None where no notes were taken."""
     controls: tuple[ControlFigures, ...] = ()
     """Personal fit, of runs with a wrong-persona control."""
+    corrected: Mapping[str, JsonValue] | None = None
+    """Figures corrected by people's labels (docs/report.md); None without any."""
     replies: Mapping[str, ReplyCounts] = {}
     """By role: questions asked again, and replies cut at their length limit."""
     kind: Literal["evaluation", "simulation", "import"]

@@ -6,6 +6,8 @@ from pydantic import JsonValue
 
 from interalign.errors import ConfigError
 from interalign.eval.controls import ControlFigures, ControlTally
+from interalign.eval.corrected import as_json
+from interalign.eval.corrections import correction_lines, corrections
 from interalign.eval.results import Report, ScoredCase, candidate_scores, evaluation_report, simulation_report
 from interalign.ledger.budget import Prices
 from interalign.records import CONTROL, RunRecord, Usage, by_role
@@ -70,7 +72,12 @@ def _evaluation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Rep
     judge = store.newest_judge()
     scores = candidate_scores(cases, run.begun_with.turns, judge)
     profiles = {persona.id: "\n".join(persona.profile) for persona in store.personas().values()}
-    return evaluation_report(_facts(run), scores, judged, usage, judge=judge, profile_of=profiles)
+    report = evaluation_report(_facts(run), scores, judged, usage, judge=judge, profile_of=profiles)
+    found = corrections(cases, scores, store.labels(), store.label_questions())
+    if found is None:
+        return report
+    notes = (*correction_lines(found), *report.notes)
+    return report.model_copy(update={"corrected": as_json(found), "notes": notes})
 
 
 def _simulation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:
