@@ -333,7 +333,7 @@ def _labels_to_halve(spreads: Sequence[_Spread], variance: float) -> int | None:
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (low, middle) if of_labels(middle) <= goal else (middle, high)
-    return math.ceil((np.minimum(1.0, high * chances) / chances).sum() - 1e-6)
+    return math.ceil(float((np.minimum(1.0, high * chances) / chances).sum()) - 1e-6)
 
 
 def _refusal(one: LabelledScores) -> str | None:
@@ -357,8 +357,8 @@ def _labelled(candidates: Sequence[LabelledScores]) -> set[str]:
     return {
         profile
         for one in candidates
-        for profile, labelled in zip(one.profiles, np.isfinite(one.labels).any(axis=1), strict=True)
-        if labelled
+        for profile, labels in zip(one.profiles, one.labels, strict=True)
+        if np.isfinite(labels).any()
     }
 
 
