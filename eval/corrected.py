@@ -452,16 +452,21 @@ def _shared(a: LabelledScores, b: LabelledScores) -> tuple[LabelledScores, Label
 
 def _rows(one: LabelledScores, rows: Sequence[int]) -> LabelledScores:
     return LabelledScores(
-        one.name,
-        *(table[rows] for table in (one.scores, one.labels, one.probabilities)),
+        name=one.name,
+        scores=one.scores[rows],
+        labels=one.labels[rows],
+        probabilities=one.probabilities[rows],
         cases=[one.cases[row] for row in rows],
         profiles=[one.profiles[row] for row in rows],
     )
 
 
 def _masked(one: LabelledScores, where: npt.NDArray[np.bool_]) -> LabelledScores:
-    tables = {name: np.where(where, getattr(one, name), np.nan) for name in ("scores", "labels", "probabilities")}
-    return one._replace(**tables)
+    return one._replace(
+        scores=np.where(where, one.scores, np.nan),
+        labels=np.where(where, one.labels, np.nan),
+        probabilities=np.where(where, one.probabilities, np.nan),
+    )
 
 
 def _audit(candidates: Sequence[LabelledScores]) -> TransportAudit:
