@@ -27,6 +27,7 @@ from interalign.training.memory import counts, free_memory, longest_batch, memor
 from interalign.training.merging import refuse_shared_weights
 from interalign.training.method import Prepared, Recipe, TrainingMethod, method_called
 from interalign.training.precision import rounding_line
+from interalign.training.processes import rank, refuse_divided_weights, size
 from interalign.training.result import TrainResult
 from interalign.training.reward import Reward, Score
 from interalign.training.row_choice import at_most, refuse_held_out
@@ -108,7 +109,11 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
     Raises DataError for rows that cannot be learnt (named by line), ConfigError for settings or a folder that do not
     fit.
     """
-    began = time.monotonic()
+    began, is_first = time.monotonic(), rank() == 0
+    if not is_first:
+        job = job._replace(progress=None, tell=print_nothing)
+    if job.reward is not None and size() > 1:
+        raise ConfigError(f"train {job.settings.method} runs in one process: the judge's run file has one writer")
     with quiet_libraries():
         every = read_rows(job.data, job.settings.method)
         refuse_held_out(every, job.data)
@@ -124,7 +129,9 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
             resumed = _train(ready.trainer, job, identity)
         result = _result(job, ready, len(rows), resumed, time.monotonic() - began)
         result = result.model_copy(update={"over_limit": len(every) - len(rows)})
-        _finish(job, ready, tokenizer, identity, result)
+        if is_first:
+            _finish(job, ready, tokenizer, identity, result)
+        ready.trainer.accelerator.wait_for_everyone()
     return result
 
 
@@ -159,6 +166,7 @@ def make_trainer(
         trainer = recipe.trainer(
             Prepared(model, tokenizer, dataset, args, _lora_config(job.settings, method), score, from_adapter)
         )
+    refuse_divided_weights(trainer)
     if job.settings.lora is not None:
         refuse_shared_weights(trainer.model)
     if (kept := _rows_in(trainer.train_dataset)) != len(dataset):
@@ -294,8 +302,9 @@ def _train(trainer: Any, job: Job, identity: Mapping[str, JsonValue]) -> bool:
     """Claim the folder and run the trainer to its end; True if it went on from a checkpoint."""
     from transformers import PrinterCallback
 
-    job.out.mkdir(parents=True, exist_ok=True)
-    _write_record(job.out, identity, None)
+    if rank() == 0:
+        job.out.mkdir(parents=True, exist_ok=True)
+        _write_record(job.out, identity, None)
     trainer.remove_callback(PrinterCallback)
     if job.progress is not None:
         trainer.add_callback(_progress_callback(job.progress))

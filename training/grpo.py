@@ -75,8 +75,6 @@ def grpo_trainer(prepared: Prepared) -> Any:
     args = prepared.args
     if prepared.score is None:
         raise ConfigError("train grpo needs somebody who scores the replies; name a judge with --judge")
-    if args.world_size > 1:
-        raise ConfigError("train grpo runs in one process: the judge's run file has one writer")
     if args.beta and prepared.peft_config is None and prepared.from_adapter:
         raise ConfigError(
             "beta: TRL takes the reference from the adapter's base model; name the folder of merged weights"

@@ -19,6 +19,7 @@ from interalign.cli.live_display import one_line
 from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
+from interalign.cli.processes import in_processes, without
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
 from interalign.cli.report import compare, power, report
 from interalign.cli.rounds import rounds
@@ -277,12 +278,18 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="Also report to tensorboard, wandb, ..., as transformers does. Repeatable."),
     ] = None,
+    nproc: Annotated[
+        int, typer.Option(min=1, help="Processes that share every batch, one GPU each, or all on the CPU.")
+    ] = 1,
     debug: Debug = False,
     **options: Any,
 ) -> None:
     """Train a model with TRL on exported data. grpo samples replies of its own, which a judge scores."""
     from interalign import api
+    from interalign.training.processes import rank
 
+    if nproc > 1:
+        raise typer.Exit(in_processes([*without(sys.argv[1:], "--nproc")], nproc))
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
             stage, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
@@ -290,7 +297,8 @@ def train(
             report_to=report_to or (), progress=progress, tell=_say,
             **as_settings(options, RewardSettings, Runtime),
         )  # fmt: skip
-    _say(str(result))
+    if rank() == 0:
+        _say(str(result))
 
 
 @app.command()
