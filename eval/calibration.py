@@ -174,6 +174,8 @@ def _calibration(
     against = references.against
     if against == TRUTH:
         _refuse_unknown_truth(list(personas.values()))
+        if unknown := next((tree.tree.id for tree in trees if tree.tree.persona not in personas), None):
+            raise ConfigError(f"the truth is not known for tree {unknown}, whose persona is not; name a judge")
     seen, missing, won = _Seen([], [], []), 0, 0
     labels: dict[str, list[Label]] = {}
     for label in references.labels:

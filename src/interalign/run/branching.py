@@ -96,8 +96,7 @@ def _persona(store: Store, judged: JudgedTree) -> Persona | None:
 
 def _source(store: Store) -> str | None:
     run = store.run
-    found = run.identity.get("personas") if run is not None and run.kind == "simulation" else None
-    return found if isinstance(found, str) else None
+    return run.begun_with.personas if run is not None and run.kind == "simulation" else None
 
 
 class BranchPlan:
