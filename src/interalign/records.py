@@ -136,6 +136,30 @@ class ReplyCounts(Frozen):
     """Replies that ended at their length limit, and not because the model was done."""
 
 
+class JudgeAnswers(NamedTuple):
+    """What one judge's answers have in common, whatever they are about."""
+
+    asked: int
+    missing: int
+    pairs: int
+    """Comparisons with a readable answer in both orders."""
+    agreed: int
+    """Of those, how many say the same in both."""
+    named: int
+    """Answers that name one of the two replies."""
+    named_first: int
+
+    @property
+    def consistency(self) -> float | None:
+        """Share of the pairs whose orders agree; None without any."""
+        return self.agreed / self.pairs if self.pairs else None
+
+    @property
+    def first(self) -> float | None:
+        """Share of the answers that name the reply shown first; None without any."""
+        return self.named_first / self.named if self.named else None
+
+
 class JudgeCounts(Frozen):
     """What came of the questions to one judge."""
 
@@ -180,6 +204,10 @@ class BegunWith(Frozen):
     """K; 0 if the identity does not say."""
     judge: str | tuple[str, ...] = ()
     candidate: tuple[dict[str, str], ...] = ()
+    repeats: int = 1
+    """Conversations of a candidate with a case."""
+    personas: str | None = None
+    """Where the personas of a simulation come from."""
     prompts: dict[str, str] = {}
     """Hashes of the prompts, by name."""
     own_prompts: dict[str, str] = {}
@@ -248,6 +276,10 @@ class RunPart(NamedTuple):
         return None if self.number is None or self.of is None else Shard(self.number, self.of)
 
 
+CONTROL: Final = "control"
+"""Name of the annotation at a reply that was scored again for another persona, by the judge."""
+
+
 class LabelQuestion(Frozen):
     """A question to put to people: which of two sibling replies suits the user better, or how well one reply does."""
 
@@ -306,6 +338,8 @@ class Shortfalls(Frozen):
     """Of the judge whose verdicts are meant; None if none was asked."""
     replies: dict[str, ReplyCounts]
     """By role, over all calls in the file."""
+    warnings: tuple[str, ...] = ()
+    """Reasons to distrust the judge, a sentence each."""
 
     def __str__(self) -> str:
         """One line; empty if nothing fell short."""

@@ -66,3 +66,4 @@ class EvaluationKeywords(RunKeywords, total=False):
 
     cases: str
     limit: int | None
+    repeats: int

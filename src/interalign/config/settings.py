@@ -209,6 +209,9 @@ class EvaluationSettings(RunSettings):
         description="Personas to be met; `aloe`, and `world` in its way: 20 held-out profiles x 5 personalities.",
     )
     limit: Annotated[int | None, Option()] = Field(default=None, ge=1, description="Only the first N cases.")
+    repeats: Annotated[int, Option()] = Field(
+        default=1, ge=1, description="Conversations of each candidate with each case, each with chance of its own."
+    )
 
 
 def split_candidate(text: str) -> tuple[str | None, str]:
@@ -221,10 +224,13 @@ def split_candidate(text: str) -> tuple[str | None, str]:
 def identity_of(settings: RunSettings, **more: JsonValue) -> dict[str, JsonValue]:
     """Every setting that must not change once a run has begun, as plain JSON. More trees extend a run.
 
-    An end mark is named only where there is one: runs of versions that had none go on. Prompts, rubric and system
+    An end mark is named only where there is one, and repeats only where there are any: runs of versions that had none
+    go on. Prompts, rubric and system
     message count by what they say, not by where it was read: `PromptSet.identity`, handed in as `more`.
     """
     left_out = {*CARRIED_OUT, *WORDING} | ({"end_mark"} if settings.end_mark is None else set())
+    if isinstance(settings, EvaluationSettings) and settings.repeats == 1:
+        left_out.add("repeats")
     return {**settings.model_dump(mode="json", exclude=left_out), **more}
 
 

@@ -116,9 +116,9 @@ async def estimate_evaluation(
     every = all_evaluation_seats(settings, counting, Unasked, record.prompts)
     for seats in every.values():
         await _count_calls(counting, seats, settings, cases[0], caterpillar)
-    met = len(cases[: settings.limit])
-    refuse_fewer(run, met * len(every), record.planned)
-    asked = len(places(settings.shard, met)) * len(every)
+    met, of_a_case = len(cases[: settings.limit]), settings.repeats * len(every)
+    refuse_fewer(run, met * of_a_case, record.planned)
+    asked = len(places(settings.shard, met)) * of_a_case
     return _estimate(counting.made, record, asked - record.done, runtime, grown=len(every))
 
 

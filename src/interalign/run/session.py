@@ -101,8 +101,8 @@ class Session:
 
         `source` says in the run's identity where the personas come from.
         """
-        _refuse_strangers(plan.personas, settings)
-        identity = {**identity_of(settings, **prompts.identity), **source, **self._weights()}
+        refuse_strangers(plan.personas, settings)
+        identity = {**identity_of(settings, **prompts.identity), **source, **self.weights()}
         if isinstance(plan, BranchPlan):
             self.store.begin_branches(self.path.stem, identity, __version__)
         else:
@@ -146,7 +146,7 @@ class Session:
                 if load := getattr(model, "load", None):
                     await self.ledger.unless_stopped(asyncio.to_thread(load))
 
-    def _weights(self) -> dict[str, JsonValue]:
+    def weights(self) -> dict[str, JsonValue]:
         """Which weights the local models have: trained anew under the same name they are other models."""
         versions = {name: version_of(model) for name, model in sorted(self.models.items())}
         weights: dict[str, JsonValue] = {name: version for name, version in versions.items() if version}
@@ -296,7 +296,7 @@ def refuse_unknown_people(store: Store, judge: str) -> None:
     if not any(record.persona in personas for record in store.walk_trees("done")):
         raise ConfigError(f"{store.path}: {NO_PERSONA}")
     if ModelSpec.parse(judge).is_world:
-        _refuse_strangers(personas.values(), SimulationSettings(judge=judge))
+        refuse_strangers(personas.values(), SimulationSettings(judge=judge))
 
 
 def refuse_unknown_prices(models: Iterable[str], runtime: Runtime) -> None:
@@ -390,7 +390,7 @@ async def close_models(models: Iterable[ChatModel]) -> None:
             await closing
 
 
-def _refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> None:
+def refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> None:
     """The world's user and judge understand only the world's personas: ConfigError for others."""
     from interalign.models.world import WorldPersonas, is_world_persona
 

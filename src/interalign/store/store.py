@@ -16,11 +16,13 @@ from typing import Any, Self
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
+from interalign.judge_warnings import judge_warnings
 from interalign.panel import PANEL, with_panel
 from interalign.personas import Persona
 from interalign.records import (
     GROWN,
     CallRecord,
+    JudgeAnswers,
     JudgeCounts,
     Label,
     LabelQuestion,
@@ -41,7 +43,7 @@ from interalign.store import run_file as runfile
 from interalign.store.branches import find_branches
 from interalign.store.calls import CallRow, CallWriter
 from interalign.store.group_commit import GroupCommitWriter, Work
-from interalign.store.judged_trees import JudgedWriter, any_readable, count_answers, read_judged
+from interalign.store.judged_trees import JudgedWriter, answers_of, any_readable, count_answers, read_judged
 from interalign.store.labels import delete_label, read_labels, read_questions, write_labels, write_questions
 from interalign.store.lock import Lock
 from interalign.store.pending_inserts import PendingInserts
@@ -296,10 +298,15 @@ class Store:
 
     def persona(self, persona_id: str) -> Persona:
         """The persona with this id; KeyError if there is none."""
-        row = self._one("SELECT persona FROM personas WHERE id = ?", encode_text(persona_id))
-        if row is None:
+        found = self.find_persona(persona_id)
+        if found is None:
             raise KeyError(persona_id)
-        return Persona.model_validate(decode_json(row[0]))
+        return found
+
+    def find_persona(self, persona_id: str) -> Persona | None:
+        """The persona with this id; None if there is none, as of an imported conversation."""
+        row = self._one("SELECT persona FROM personas WHERE id = ?", encode_text(persona_id))
+        return None if row is None else Persona.model_validate(decode_json(row[0]))
 
     def personas(self) -> dict[str, Persona]:
         """All personas by id, in the order they were added."""
@@ -577,7 +584,21 @@ class Store:
     def shortfalls(self, judge: str | None) -> Shortfalls:
         """What fell short, as this judge saw it (None: no judge was asked)."""
         counts = None if judge is None else self.judge_counts(judge)
-        return Shortfalls(judge=counts, replies=self.reply_counts())
+        return Shortfalls(judge=counts, replies=self.reply_counts(), warnings=tuple(self.judge_warnings(judge)))
+
+    def judge_warnings(self, judge: str | None) -> Iterator[str]:
+        """Reasons to distrust this judge, a sentence each; of a panel, its members."""
+        run = self.run
+        candidates = {} if run is None else {each["name"]: each["model"] for each in run.begun_with.candidate}
+        members = (self.panel() or self.judges()) if judge == PANEL else [judge] if judge is not None else []
+        for member in members:
+            if member != PANEL:
+                yield from judge_warnings(member, self.judge_answers(member), candidates)
+
+    def judge_answers(self, judge: str) -> JudgeAnswers:
+        """What this judge's answers have in common, whatever they are about."""
+        with self._reading() as db:
+            return answers_of(db, judge)
 
     def judged_tree(self, tree: str) -> JudgedTree | None:
         """The tree with all that was said about it; None while it has no node."""
