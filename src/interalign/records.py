@@ -214,8 +214,6 @@ class BegunWith(Frozen):
     """The user's own prompts whole, by name."""
     rubric: str | None = None
     system: str | None = None
-    personas: str | None = None
-    """Where the personas of a simulation come from, such as `world`."""
 
     @property
     def panel(self) -> tuple[str, ...]:
