@@ -127,6 +127,36 @@ def test_a_spent_budget_stops_the_training_and_the_same_command_goes_on(base, da
     assert len(calls_of(tmp_path / "out.db")) == 24
 
 
+def test_looking_ahead_the_user_and_the_model_in_training_talk_on_and_a_killed_run_goes_on_the_same(
+    base, data, tmp_path
+):
+    config = {**QUICK, "max_steps": 2, "save_steps": 1, "num_generations": 4, "per_device_train_batch_size": 4}
+    given = {"model": str(base), "data": data, "config": config, "judge": "world:judge"}
+    ahead = {"lookahead": 1, "user": "world:user"}
+    api.train("grpo", out=tmp_path / "out", **given, **ahead)
+    trees = trees_of(tmp_path / "out.db")
+    assert len(trees) == 2
+    for tree in trees:
+        state = next(turn for turn in tree.tree.turns() if len(tree.tree.children(turn.id)) > 1)
+        for reply in tree.tree.children(state.id):
+            (user_node,) = tree.tree.children(reply.id)
+            (after,) = tree.tree.children(user_node.id)
+            assert (after.by, after.turn) == ("policy", reply.turn + 1)
+    known = [{score.node: score.value for score in tree.scores} for tree in trees]
+    assert [len(scores) for scores in known] == [8, 8]
+    assert logged(tmp_path / "out", "reward") == pytest.approx([sum(scores.values()) / 8 for scores in known])
+
+    def stop(done, total, loss):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        api.train("grpo", out=tmp_path / "again", progress=stop, **given, **ahead)
+    assert api.train("grpo", out=tmp_path / "again", **given, **ahead).status == "resumed"
+    whole, again = weights(tmp_path / "out"), weights(tmp_path / "again")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
 def test_trl_samples_after_the_very_prompt_that_is_served(base, data, tmp_path):
     trainer = trainer_for(METHOD.recipe, "grpo", base, data, tmp_path / "out", score=lambda groups: [], **QUICK)
     row = json.loads(data.read_text().splitlines()[3])
