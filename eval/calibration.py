@@ -29,6 +29,22 @@ LEAST_KAPPA: Final = 0.4
 """Chance-corrected agreement below which the verdict warns."""
 MOST_MORE: Final = 0.1
 """How much more often than the reference a judge may choose the longer reply, or its own family's."""
+TITLES: Final = {
+    "first": "names the reply shown first",
+    "swap_consistency": "same answer when the order is turned",
+    "accuracy": "same answer as the reference",
+    "kappa": "kappa of comparisons",
+    "position_bias": "decided by place alone",
+    "longer": "longer reply chosen, more often than by the reference",
+    "self_preference": "own family chosen, more often than by the reference",
+    "score_kappa": "weighted kappa of scores",
+    "score_length_slope": "points more for twice as many words",
+    **{
+        f"accuracy_{low:g}_{high:g}": f"same answer, {low:g} to {high:g} points apart"
+        for low, high in pairwise(MARGINS)
+    },
+}
+"""What each figure is, in a few words."""
 Profile = tuple[str, ...]
 CHOICES: Final = ("A", "B", "tie")
 SCORES: Final = (1, 2, 3, 4, 5)
@@ -171,6 +187,8 @@ def _calibration(
     against = references.against
     if against == TRUTH:
         _refuse_unknown_truth(list(personas.values()))
+        if unknown := next((tree.tree.id for tree in trees if tree.tree.persona not in personas), None):
+            raise ConfigError(f"the truth is not known for tree {unknown}, whose persona is not; name a judge")
     seen, missing, won = _Seen([], [], []), 0, 0
     labels: dict[str, list[Label]] = {}
     for label in references.labels:

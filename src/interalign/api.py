@@ -233,19 +233,26 @@ def judge(
     run: Path | str,
     *,
     judge: str,
+    controls: int = 0,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
     **settings: Unpack[RuntimeKeywords],
 ) -> RunSummary:
     """Judge the finished trees of `run` again with another judge; what was said before stays beside it.
 
-    `settings` are the fields of Runtime; what is set in `runtime` wins.
+    `controls`: so many cases have every reply scored once more as if for somebody else, which tells personal fit from
+    what anybody might like. `settings` are the fields of Runtime; what is set in `runtime` wins.
     """
     from interalign.run.execute import run_judging
 
     spec = ModelSpec.parse(judge)
     carried = _carried_out(settings, {}, None, runtime).model_copy(update=as_runtime([spec]))
-    return run_async(run_judging(Path(run), spec.known_as, carried, progress))
+    summary = run_async(run_judging(Path(run), spec.known_as, carried, progress))
+    if controls < 1 or summary.failed:
+        return summary
+    from interalign.run.controls import run_controls
+
+    return run_async(run_controls(Path(run), spec.known_as, controls, carried, progress))
 
 
 def export(

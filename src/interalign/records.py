@@ -274,6 +274,10 @@ class RunPart(NamedTuple):
         return None if self.number is None or self.of is None else Shard(self.number, self.of)
 
 
+CONTROL: Final = "control"
+"""Name of the annotation at a reply that was scored again for another persona, by the judge."""
+
+
 class LabelQuestion(Frozen):
     """A question to put to people: which of two sibling replies suits the user better, or how well one reply does."""
 

@@ -174,6 +174,9 @@ def evaluate(
 def judge(
     run: Run,
     judge: Annotated[str, typer.Option(metavar="MODEL", help="Who judges.")],
+    controls: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Score the replies of N cases once more, for another persona.")
+    ] = 0,
     log_json: LogJson = False,
     debug: Debug = False,
     **options: Any,
@@ -182,7 +185,7 @@ def judge(
     from interalign import api
 
     with _errors_as_exit_codes(debug, log_json), shown("trees", log_json=log_json) as progress:
-        summary = api.judge(run, judge=judge, progress=progress, **as_settings(options, Runtime))
+        summary = api.judge(run, judge=judge, controls=controls, progress=progress, **as_settings(options, Runtime))
     _end(summary, log_json)
 
 

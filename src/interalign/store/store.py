@@ -22,6 +22,7 @@ from interalign.personas import Persona
 from interalign.records import (
     GROWN,
     CallRecord,
+    JudgeAnswers,
     JudgeCounts,
     Label,
     LabelQuestion,
@@ -592,9 +593,12 @@ class Store:
         members = (self.panel() or self.judges()) if judge == PANEL else [judge] if judge is not None else []
         for member in members:
             if member != PANEL:
-                with self._reading() as db:
-                    answers = answers_of(db, member)
-                yield from judge_warnings(member, answers, candidates)
+                yield from judge_warnings(member, self.judge_answers(member), candidates)
+
+    def judge_answers(self, judge: str) -> JudgeAnswers:
+        """What this judge's answers have in common, whatever they are about."""
+        with self._reading() as db:
+            return answers_of(db, judge)
 
     def judged_tree(self, tree: str) -> JudgedTree | None:
         """The tree with all that was said about it; None while it has no node."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
+from interalign.models.local.adapter import adapted_model
 from interalign.models.local.chat_template import install
 from interalign.models.local.chunked_prefill import allows_chunked_prefill
 from interalign.models.local.options import template_text
@@ -46,11 +47,12 @@ def load_weights(path: str, dtype: str | None, gpu: int | None = None, chat_temp
     source = str(folder) if folder.is_dir() else path
     try:
         with _no_bars():
-            # An adapter folder loads its base model too: with PEFT, transformers reads adapter_config.json.
             dtype = dtype or ("float32" if device == "cpu" else "auto")
-            model = AutoModelForCausalLM.from_pretrained(
-                source, use_safetensors=True, trust_remote_code=False, dtype=dtype
-            )
+            options = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype}
+            if (folder / "adapter_config.json").is_file():
+                model = adapted_model(folder, options)
+            else:
+                model = AutoModelForCausalLM.from_pretrained(source, **options)
             tokenizer = _tokenizer(source, model)
     except (OSError, ValueError, ImportError) as error:
         missing = "" if folder.is_dir() else "no such folder, and as a name on the Hugging Face hub it "
