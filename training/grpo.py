@@ -74,8 +74,7 @@ def grpo_trainer(prepared: Prepared) -> Any:
     from trl import GRPOTrainer
 
     args = prepared.args
-    if prepared.score is None:
-        raise ConfigError("train grpo needs somebody who scores the replies; name a judge with --judge")
+    assert prepared.score is not None, "a method that is scored gets no trainer without a score"
     if args.beta and prepared.peft_config is None and prepared.from_adapter:
         raise ConfigError(
             "beta: TRL takes the reference from the adapter's base model; name the folder of merged weights"
