@@ -34,3 +34,14 @@ class Fails:
         if "z" in ask.reply:
             raise ia.FailedTreeError("not about z")
         return ia.ScoreOpinion(value=4, replies=("Fine.",))
+
+
+class Echo:
+    """A user: says how many messages there were, and what the last one was."""
+
+    async def __call__(self, ask: ia.UserAsk) -> ia.Said:
+        if "x" in ask.transcript[-1].content:
+            raise ia.FailedTreeError("not about x")
+        return ia.Said(
+            text=f"{ask.persona.id}, turn {ask.turn}, {len(ask.transcript)} said: {ask.transcript[-1].content}"
+        )

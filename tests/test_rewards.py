@@ -40,8 +40,10 @@ def judged(tmp_path: Path):
     """The reward of a judge, for rows about Ann and Bo."""
     (tmp_path / "people.jsonl").write_text("".join(f"{each.model_dump_json()}\n" for each in (ANN, BO, WORLD)))
 
-    def by(*judges: str, **runtime):
-        chosen = RewardSettings(judge=judges, personas=str(tmp_path / "people.jsonl"))
+    def by(*judges: str, lookahead: int = 0, **runtime):
+        user = "reward_judges:Echo" if lookahead else None
+        people = str(tmp_path / "people.jsonl")
+        chosen = RewardSettings(judge=judges, personas=people, lookahead=lookahead, user=user)
         return reward_of(chosen, "base", tmp_path / "rows.jsonl", tmp_path / "out.db", ia.Runtime(**runtime))
 
     return by
@@ -160,7 +162,8 @@ def test_trls_reward_function_hands_on_groups_numbered_within_a_step_and_what_is
     class State:
         global_step = 3
 
-    function, prompts = reward_function(score, 2), [messages(*HI)] * 2 + [messages(*TALK)] * 2
+    score.lookahead = 0
+    function, prompts = reward_function(score, 2, lambda talks: []), [messages(*HI)] * 2 + [messages(*TALK)] * 2
     said = [[{"role": "assistant", "content": text}] for text in ("a", "b", "c", "d")]
     more = {"persona": ["ann", "ann", "bo", "bo"], "completion_ids": [], "trainer_state": State, "log_metric": None}
     prompts = [[message.model_dump() for message in prompt] for prompt in prompts]
@@ -173,3 +176,72 @@ def test_trls_reward_function_hands_on_groups_numbered_within_a_step_and_what_is
     State.global_step = 4
     function(prompts=prompts[:2], completions=said[:2], **more)
     assert [(group.step, group.number) for group in asked[2:]] == [(3, 2), (4, 0)]
+
+
+# Looking ahead
+
+
+def test_the_user_answers_every_reply_that_can_be_read_and_one_that_it_cannot_answer_has_no_further_turn(
+    judged,
+) -> None:
+    with judged("reward_judges:Three", lookahead=1).opened(ROWS) as score:
+        assert score.lookahead == 1
+        asked = [sampled("So!", "", "x", prompt=TALK, persona="bo")]
+        assert score.user_turns(asked) == [["bo, turn 3, 4 said: So!", None, None]]
+        ahead = [asked[0]._replace(ahead=(("And?", "Well."), (), ()))]
+        assert score.user_turns(ahead) == [["bo, turn 4, 6 said: Well.", None, None]]
+
+
+def test_a_reply_is_worth_the_mean_of_its_score_and_those_after_it_that_there_are(judged, tmp_path) -> None:
+    one = sampled("ab", "abc", "x", "abcd", prompt=TALK, persona="bo")
+    ahead = (("And?", "abcd", "Hm?", "a"), ("And?", "x"), ("And?", "abcde"), ())
+    with judged("reward_judges:Length", lookahead=2).opened(ROWS) as score:
+        assert score([one._replace(ahead=ahead)]) == [[(2 + 4 + 1) / 3, 3, None, 4]]
+    (tree,) = trees_of(tmp_path / "out.db")
+    assert {(node.id, node.parent, node.turn, node.text) for node in tree.tree.nodes[-8:]} == {
+        ("1/1/u", "1/1", 3, "And?"),
+        ("1/1/1", "1/1/u", 3, "abcd"),
+        ("1/1/1/u", "1/1/1", 4, "Hm?"),
+        ("1/1/1/1", "1/1/1/u", 4, "a"),
+        ("1/2/u", "1/2", 3, "And?"),
+        ("1/2/1", "1/2/u", 3, "x"),
+        ("1/3/u", "1/3", 3, "And?"),
+        ("1/3/1", "1/3/u", 3, "abcde"),
+    }
+
+
+def test_the_policy_answers_the_user_in_the_turns_ahead() -> None:
+    asked, talks = [], []
+
+    class Score:
+        lookahead = 2
+
+        def __call__(self, groups):
+            asked.extend(groups)
+            return [[1.0] * len(group.replies) for group in groups]
+
+        def user_turns(self, groups):
+            return [[None if reply == "b" else f"{reply}?" for reply in group.replies] for group in groups]
+
+    def policy(given):
+        talks.append([[message.content for message in talk] for talk in given])
+        return [f"<think>Hm.</think>{len(talks)}" if talk[1].content == "a" else " " for talk in given]
+
+    said = [[{"role": "assistant", "content": text}] for text in ("a", "b", "c")]
+    prompts = [[message.model_dump() for message in messages(*HI)]] * 3
+    more = {"persona": ["ann"] * 3, "completion_ids": [], "trainer_state": type("State", (), {"global_step": 0})}
+    assert reward_function(Score(), 3, policy)(prompts=prompts, completions=said, **more) == [1.0] * 3
+    assert talks == [
+        [["Hi.", "a", "a?"], ["Hi.", "c", "c?"]],
+        [["Hi.", "a", "a?", "1", "a?"], ["Hi.", "c", "c?"]],
+    ]
+    assert [group.ahead for group in asked] == [(("a?", "1", "a?", "2"), (), ())]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"lookahead": 1}, "name a model with --user"), ({"user": "world:user"}, "without --lookahead")]
+)
+def test_a_user_and_turns_ahead_go_together(given, said: str, tmp_path: Path) -> None:
+    chosen = RewardSettings(judge=("world:judge",), **given)
+    with pytest.raises(ConfigError, match=said):
+        reward_of(chosen, "base", tmp_path / "rows.jsonl", tmp_path / "out.db", ia.Runtime())

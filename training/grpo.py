@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from interalign.errors import ConfigError, DataError
+from interalign.agents.reply_text import clean_reply
+from interalign.errors import BadContentError, ConfigError, DataError
 from interalign.models.local.chat_template import ChatTemplate, chat_template_of
 from interalign.models.local.control_tokens import ConversationRefusedError
 from interalign.training.completions import prompt_of
@@ -73,28 +74,79 @@ def grpo_trainer(prepared: Prepared) -> Any:
     from trl import GRPOTrainer
 
     args = prepared.args
-    if prepared.score is None:
-        raise ConfigError("train grpo needs somebody who scores the replies; name a judge with --judge")
+    assert prepared.score is not None, "a method that is scored gets no trainer without a score"
     if args.beta and prepared.peft_config is None and prepared.from_adapter:
         raise ConfigError(
             "beta: TRL takes the reference from the adapter's base model; name the folder of merged weights"
         )
     args.chat_template_kwargs = dict(chat_template_of(prepared.tokenizer).kwargs)
-    return GRPOTrainer(
+    if prepared.score.lookahead and args.use_vllm:
+        raise ConfigError("--lookahead samples with the model in training; leave use_vllm out")
+    policy = Policy(prepared.tokenizer)
+    policy.trainer = GRPOTrainer(
         model=prepared.model,
-        reward_funcs=reward_function(prepared.score, args.num_generations),
+        reward_funcs=reward_function(prepared.score, args.num_generations, policy),
         args=args,
         train_dataset=prepared.dataset,
         processing_class=prepared.tokenizer,
         peft_config=prepared.peft_config,
     )
+    return policy.trainer
 
 
-def reward_function(score: Score, group: int) -> Callable[..., list[float | None]]:
-    """A reward function of TRL's; every `group` completions in a row are replies to one state."""
+class Policy:
+    """The model in training, which also replies in the turns that rewards look ahead."""
+
+    trainer: Any
+    """TRL's GRPOTrainer, once it is built."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, talks: Sequence[Sequence[Message]]) -> list[str]:
+        """A reply to each conversation, sampled as TRL samples; empty where there is no room for one."""
+        from trl.models import unwrap_model_for_generation
+
+        trainer = self.trainer
+        prompts = [self._prompt(talk, trainer.model.config) for talk in talks]
+        asked = [place for place, ids in enumerate(prompts) if ids]
+        said = [""] * len(talks)
+        if not asked:
+            return said
+        inputs = self._tokenizer.pad(
+            {"input_ids": [prompts[place] for place in asked]}, padding_side="left", return_tensors="pt"
+        )
+        inputs = inputs.to(trainer.accelerator.device)
+        import torch
+
+        with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model, torch.no_grad():
+            found = model.generate(**inputs, generation_config=trainer.generation_config)
+        texts = self._tokenizer.batch_decode(found[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        for place, text in zip(asked, texts, strict=True):
+            said[place] = text
+        return said
+
+    def _prompt(self, talk: Sequence[Message], config: Any) -> list[int]:
+        """Token ids; none for a conversation that the template refuses or that leaves no room."""
+        try:
+            ids = prompt_of(chat_template_of(self._tokenizer), talk).ids
+        except ConversationRefusedError:
+            return []
+        positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+        longest = self.trainer.args.max_completion_length or 0
+        return [] if positions is not None and len(ids) + longest > positions else ids
+
+
+def reward_function(
+    score: Score, group: int, policy: Callable[[Sequence[Sequence[Message]]], list[str]]
+) -> Callable[..., list[float | None]]:
+    """A reward function of TRL's; every `group` completions in a row are replies to one state.
+
+    `policy` replies in the turns that `score` looks ahead.
+    """
     last, number = -1, 0
 
-    def judge(
+    def judge(  # its name is that of the figures TRL logs: rewards/judge/mean
         prompts: Sequence[Any], completions: Sequence[Any], persona: Sequence[str], trainer_state: Any, **_: Any
     ) -> list[float | None]:
         nonlocal last, number
@@ -106,9 +158,45 @@ def reward_function(score: Score, group: int) -> Callable[..., list[float | None
             said = tuple(_text(completion) for completion in completions[start : start + group])
             sampled.append(Sampled(last, number, persona[start], messages, said))
             number += 1
+        for _turn in range(score.lookahead):
+            sampled = _one_turn_on(sampled, score, policy)
         return [value for values in score(sampled) for value in values]
 
     return judge
+
+
+def _one_turn_on(
+    sampled: Sequence[Sampled], score: Score, policy: Callable[[Sequence[Sequence[Message]]], list[str]]
+) -> list[Sampled]:
+    """The user answers every reply, and the policy the user. A conversation in which either says nothing stays."""
+    asked = score.user_turns(sampled)
+    going = [(one, place) for one, said in enumerate(asked) for place, text in enumerate(said) if text]
+    talks = [_talk(sampled[one], place, str(asked[one][place])) for one, place in going]
+    replies = dict(zip(going, map(_readable, policy(talks)), strict=True))
+
+    def path(one: int, place: int) -> tuple[str, ...]:
+        reply = replies.get((one, place), "")
+        more = (str(asked[one][place]), reply) if reply else ()
+        return (*sampled[one].after(place), *more)
+
+    return [
+        each._replace(ahead=tuple(path(one, place) for place in range(len(each.replies))))
+        for one, each in enumerate(sampled)
+    ]
+
+
+def _readable(reply: str) -> str:
+    """The reply as the user reads it; empty if it says nothing."""
+    try:
+        return clean_reply(reply) if reply.strip() else ""
+    except BadContentError:
+        return ""
+
+
+def _talk(sampled: Sampled, place: int, user: str) -> list[Message]:
+    said = (clean_reply(sampled.replies[place]), *sampled.after(place), user)
+    roles = ("assistant", "user")
+    return [*sampled.prompt, *(Message(role=roles[k % 2], content=text) for k, text in enumerate(said))]
 
 
 def _text(completion: Sequence[Mapping[str, Any]]) -> str:

@@ -1,6 +1,6 @@
 """What scores the replies that a training samples. It is handed in: training itself asks no model but its own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -22,10 +22,32 @@ class Sampled(NamedTuple):
     prompt: tuple[Message, ...]
     """The conversation up to the user's message, after the system message if there is one."""
     replies: tuple[str, ...]
+    ahead: tuple[tuple[str, ...], ...] = ()
+    """What was said after each reply, where rewards look ahead: a user's message, a reply, and so on."""
+
+    def after(self, place: int) -> tuple[str, ...]:
+        """What was said after this reply."""
+        return self.ahead[place] if self.ahead else ()
 
 
-Score = Callable[[Sequence[Sampled]], list[list[float | None]]]
-"""A value for every reply of every state; None where there is none: missing, never guessed."""
+class Score(Protocol):
+    """Scores, in the thread that trains."""
+
+    @property
+    def lookahead(self) -> int:
+        """Further turns that count for a reply."""
+        ...
+
+    def __call__(self, sampled: Sequence[Sampled]) -> list[list[float | None]]:
+        """A value for every reply of every state; None where there is none: missing, never guessed.
+
+        With turns ahead it is the mean of the scores of the reply and of those after it that there are.
+        """
+        ...
+
+    def user_turns(self, sampled: Sequence[Sampled]) -> list[list[str | None]]:
+        """What the simulated user says next after each reply and what followed it; None if nothing came."""
+        ...
 
 
 class Reward(Protocol):

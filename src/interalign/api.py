@@ -599,6 +599,8 @@ def train(
     report_to: Sequence[str] = (),
     judge: str | Sequence[str] = (),
     personas: Path | str | None = None,
+    lookahead: int = 0,
+    user: str | None = None,
     prompts: Path | str | None = None,
     rubric: Path | str | None = None,
     seed: int | None = None,
@@ -619,7 +621,8 @@ def train(
 
     grpo samples replies to the states of its rows, and `judge` (several: a panel) scores them; `personas` is the run
     file of the rows, or a file of its personas (default: the run file that the data card names, beside the rows).
-    `prompts`, `rubric`, `seed` and `settings`, the fields of Runtime, are the judge's. Its calls are kept in OUT.db.
+    With `lookahead`, so many further turns count for a reply, in which `user` plays the persona. `prompts`, `rubric`,
+    `seed` and `settings`, the fields of Runtime, are the judge's and the user's. Their calls are kept in OUT.db.
 
     Raises ConfigError for settings that cannot work, or if the saved model does not answer as the trained one did, and
     DataError, naming the rows, for data that would be dropped or mislearnt; StopError if the judge stopped.
@@ -632,6 +635,8 @@ def train(
     asked: dict[str, Any] = {
         "judge": (judge,) if isinstance(judge, str) else tuple(judge),
         "personas": personas and str(personas),
+        "lookahead": lookahead or None,
+        "user": user,
         "prompts": prompts and str(prompts),
         "rubric": rubric and str(rubric),
         "seed": seed,
@@ -660,6 +665,8 @@ def _reward(
     from interalign.store.lease_file import refuse_no_lease_file
     from interalign.training.method import method_called
 
+    if unknown := sorted(settings.keys() - Runtime.model_fields.keys()):
+        raise TypeError(f"train() got an unexpected keyword argument {unknown[0]!r}")
     if not method_called(stage).scored:
         if unused := next(iter((*given, *settings)), None):
             option = f"--{unused.replace('_', '-')}"

@@ -17,6 +17,12 @@ class RewardSettings(Frozen):
     personas: Annotated[str | None, Option("RUN.db|FILE.jsonl", default="the run file that the data card names")] = (
         Field(default=None, description="grpo: where the personas of the rows are found by their ids.")
     )
+    lookahead: Annotated[int, Option()] = Field(
+        default=0, ge=0, description="grpo: further turns, with the simulated user, that count for a reply."
+    )
+    user: Annotated[str | None, Option("MODEL")] = Field(
+        default=None, description="grpo: who plays the persona in these turns."
+    )
     prompts: Annotated[str | None, Option("DIR")] = Field(
         default=None, description="grpo: folder of your own prompts, each in place of the one of its name."
     )

@@ -18,11 +18,15 @@ def reward_of(chosen: RewardSettings, model: str, data: Path, path: Path, runtim
 
     Raises ConfigError if the personas of the rows cannot be found.
     """
+    if chosen.lookahead and chosen.user is None:
+        raise ConfigError("--lookahead needs somebody who plays the persona; name a model with --user")
+    if chosen.user is not None and not chosen.lookahead:
+        raise ConfigError("--user: nobody speaks without --lookahead; leave it out, or say how many turns")
     source = _source(chosen.personas, data)
     given = {
         "judge": chosen.judge,
         "candidate": (CandidateSpec(name=POLICY, model=model),),
-        "user": "none",
+        "user": chosen.user or "none",
         "inducer": "none",
         "judging": "score",
         "personas": "world",
@@ -31,7 +35,7 @@ def reward_of(chosen: RewardSettings, model: str, data: Path, path: Path, runtim
         "seed": chosen.seed,
     }
     settings, runtime = with_addresses(build(SimulationSettings, given), runtime)
-    return JudgedReward(path, settings, _personas(source), source, str(data), runtime)
+    return JudgedReward(path, settings, _personas(source), source, str(data), runtime, chosen.lookahead)
 
 
 def _source(given: str | None, data: Path) -> str:

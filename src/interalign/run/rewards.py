@@ -5,20 +5,24 @@ whose id has the step and a hash of what was said. A training that goes on from 
 again and finds their scores on record; where it samples others, they are other trees.
 """
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import JsonValue
 
 from interalign.agents.judge import score_siblings
+from interalign.agents.protocols import UserAsk, UserRole
 from interalign.agents.reply_text import clean_reply
 from interalign.config import Runtime, SimulationSettings, identity_of
-from interalign.errors import BadContentError, DataError
+from interalign.errors import BadContentError, DataError, FailedTreeError
+from interalign.graphs.many_trees import unwrapped
 from interalign.graphs.seats import Seating
 from interalign.graphs.turn import Conversation
 from interalign.panel import PANEL, mean_score
@@ -53,11 +57,16 @@ class JudgedReward:
     data: str
     """Where the rows come from, for messages."""
     runtime: Runtime
+    lookahead: int = 0
+    """Further turns that count for a reply, with the user of the settings."""
 
     @property
     def identity(self) -> Mapping[str, JsonValue]:
         """Who scores, and for whom."""
-        return {"judge": list(self.judges), "seed": self.settings.seed}
+        ahead: dict[str, JsonValue] = (
+            {"lookahead": self.lookahead, "user": self.settings.user} if self.lookahead else {}
+        )
+        return {"judge": list(self.judges), "seed": self.settings.seed, **ahead}
 
     @property
     def judges(self) -> tuple[str, ...]:
@@ -68,11 +77,10 @@ class JudgedReward:
     def opened(self, rows: Sequence[TrainingRow]) -> Iterator[Score]:
         """Score in a thread with an event loop of its own, as training blocks its own thread while it computes."""
         settings = self._fitting(rows)
-        service: ServiceThread[Sequence[Sampled], list[list[float | None]]]
-        service = ServiceThread(partial(self._serve, settings, self._met(rows)))
-        score = service.start()
+        service: ServiceThread[Asked, Any] = ServiceThread(partial(self._serve, settings, self._met(rows)))
+        ask = service.start()
         try:
-            yield score
+            yield ScoreInThread(ask, self.lookahead)
         except BaseException as error:
             service.end(error)
             raise
@@ -105,14 +113,35 @@ class JudgedReward:
         self,
         settings: SimulationSettings,
         met: Sequence[Persona],
-        requests: Requests[Sequence[Sampled], list[list[float | None]]],
+        requests: "Requests[Asked, Any]",
     ) -> None:
         """Answer requests until there are none any more."""
         refuse_unknown_prices(settings.judges, self.runtime)
         async with open_session(self.path, self.runtime, None) as session:
             scoring = RewardScorer(session, settings, met)
             await session.load_models()
-            await requests.answered(scoring.score, session.ledger.stop)
+            await requests.answered(scoring.answer, session.ledger.stop)
+
+
+Asked = tuple[Literal["score", "user"], Sequence[Sampled]]
+"""What is asked of the thread that judges."""
+
+
+class ScoreInThread(NamedTuple):
+    """Asks the thread that judges."""
+
+    ask: Callable[[Asked], Any]
+    lookahead: int
+
+    def __call__(self, sampled: Sequence[Sampled]) -> list[list[float | None]]:
+        """A value for every reply."""
+        found: list[list[float | None]] = self.ask(("score", sampled))
+        return found
+
+    def user_turns(self, sampled: Sequence[Sampled]) -> list[list[str | None]]:
+        """What the user says next after every reply."""
+        found: list[list[str | None]] = self.ask(("user", sampled))
+        return found
 
 
 class RewardScorer:
@@ -122,7 +151,8 @@ class RewardScorer:
         """Record the run, or check that the recorded one is the same."""
         refuse_strangers(met, settings)
         prompts = session.prompts(settings)
-        seated = Seating(settings, session.ledger, session.resolve, prompts).judges()
+        seating = Seating(settings, session.ledger, session.resolve, prompts)
+        seated = seating.judges()
         source: dict[str, JsonValue] = {"personas": f"sha256:{content_hash(met)}"}
         identity = {**identity_of(settings, **prompts.identity), **source, **session.weights()}
         session.store.begin_run(session.path.stem, "simulation", identity, __version__)
@@ -132,6 +162,36 @@ class RewardScorer:
         self._session, self._seed = session, settings.seed
         self._personas = {persona.id: persona for persona in met}
         self._judges = {name: watched(session, judge, name) for name, judge in seated.items()}
+        self._user = None if settings.user == "none" else cast(UserRole, seating.role("user", settings.user))
+
+    async def answer(self, asked: Asked) -> Any:
+        """Scores, or the user's next messages."""
+        what, sampled = asked
+        return await (self.score(sampled) if what == "score" else self.user_turns(sampled))
+
+    async def user_turns(self, sampled: Sequence[Sampled]) -> list[list[str | None]]:
+        """What the user says next after each reply and what followed it; None where nothing came, or nothing can."""
+        groups = [Group.of(each) for each in sampled]
+        self._session.store.plan_trees(group.record(self._seed) for group in groups)
+        async with unwrapped(), asyncio.TaskGroup() as tasks:
+            found = [
+                [tasks.create_task(self._user_turn(group, place)) for place in range(group.size)] for group in groups
+            ]
+        return [[task.result() for task in of_group] for of_group in found]
+
+    async def _user_turn(self, group: "Group", place: int) -> str | None:
+        if place not in group.samples or self._user is None:
+            return None
+        path = (group.samples[place], *group.ahead.get(place, ()))
+        conversation = self._conversation(group)
+        node = f"{path[-1].id}/u"
+        talk = (*group.transcript, *(each.message for each in path))
+        turn = path[-1].turn + 1
+        ask = UserAsk(at=conversation.at(node, node, "user"), persona=conversation.persona, transcript=talk, turn=turn)
+        try:
+            return (await self._user(ask)).text
+        except (BadContentError, FailedTreeError):
+            return None
 
     async def score(self, sampled: Sequence[Sampled]) -> list[list[float | None]]:
         """A value for every reply: its score, of a panel the mean; None for a reply that is none, or has no score.
@@ -147,33 +207,44 @@ class RewardScorer:
         return [self._values(group) for group in groups]
 
     async def _judge(self, group: "Group") -> None:
-        record = self._session.store.tree_record(group.tree)
-        assert record is not None
-        nodes = group.nodes
         if not group.samples:
             return
-        conversation = Conversation(
+        conversation = self._conversation(group)
+        scores = []
+        for state, talk, replies in group.judged():
+            asked = (conversation.at(state, state, "judge"), conversation.persona, talk, replies)
+            for name, judge in self._judges.items():
+                scores += await score_siblings(judge, name, *asked)
+        await self._session.store.save_turn(group.tree, group.nodes, (), scores)
+
+    def _conversation(self, group: "Group") -> Conversation:
+        record = self._session.store.tree_record(group.tree)
+        assert record is not None
+        return Conversation(
             tree=group.tree, case=group.tree, seed=self._seed, persona=self._personas[group.persona],
             turns=group.turns, samples=3 * (1 + record.attempts),
         )  # fmt: skip
-        at = conversation.at(group.state, group.state, "judge")
-        asked = (at, conversation.persona, group.transcript, list(group.samples.values()))
-        scores = [score for name, judge in self._judges.items() for score in await score_siblings(judge, name, *asked)]
-        await self._session.store.save_turn(group.tree, nodes, (), scores)
 
     def _values(self, group: "Group") -> list[float | None]:
         judged = self._session.store.judged_tree(group.tree) if group.samples else None
         given = () if judged is None else judged.scores
-        return [_value(group.samples.get(place), given) for place in range(group.size)]
+        return [_value(group.replies(place), given) for place in range(group.size)]
 
     async def _ask_anew(self) -> None:
         for tree in {tree: None for judge in self._judges.values() for tree in judge.unread_trees}:
             await self._session.store.finish_tree(tree, failed="the judge gave no readable answer")
 
 
-def _value(node: Node | None, given: Sequence[JudgesScore]) -> float | None:
+def _value(replies: Sequence[Node], given: Sequence[JudgesScore]) -> float | None:
+    """The mean score of a reply and of those after it that are not missing; None if that of the reply itself is."""
+    each = [_score(node, given) for node in replies]
+    known = [value for value in each if value is not None]
+    return sum(known) / len(known) if each and each[0] is not None else None
+
+
+def _score(node: Node, given: Sequence[JudgesScore]) -> float | None:
     """The mean of the judges' scores of this reply that are not missing."""
-    own = [score for score in given if node is not None and score.node == node.id and score.judge != PANEL]
+    own = [score for score in given if score.node == node.id and score.judge != PANEL]
     return mean_score(own).value if own else None
 
 
@@ -195,20 +266,24 @@ class Group:
     samples: Mapping[int, Node]
     """The replies that can be read, by their place among those sampled."""
     size: int
+    ahead: Mapping[int, tuple[Node, ...]] = field(default_factory=dict)
+    """What was said after them: a user's message, a reply, and so on."""
 
     @classmethod
     def of(cls, sampled: Sampled) -> "Group":
         """The tree of these replies."""
         talk = tuple(message for message in sampled.prompt if message.role != "system")
         history = tuple(_path(talk))
+        samples = dict(_readable(sampled.replies, history[-1]))
         return cls(
             tree=f"s{sampled.step:06}-{sampled.number:03}-{_hash(sampled)}",
             index=sampled.step * 100_000 + sampled.number,
             persona=sampled.persona,
             transcript=talk,
             history=history,
-            samples=dict(_readable(sampled.replies, history[-1])),
+            samples=samples,
             size=len(sampled.replies),
+            ahead={place: tuple(_after(node, sampled.after(place))) for place, node in samples.items()},
         )
 
     @property
@@ -224,7 +299,22 @@ class Group:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes of the tree."""
-        return *self.history, *self.samples.values()
+        return *self.history, *self.samples.values(), *(node for path in self.ahead.values() for node in path)
+
+    def replies(self, place: int) -> tuple[Node, ...]:
+        """A sampled reply and those after it; none if it could not be read."""
+        after = (node for node in self.ahead.get(place, ()) if node.role == "assistant")
+        return (self.samples[place], *after) if place in self.samples else ()
+
+    def judged(self) -> Iterator[tuple[str, tuple[Message, ...], list[Node]]]:
+        """Every user message that was replied to: its id, the conversation up to it, and the replies."""
+        yield self.state, self.transcript, list(self.samples.values())
+        for place, path in self.ahead.items():
+            talk = (*self.transcript, self.samples[place].message)
+            for user, reply in zip(path[::2], path[1::2], strict=True):
+                talk = (*talk, user.message)
+                yield user.id, talk, [reply]
+                talk = (*talk, reply.message)
 
     def record(self, seed: int) -> TreeRecord:
         """The tree as it is planned."""
@@ -246,6 +336,18 @@ def _path(talk: Sequence[Message]) -> Iterator[Node]:
         by = "user" if is_user else "before"
         yield Node(id=name, parent=parent, turn=place // 2 + 1, role=message.role, text=message.content, by=by)
         parent = name
+
+
+def _after(reply: Node, said: Sequence[str]) -> Iterator[Node]:
+    """What was said after a reply as nodes of one path; it ends before a reply that cannot be read."""
+    before = reply
+    for user, text in zip(said[::2], said[1::2], strict=True):
+        asked = Node(id=f"{before.id}/u", parent=before.id, turn=before.turn + 1, role="user", text=user, by="user")
+        answer = dict(_readable([text], asked)).get(0)
+        if answer is None:
+            return
+        yield from (asked, answer)
+        before = answer
 
 
 def _readable(replies: Sequence[str], state: Node) -> Iterator[tuple[int, Node]]:
