@@ -32,10 +32,9 @@ from interalign.run.execute import carry_out, watched
 from interalign.run.service_thread import Requests, ServiceThread
 from interalign.run.session import Session, open_session, refuse_strangers, refuse_unknown_prices
 from interalign.training.bad_rows import BadRows
-from interalign.training.reward import Sampled, Score
+from interalign.training.reward import Sampled, ScoreReplies
 from interalign.training.rows import TrainingRow
-from interalign.tree import Message, Node
-from interalign.tree import Score as JudgesScore
+from interalign.tree import Message, Node, Score
 from interalign.version import __version__
 
 POLICY = "policy"
@@ -74,7 +73,7 @@ class JudgedReward:
         return self.settings.judges
 
     @contextmanager
-    def opened(self, rows: Sequence[TrainingRow]) -> Iterator[Score]:
+    def opened(self, rows: Sequence[TrainingRow]) -> Iterator[ScoreReplies]:
         """Score in a thread with an event loop of its own, as training blocks its own thread while it computes."""
         settings = self._fitting(rows)
         service: ServiceThread[Asked, Any] = ServiceThread(partial(self._serve, settings, self._met(rows)))
@@ -235,14 +234,14 @@ class RewardScorer:
             await self._session.store.finish_tree(tree, failed="the judge gave no readable answer")
 
 
-def _value(replies: Sequence[Node], given: Sequence[JudgesScore]) -> float | None:
+def _value(replies: Sequence[Node], given: Sequence[Score]) -> float | None:
     """The mean score of a reply and of those after it that are not missing; None if that of the reply itself is."""
     each = [_score(node, given) for node in replies]
     known = [value for value in each if value is not None]
     return sum(known) / len(known) if each and each[0] is not None else None
 
 
-def _score(node: Node, given: Sequence[JudgesScore]) -> float | None:
+def _score(node: Node, given: Sequence[Score]) -> float | None:
     """The mean of the judges' scores of this reply that are not missing."""
     own = [score for score in given if score.node == node.id and score.judge != PANEL]
     return mean_score(own).value if own else None
