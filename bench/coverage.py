@@ -1,209 +1,156 @@
-"""How often intervals hold the truth, with a judge that errs, before and after people's labels correct it.
+"""Do intervals cover the truth? Simulated evaluations by planted judges: raw figures beside those corrected by labels.
 
-`python bench/coverage.py`: evaluations of two candidates are made of numbers, so that what people would say of every
-reply is known; judges with one planted fault each score them; replies are drawn for labelling as `interalign labels
-plan` draws them. Printed: how often nominal 95 % intervals hold the true value, raw and corrected, and how often the
-transport audit raises an alarm. It validates the statistics; it says nothing about any language model.
+    python bench/coverage.py [--evaluations 500] [--labels 200] [--json FILE]
+
+Each evaluation has two candidates on the same cases (60 profiles, two cases each, ten turns) and a judge with a fault:
+`biased` adds half a point, `noisy` errs by a point either way, `length-loving` adds a quarter for each doubling of the
+words, `favouring` adds half a point to one candidate only. People label replies of both, drawn as `interalign labels
+plan` draws them: those more often for which two scores by the judge differ by more than a point. Truth is the mean over
+all profiles that there could be. Coverage of 95 % intervals, and how often the transport audit alarms.
 """
 
 import argparse
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from scipy import stats
 
-from interalign.eval.corrected import CorrectedFigure, corrected
-from interalign.eval.intervals import Interval, level_intervals
+from interalign.eval.corrected import corrected
+from interalign.eval.intervals import level_intervals
 from interalign.eval.label_plan import UNSURE
 from interalign.eval.labelled_scores import LabelledScores
-from interalign.eval.metrics import slopes
+from interalign.eval.transport import ALARM
 
-Table = npt.NDArray[np.float64]
-Rng = np.random.Generator
-TURNS = np.arange(1, 11)
-CASES = 2
-"""Of each profile."""
-MANY = 100_000
-"""Profiles from which the true values are computed."""
+PROFILES, PER_PROFILE, TURNS = 60, 2, 10
+JUDGES = ("sound", "biased", "noisy", "length-loving", "favouring")
+LEVELS, RISES = (2.6, 2.9), (0.02, 0.05)
+"""Mean score at turn 1 and rise a turn of the two candidates: so far from 1 and 5 that hardly a score is cut there.
 
-
-class Replies(NamedTuple):
-    """What one candidate said: tables of shape (profiles * CASES, turns)."""
-
-    quality: Table
-    """What people feel, before it becomes one of five grades."""
-    length: Table
-    """log2 of the number of words, from its mean."""
-    favoured: float
-    """1 for the candidate that a favouring judge favours."""
+Where many are, a judge errs less for the better candidate, and an audit that alarms is right.
+"""
 
 
-class World(NamedTuple):
-    """How the two candidates differ."""
+class Drawn(NamedTuple):
+    """One candidate in one evaluation."""
 
-    better: float
-    """Points by which the second is better at the first turn."""
-    steeper: float
-    """Points a turn by which it improves faster."""
-    longer: float
-    """Doublings by which its replies are longer at the last turn; at the first they are as long."""
+    truth: np.ndarray[Any, np.dtype[np.float64]]
+    words: np.ndarray[Any, np.dtype[np.float64]]
 
 
-ALIKE = World(0.0, 0.0, 0.0)
-APART = World(0.2, 0.03, 1.0)
-Judge = Callable[[Replies, Rng], Table]
+def draw(which: int, profiles: int, rng: np.random.Generator, of_profile: Any = None) -> Drawn:
+    """True scores and lengths of a candidate's replies, shape (cases, turns)."""
+    own = rng.normal(0, 0.35, profiles) if of_profile is None else of_profile
+    effect = np.repeat(own, PER_PROFILE)[:, None]
+    words = rng.lognormal(np.log(30 if which == 0 else 60), 0.4, (profiles * PER_PROFILE, TURNS))
+    latent = LEVELS[which] + RISES[which] * np.arange(TURNS) + effect + rng.normal(0, 0.45, words.shape)
+    return Drawn(np.clip(latent, 1, 5), words)
 
 
-def grades(values: Table) -> Table:
-    return np.clip(np.round(values), 1, 5)
+def judged(judge: str, which: int, drawn: Drawn, rng: np.random.Generator) -> Any:
+    """The judge's scores, whole points as a judge gives them."""
+    error = rng.normal(0, 0.3, drawn.truth.shape)
+    error += rng.choice([-1.0, 0.0, 1.0], drawn.truth.shape, p=[0.25, 0.5, 0.25]) if judge == "noisy" else 0.0
+    error += 0.5 if judge == "biased" or (judge == "favouring" and which == 1) else 0.0
+    error += 0.25 * np.log2(drawn.words / 30) if judge == "length-loving" else 0.0
+    return np.clip(np.round(drawn.truth + error), 1, 5)
 
 
-def exact(replies: Replies, rng: Rng) -> Table:
-    return replies.quality + rng.normal(0, 0.5, replies.quality.shape)
-
-
-def biased(replies: Replies, rng: Rng) -> Table:
-    return grades(exact(replies, rng) + 0.7)
-
-
-def noisy(replies: Replies, rng: Rng) -> Table:
-    """Four of ten scores are drawn blindly."""
-    blind = rng.random(replies.quality.shape) < 0.4
-    return np.where(blind, rng.integers(1, 6, blind.shape), grades(exact(replies, rng)))
-
-
-def length_loving(replies: Replies, rng: Rng) -> Table:
-    return grades(exact(replies, rng) + 0.8 * replies.length)
-
-
-def favouring(replies: Replies, rng: Rng) -> Table:
-    return grades(exact(replies, rng) + 0.75 * replies.favoured)
-
-
-JUDGES: Mapping[str, Judge] = {
-    "biased": biased,
-    "noisy": noisy,
-    "length-loving": length_loving,
-    "candidate-favouring": favouring,
-}
-
-
-def conversations(world: World, profiles: int, rng: Rng) -> tuple[Replies, Replies]:
-    """Of both candidates with the same users: a profile and a case are easier or harder for both."""
-    users = np.repeat(rng.normal(0, 0.4, (profiles, 1)), CASES, axis=0) + rng.normal(0, 0.3, (profiles * CASES, 1))
+def truths() -> list[tuple[float, float]]:
+    """Mean AL and IR of both candidates over very many profiles."""
     found = []
-    for second in (0.0, 1.0):
-        own = np.repeat(rng.normal(0, 0.3, (profiles, 1)), CASES, axis=0)
-        mean = 2.6 + 0.06 * (TURNS - 1) + second * (world.better + world.steeper * (TURNS - 1))
-        quality = mean + users + own + rng.normal(0, 0.8, (profiles * CASES, len(TURNS)))
-        length = rng.normal(second * world.longer * (TURNS - 1) / (len(TURNS) - 1), 0.6, quality.shape)
-        found.append(Replies(quality, length, second))
-    return found[0], found[1]
+    for which in (0, 1):
+        levels = draw(which, 200_000, np.random.default_rng(which)).truth.mean(axis=0)
+        found.append((float(levels.mean()), float(np.polyfit(np.arange(TURNS), levels, 1)[0])))
+    return found
 
 
-def truths(world: World) -> dict[str, float]:
-    """The true figures, by MANY profiles."""
-    a, b = (grades(each.quality).mean(axis=0) for each in conversations(world, MANY, np.random.default_rng(1)))
-    [rate_a, rate_b] = slopes(np.stack([a, b]))
-    figures = {"mean AL": b.mean(), "IR": rate_b, "AL(10)": b[-1], "delta AL": a.mean() - b.mean()}
-    return {name: float(value) for name, value in (figures | {"delta IR": rate_a - rate_b}).items()}
-
-
-def drawn(scores: Sequence[Table], n: int, rng: Rng, judge: Judge, said: Sequence[Replies]) -> list[Table]:
-    """With which probability each reply was drawn; NaN where it was not. As `labels plan`: systematic, UNSURE times
-    as likely where two answers of the judge are more than a point apart."""
-    unsure = [np.abs(one - judge(replies, rng)) > 1 for one, replies in zip(scores, said, strict=True)]
-    sizes = np.concatenate([np.where(each, UNSURE, 1.0).ravel() for each in unsure])
-    chances = sizes * n / sizes.sum()
-    order = np.argsort(np.tile(np.arange(len(chances) // 2) // (CASES * len(TURNS)), 2) + rng.random(len(chances)) / 2)
-    points = np.floor(np.cumsum(chances[order]) - rng.random())
-    taken = np.zeros(len(chances), dtype=bool)
-    taken[order] = np.diff(points, prepend=-1.0) > 0
-    both = np.where(taken, chances, np.nan).reshape(2, *scores[0].shape)
-    return [both[0], both[1]]
-
-
-class Evaluation(NamedTuple):
-    """Intervals of one simulated evaluation, and what the audit said of it."""
-
-    raw: Mapping[str, Interval | None]
-    mended: Mapping[str, CorrectedFigure | None]
-    alarm: bool
-
-
-def evaluation(world: World, judge: Judge, profiles: int, n: int, rng: Rng) -> Evaluation:
-    said = conversations(world, profiles, rng)
-    scores = [judge(replies, rng) for replies in said]
-    chances = drawn(scores, n, rng, judge, said)
-    owners = [str(case // CASES) for case in range(profiles * CASES)]
-    both = [
+def one_evaluation(judge: str, labels: int, rng: np.random.Generator) -> list[LabelledScores]:
+    """Both candidates as the judge scored them, with people's labels of some replies."""
+    profiles = [f"p{number // PER_PROFILE}" for number in range(PROFILES * PER_PROFILE)]
+    cases = [f"c{number}" for number in range(len(profiles))]
+    of_profile = rng.normal(0, 0.35, PROFILES)
+    both = [draw(which, PROFILES, rng, of_profile) for which in (0, 1)]
+    scores, again = ([judged(judge, which, both[which], rng) for which in (0, 1)] for _ in range(2))
+    chances = planned(np.abs(np.stack(scores) - np.stack(again)) > 1, labels, rng)
+    return [
         LabelledScores(
-            name=name,
-            scores=score,
-            labels=np.where(np.isfinite(chance), grades(replies.quality), np.nan),
-            probabilities=chance,
-            cases=list(map(str, range(profiles * CASES))),
-            profiles=owners,
+            name=f"m{which}",
+            scores=scores[which],
+            labels=np.where(np.isfinite(chances[which]), both[which].truth, np.nan),
+            probabilities=chances[which],
+            cases=cases,
+            profiles=profiles,
         )
-        for name, score, chance, replies in zip("ab", scores, chances, said, strict=True)
+        for which in (0, 1)
     ]
-    found = corrected(both)
-    b, [pair] = found.candidates[1], found.comparisons
-    alone, paired = level_intervals(scores[1], owners), level_intervals(scores[0] - scores[1], owners)
-    raw = {"mean AL": alone.al_mean, "IR": alone.ir, "AL(10)": alone.al[-1], "delta AL": paired.al_mean}
-    mended = {"mean AL": b.al_mean, "IR": b.ir, "AL(10)": b.al[-1], "delta AL": pair.delta_al}
-    return Evaluation(
-        raw | {"delta IR": paired.ir},
-        mended | {"delta IR": pair.delta_ir},
-        found.audit.p is not None and found.audit.p < 0.05,
-    )
 
 
-def holds(interval: Interval | None, truth: float) -> bool:
-    return interval is not None and interval[0] <= truth <= interval[1]
+def planned(unsure: Any, labels: int, rng: np.random.Generator) -> Any:
+    """With which probability each reply was drawn, shape (candidates, cases, turns); NaN for those that were not.
+
+    Systematic sampling with probabilities proportional to size, replies in the order of profile and candidate.
+    """
+    sizes = np.where(unsure, UNSURE, 1.0)
+    chances = (sizes * labels / sizes.sum()).ravel()
+    stratum = np.broadcast_to(np.arange(unsure.shape[1])[:, None] // PER_PROFILE * 2, unsure.shape[1:])
+    order = np.argsort((stratum + np.arange(2)[:, None, None]).ravel() + rng.random(chances.size) / 2)
+    passed = np.floor(np.cumsum(chances[order]) + rng.random())
+    drawn = np.zeros(chances.size, dtype=bool)
+    drawn[order] = np.diff(passed, prepend=0.0) > 0
+    return np.where(drawn, chances, np.nan).reshape(unsure.shape)
 
 
-def rows(name: str, world: World, found: Sequence[Evaluation]) -> Iterator[str]:
-    for figure, truth in truths(world).items():
-        mended = [one.mended[figure] for one in found]
-        given = [one for one in mended if one is not None]
-        raw = np.mean([holds(one.raw[figure], truth) for one in found])
-        covers = f"{np.mean([holds(one.ci, truth) for one in given]):.1%}" if given else "refused"
-        weight = f"{np.mean([one.judge_weight for one in given]):.2f}" if given else ""
-        width = f"{np.mean([one.ci[1] - one.ci[0] for one in given]):.3f}" if given else ""
-        off = f"{np.mean([one.value for one in given]) - truth:+.3f}" if given else ""
-        yield f"| {name} | {figure} | {raw:.1%} | {covers} | {off} | {width} | {weight} |"
+def covers(interval: Any, value: float) -> bool:
+    """Whether the interval is there and holds the value."""
+    return interval is not None and interval[0] <= value <= interval[1]
 
 
-def alarms(found: Sequence[Evaluation]) -> str:
-    return f"{np.mean([one.alarm for one in found]):.1%}"
+def measure(judge: str, evaluations: int, labels: int) -> dict[str, list[bool]]:
+    """Which intervals covered the truth, by figure, and whether the audit alarmed, evaluation by evaluation."""
+    (level, rise), (other_level, other_rise) = truths()
+    hits: dict[str, list[bool]] = {}
+    for number in range(evaluations):
+        rng = np.random.default_rng([JUDGES.index(judge), number])
+        a, b = one_evaluation(judge, labels, rng)
+        raw = level_intervals(a.scores, a.profiles, resamples=500)
+        gap = level_intervals(a.scores - b.scores, a.profiles, resamples=500)
+        found = corrected([a, b])
+        mine, (difference,) = found.candidates[0], found.comparisons
+        told = {
+            "raw mean AL": covers(raw.al_mean, level),
+            "corrected mean AL": covers(mine.al_mean and mine.al_mean.ci, level),
+            "raw IR": covers(raw.ir, rise),
+            "corrected IR": covers(mine.ir and mine.ir.ci, rise),
+            "raw difference": covers(gap.al_mean, level - other_level),
+            "corrected difference": covers(difference.delta_al and difference.delta_al.ci, level - other_level),
+            "raw difference of IR": covers(gap.ir, rise - other_rise),
+            "corrected difference of IR": covers(difference.delta_ir and difference.delta_ir.ci, rise - other_rise),
+            "audit alarms": found.audit.p is not None and found.audit.p < ALARM,
+        }
+        for name, hit in told.items():
+            hits.setdefault(name, []).append(hit)
+    return hits
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--evaluations", type=int, default=500)
-    parser.add_argument("--profiles", type=int, default=60)
-    parser.add_argument("--labels", type=int, default=200, help="of both candidates together")
-    parser.add_argument("--judge", choices=JUDGES, nargs="+", default=list(JUDGES))
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    rng = np.random.default_rng(asked.seed)
-    raised: dict[str, list[str]] = defaultdict(list)
-    print(f"{asked.evaluations} evaluations, {asked.profiles} profiles with {CASES} cases, {asked.labels} labels\n")
-    print("| judge | figure | raw covers | corrected covers | its error | its width | lambda |\n" + "|---" * 7 + "|")
-    for name in asked.judge:
-        for world in (APART, ALIKE):
-            found = [
-                evaluation(world, JUDGES[name], asked.profiles, asked.labels, rng) for _ in range(asked.evaluations)
-            ]
-            raised[name].append(alarms(found))
-            if world is APART:
-                print("\n".join(rows(name, world, found)))
-    print("\n| judge | alarms of the audit, candidates that differ | candidates that do not |\n|---|---|---|")
-    for name, shares in raised.items():
-        print(f"| {name} | {' | '.join(shares)} |")
+    """Print the table."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--evaluations", type=int, default=500)
+    options.add_argument("--labels", type=int, default=200, help="of both candidates together")
+    options.add_argument("--json", type=Path)
+    asked = options.parse_args()
+    print(f"{asked.evaluations} evaluations a judge, {asked.labels} labels each; share [95 % interval]")
+    print("judge | figure | share")
+    figures = {}
+    for judge in JUDGES:
+        for name, hits in measure(judge, asked.evaluations, asked.labels).items():
+            exact = stats.binomtest(sum(hits), len(hits)).proportion_ci()
+            print(f"{judge} | {name} | {np.mean(hits):.3f} [{exact.low:.3f}, {exact.high:.3f}]")
+            figures[f"{judge}, {name}"] = float(np.mean(hits))
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

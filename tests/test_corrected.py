@@ -1,15 +1,15 @@
 """A judge's figures corrected by people's labels: exact where they must be, and on average where labels are few."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import interalign as ia
+from interalign import api
 from interalign.errors import MetricError
 from interalign.eval.corrected import (
     LEAST_LABELS,
@@ -18,13 +18,14 @@ from interalign.eval.corrected import (
     as_json,
     corrected,
 )
+from interalign.eval.corrections import correction_lines
 from interalign.eval.intervals import level_intervals
 from interalign.eval.labelled_scores import LabelledScores
 from interalign.eval.metrics import Scores, alignment_level, improvement_rate, mean_alignment_level
 
 NAN = float("nan")
 TOLD = "judge minus people: "
-COVERAGE = Path(__file__).resolve().parent.parent / "bench" / "coverage.py"
+Cli = Callable[..., Any]
 
 
 def candidate(
@@ -269,6 +270,20 @@ def test_labels_of_too_few_profiles_are_refused_by_name() -> None:
     )
 
 
+def test_the_report_says_which_labels_it_could_not_use_and_whom_it_could_not_compare() -> None:
+    unplanned = candidate(people(), few(people(3), 60), NAN)
+    [note, refused] = correction_lines(corrected([unplanned]))
+    assert note.startswith("Labels: a: 60 labels are not used, because nobody knows")
+    assert refused.startswith("Corrected by labels: a is not corrected: 0 labels of its replies can be used")
+    one, other = (candidate(people(place), people(place), NAN, "ab"[place]) for place in range(2))
+    apart = other._replace(cases=[*other.cases[:7], *(f"d{row}" for row in range(53))])
+    lines = list(correction_lines(corrected([one, apart])))
+    assert [line for line in lines if "compared" in line] == [
+        "a and b are not compared by labels: on the cases of both, a is not corrected: 28 labels of its replies can be "
+        "used, 30 are the least."
+    ]
+
+
 def test_two_candidates_are_compared_on_the_places_that_both_have_whatever_the_order_of_their_cases() -> None:
     a, b = people(1), people(2)
     a[5, 1] = NAN
@@ -404,10 +419,78 @@ def test_the_json_has_every_figure_with_its_interval_or_null() -> None:
     assert found["audit"]["p"] is None
 
 
-def test_the_bench_says_that_raw_intervals_miss_and_corrected_ones_hold() -> None:
-    asked = ["--evaluations", "8", "--judge", "candidate-favouring"]
-    done = subprocess.run([sys.executable, COVERAGE, *asked], capture_output=True, text=True, check=True)
-    rows = {tuple(line.split("|")[1:3]): line.split("|")[3:] for line in done.stdout.splitlines() if line[:1] == "|"}
-    raw, mended = (float(cell.strip(" %")) for cell in rows[" candidate-favouring ", " delta AL "][:2])
-    assert raw < 10
-    assert mended > 60
+def made(
+    name: str = "m", *, bias: float = 0.0, noise: float = 0.4, chance: float = 0.2, seed: int = 0, profiles: int = 40
+) -> tuple[np.ndarray[Any, Any], LabelledScores]:
+    """The truth, and a judge's scores with labels of some replies; two cases a profile, five turns."""
+    rng = np.random.default_rng(seed)
+    names = [f"p{number // 2}" for number in range(2 * profiles)]
+    effect = np.repeat(rng.normal(0, 0.4, profiles), 2)[:, None]
+    truth = np.clip(2.6 + 0.1 * np.arange(5) + effect + rng.normal(0, 0.4, (2 * profiles, 5)), 1, 5)
+    judge = np.clip(truth + bias + rng.normal(0, noise, truth.shape), 1, 5)
+    labels = np.where(rng.random(truth.shape) < chance, truth, np.nan)
+    cases = [f"c{number}" for number in range(2 * profiles)]
+    return truth, LabelledScores(name, judge, labels, np.full(truth.shape, chance), cases, names)
+
+
+def test_labels_drawn_with_unequal_chances_are_weighted() -> None:
+    truth, one = made(bias=0.5, chance=1.0, profiles=200)
+    high = truth > np.median(truth)
+    chances = np.where(high, 0.5, 0.1)
+    drawn = np.random.default_rng(2).random(truth.shape) < chances
+    sampled = one._replace(labels=np.where(drawn, truth, np.nan), probabilities=chances)
+    [weighted] = corrected([sampled]).candidates
+    [flat] = corrected([sampled._replace(scores=np.full(truth.shape, 3.0))]).candidates
+    for found in (weighted, flat):
+        assert found.al_mean is not None
+        assert found.al_mean.ci[0] < truth.mean() < found.al_mean.ci[1]
+    assert np.nanmean(sampled.labels) > truth.mean() + 0.15  # what an unweighted mean would say
+
+
+def test_a_judge_that_favours_a_candidate_is_caught_and_the_difference_put_right() -> None:
+    truth_a, a = made("a", seed=1)
+    truth_b, b = made("b", bias=0.6, seed=2)
+    found = corrected([a, b])
+    assert found.audit.p is not None
+    assert found.audit.p < 0.01
+    assert "differs between candidates" in found.audit.verdict
+    [gap] = found.comparisons
+    assert gap.delta_al is not None
+    assert gap.delta_al.ci[0] < truth_a.mean() - truth_b.mean() < gap.delta_al.ci[1]
+
+
+def test_more_labels_narrow_the_interval_as_was_said() -> None:
+    truth, few = made(noise=1.0, chance=0.1, profiles=400)
+    [found] = corrected([few]).candidates
+    assert found.ir is not None
+    needed = found.ir.labels_to_halve
+    assert needed is not None
+    chance = needed / truth.size
+    _, more = made(noise=1.0, chance=chance, profiles=400)
+    [then] = corrected([more]).candidates
+    assert then.ir is not None
+    width, half = (figure.ci[1] - figure.ci[0] for figure in (found.ir, then.ir))
+    assert half / width == pytest.approx(0.5, abs=0.12)
+
+
+def test_the_report_of_an_evaluation_has_raw_and_corrected_figures(tmp_path: Path, cli: Cli) -> None:
+    from interalign.models.world import true_score
+
+    run = tmp_path / "run.db"
+    ia.evaluate(run, limit=60, turns=3, candidate=["world:oracle"], judge="world:judge?noise=0.5")
+    assert json.loads(cli("report", run, "--json").out)["corrected"] is None
+    rows = []
+    with ia.open_run(run) as store:
+        for question in api.plan_labels(run, n=100):
+            judged = store.judged_tree(question.tree)
+            assert judged is not None
+            persona = store.persona(judged.tree.persona)
+            truth = true_score(persona, judged.tree.transcript(question.a)[:-1], judged.tree.node(question.a).text)
+            rows.append({"question": question.id, "who": "ann", "answer": str(int(truth + 0.5))})
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    api.import_labels(run, tmp_path / "labels.jsonl")
+    [one] = json.loads(cli("report", run, "--json").out)["corrected"]["candidates"]
+    assert (one["n_labels"], one["n_profiles"], one["refused"]) == (100, 12, None)
+    assert one["al_mean"]["ci"][0] < one["al_mean"]["value"] < one["al_mean"]["ci"][1]
+    said = " ".join(cli("report", run).out.split())
+    assert "Corrected by 100 labels of 12 profiles: oracle mean AL" in said

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -508,3 +509,54 @@ def test_the_version_of_a_folder_is_that_of_its_weights_and_settings_wherever_it
     (copy / "config.json").write_text((copy / "config.json").read_text().replace("}", " }"))
     assert hf_model(f"hf:{copy}").version != version
     assert hf_model("hf:organisation/model").version == ""
+
+
+def adapter_of(folder: Path, out: Path, *, dora: bool) -> Path:
+    """An adapter with random weights on the model, saved by PEFT in `out`."""
+    peft = pytest.importorskip("peft")
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    config = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", use_dora=dora)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = peft.get_peft_model(base, config)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_" in name:
+                weight.copy_(weight.abs() * 2 if "magnitude" in name else torch.randn_like(weight))
+    adapted.save_pretrained(out)
+    return out
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_an_adapter_is_served_as_peft_itself_computes_it(folder: Path, tmp_path: Path, dora: bool) -> None:
+    import peft
+
+    adapter = adapter_of(folder, tmp_path / "adapter", dora=dora)
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    with warnings.catch_warnings():  # PEFT reads a property of transformers by its old name
+        warnings.simplefilter("ignore", FutureWarning)
+        known = peft.PeftModel.from_pretrained(base, adapter).eval()
+    model = hf_model(f"hf:{adapter}")
+    model.load()
+    ids = torch.tensor([[2, 5, 6, 1, 3]])
+    with torch.inference_mode():
+        served = model._queues[0].engine.weights.model(input_ids=ids).logits
+        assert torch.equal(served, known(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("which", ["magnitude", "lora_A"])
+def test_an_adapter_without_some_of_its_weights_is_refused(folder: Path, tmp_path: Path, which: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = adapter_of(folder, tmp_path / "adapter", dora=True) / "adapter_model.safetensors"
+    save_file({key: weight for key, weight in load_file(file).items() if which not in key}, file)
+    with pytest.raises(ConfigError, match=rf"the adapter lacks \d+ weights, such as .*{which}"):
+        hf_model(f"hf:{file.parent}").load()
+
+
+def test_an_adapter_with_weights_that_its_configuration_does_not_name_is_refused(folder: Path, tmp_path: Path) -> None:
+    file = adapter_of(folder, tmp_path / "adapter", dora=True) / "adapter_config.json"
+    file.write_text(file.read_text().replace('"use_dora": true', '"use_dora": false'))
+    with pytest.raises(ConfigError, match=r"has no place for \d+ weights, such as .*magnitude"):
+        hf_model(f"hf:{file.parent}").load()

@@ -5,15 +5,17 @@ The formats are an open set (`training/formats/`, `registries.FORMATS`).
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from interalign.agents.leaks import leaking
 from interalign.errors import ConfigError
-from interalign.files import write_atomically
+from interalign.files import write_atomically, write_file_atomically
 from interalign.preferences import PairMode
 from interalign.registries import FORMATS
 from interalign.training.formats import ExportFormat, Row
+from interalign.training.leak_proof import LeakProof
 from interalign.training.row_filters import RowFilters
 from interalign.tree import JudgedTree
 
@@ -35,6 +37,7 @@ def rows(
     keep_leaks: bool = False,
     keep_cut: bool = False,
     filters: RowFilters | None = None,
+    proof: LeakProof | None = None,
 ) -> Iterator[Row]:
     """Training rows of trees, in given order, by what one judge said.
 
@@ -43,15 +46,18 @@ def rows(
     `mode` is how preferences become pairs; formats without pairs do not depend on it. Replies that carry words of the
     inducer's note (annotation `leak`), and what follows them, are left out unless `keep_leaks`. A message that was cut
     at its length limit is learnt in no row unless `keep_cut`; it may stand in the conversation before what is learnt.
-    `filters` leave out more, and count it.
+    `filters` leave out more, and count it; `proof` checks every row.
     Raises ConfigError for an unknown format or mode.
     """
     if mode not in get_args(PairMode):
         raise ConfigError(f"no way {mode!r} to choose pairs; choose one of {', '.join(get_args(PairMode))}")
-    make = export_format(fmt).rows
+    chosen = export_format(fmt)
+    make, checked = chosen.rows, not chosen.shows_persona
     for judged in judged_trees:
         kept = _learnable(judged, judge, filters or RowFilters(), keep_leaks=keep_leaks, keep_cut=keep_cut)
         for row in make(kept, mode) if kept else ():
+            if proof is not None and checked:
+                proof.check(judged, row)
             yield _without_lone_surrogates(row)
 
 
@@ -85,6 +91,46 @@ def _without_lone_surrogates(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_lone_surrogates(item) for key, item in value.items()}
     return value
+
+
+def write_rows(found: Iterable[Mapping[str, Any]], path: Path) -> int:
+    """Write rows to a file, Parquet if its name ends so, else JSON lines, and return their number.
+
+    The file appears whole or not at all. Raises ConfigError if the path cannot be written, or if Parquet is asked for
+    and pyarrow is not installed.
+    """
+    return write_parquet(found, path) if path.suffix == ".parquet" else write_jsonl(found, path)
+
+
+_AT_ONCE = 1000
+"""Rows of a row group of a Parquet file: no more are held."""
+
+
+def write_parquet(found: Iterable[Mapping[str, Any]], path: Path) -> int:
+    """As `write_rows`, Parquet. Columns get the types of the first rows; an empty file has no column."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ConfigError(
+            f"{path}: Parquet is written by pyarrow, not installed; `pip install pyarrow`, or name a .jsonl file"
+        ) from None
+    count = 0
+
+    def write(target: Path) -> None:
+        nonlocal count
+        rows = iter(found)
+        first = list(islice(rows, _AT_ONCE))
+        schema = pa.Table.from_pylist(first).schema
+        with pq.ParquetWriter(target, schema) as writer:
+            some = first
+            while some:
+                writer.write_table(pa.Table.from_pylist(some, schema=schema))
+                count += len(some)
+                some = list(islice(rows, _AT_ONCE))
+
+    write_file_atomically(path, write)
+    return count
 
 
 def write_jsonl(found: Iterable[Mapping[str, Any]], path: Path) -> int:

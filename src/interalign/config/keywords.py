@@ -54,6 +54,7 @@ class SimulationKeywords(RunKeywords, total=False):
 
     personas: str
     trees: int
+    from_: str | None
     branch: int
     policy: str
     inducer: str
@@ -65,3 +66,4 @@ class EvaluationKeywords(RunKeywords, total=False):
 
     cases: str
     limit: int | None
+    repeats: int

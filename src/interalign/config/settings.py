@@ -20,7 +20,7 @@ HookPoint = Literal["after_user", "before_candidates", "after_candidates", "afte
 WORDING = ("prompts", "rubric", "system")
 """Settings that say where a text is read; a run records the text."""
 
-CARRIED_OUT = ("trees", "limit", "shard", "workers", "engine")
+CARRIED_OUT = ("trees", "limit", "shard", "workers", "engine", "from_")
 """Settings that say how much of a run is grown, and where."""
 
 
@@ -157,6 +157,10 @@ class SimulationSettings(RunSettings):
     trees: Annotated[int, Option()] = Field(
         default=10, ge=1, description="Trees to grow; more on an existing run extend it."
     )
+    from_: Annotated[str | None, Option("TREE:NODE", "--from")] = Field(
+        default=None, description="Branch a stored conversation: every tree begins with it, down to this message."
+    )
+    """`from` in a YAML file."""
     branch: Annotated[int, Option()] = Field(
         default=2, ge=1, le=64, description="Replies per turn, the hinted one included."
     )
@@ -182,6 +186,12 @@ class SimulationSettings(RunSettings):
         return value
 
     @model_validator(mode="after")
+    def _branches_are_whole(self) -> Self:
+        if self.from_ is not None and self.shard is not None:
+            raise ValueError("--from branches within one run file; leave --shard out")
+        return self
+
+    @model_validator(mode="after")
     def _full_tree_is_bounded(self) -> Self:
         if self.policy == "full" and self.branch**self.turns > 100_000:
             raise ValueError(
@@ -199,6 +209,9 @@ class EvaluationSettings(RunSettings):
         description="Personas to be met; `aloe`, and `world` in its way: 20 held-out profiles x 5 personalities.",
     )
     limit: Annotated[int | None, Option()] = Field(default=None, ge=1, description="Only the first N cases.")
+    repeats: Annotated[int, Option()] = Field(
+        default=1, ge=1, description="Conversations of each candidate with each case, each with chance of its own."
+    )
 
 
 def split_candidate(text: str) -> tuple[str | None, str]:
@@ -211,10 +224,13 @@ def split_candidate(text: str) -> tuple[str | None, str]:
 def identity_of(settings: RunSettings, **more: JsonValue) -> dict[str, JsonValue]:
     """Every setting that must not change once a run has begun, as plain JSON. More trees extend a run.
 
-    An end mark is named only where there is one: runs of versions that had none go on. Prompts, rubric and system
+    An end mark is named only where there is one, and repeats only where there are any: runs of versions that had none
+    go on. Prompts, rubric and system
     message count by what they say, not by where it was read: `PromptSet.identity`, handed in as `more`.
     """
     left_out = {*CARRIED_OUT, *WORDING} | ({"end_mark"} if settings.end_mark is None else set())
+    if isinstance(settings, EvaluationSettings) and settings.repeats == 1:
+        left_out.add("repeats")
     return {**settings.model_dump(mode="json", exclude=left_out), **more}
 
 

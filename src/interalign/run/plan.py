@@ -1,13 +1,17 @@
 """The trees of a run before they are grown: which there are, and which of them, and of the personas, a shard has."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import lcm
 from typing import Protocol
 
 from interalign.config import EvaluationSettings, SimulationSettings
+from interalign.errors import ConfigError
 from interalign.personas import Persona
 from interalign.records import TreeRecord, simulated_tree
 from interalign.shard import Shard, places
+
+_REPEAT = re.compile(r"#\d+\Z")
 
 
 class Plan(Protocol):
@@ -24,6 +28,10 @@ class Plan(Protocol):
 
     def met(self, shard: Shard | None) -> Iterable[Persona]:
         """The personas of these trees, in the order in which they are first met."""
+        ...
+
+    def planned(self, trees: int, branches: Collection[str]) -> int:
+        """How many of the file's trees belong to the plan; `branches` were branched off others."""
         ...
 
 
@@ -49,28 +57,45 @@ class SimulationPlan:
         again = lcm(every, shard.of)  # from this tree on the shard's personas are met again
         return (self.personas[index % every] for index in places(shard, min(self.size, again)))
 
+    def planned(self, trees: int, branches: Collection[str]) -> int:
+        """All trees but the branches."""
+        return trees - len(branches)
+
 
 class EvaluationPlan:
-    """Case by case, so that a longer list of cases only appends; a shard has every N-th case, of all candidates."""
+    """Case by case, so that a longer list of cases only appends; a shard has every N-th case, of all candidates.
+
+    A repeat of a case is a case of its own with the same persona, `CASE#2` and so on: all candidates meet it with the
+    same chance, and other chance than the case itself.
+    """
 
     def __init__(self, settings: EvaluationSettings, cases: Sequence[Persona]) -> None:
         self.personas = cases[: settings.limit]
         self._candidates = [candidate.name for candidate in settings.candidate]
-        self.size = len(self.personas) * len(self._candidates)
+        self._repeats = settings.repeats
+        self.size = len(self.personas) * self._repeats * len(self._candidates)
         self._seed = settings.seed
+        if self._repeats > 1 and (clash := next((each.id for each in self.personas if _REPEAT.search(each.id)), None)):
+            raise ConfigError(f"case {clash!r} has the name of a repeat; rename it, or leave --repeats out")
 
     def trees(self, shard: Shard | None) -> Iterator[TreeRecord]:
         """The shard's trees, by index."""
         for place in places(shard, len(self.personas)):
-            case = self.personas[place].id
-            for number, name in enumerate(self._candidates):
-                index = place * len(self._candidates) + number
-                yield TreeRecord(
-                    id=f"{name}/{case}", index=index, persona=case, seed=self._seed, candidate=name, case=case
-                )
+            persona = self.personas[place].id
+            for repeat in range(self._repeats):
+                case = persona if repeat == 0 else f"{persona}#{repeat + 1}"
+                first = (place * self._repeats + repeat) * len(self._candidates)
+                for index, name in enumerate(self._candidates, start=first):
+                    yield TreeRecord(
+                        id=f"{name}/{case}", index=index, persona=persona, seed=self._seed, candidate=name, case=case
+                    )
 
     def met(self, shard: Shard | None) -> Iterable[Persona]:
         """The personas of these trees."""
         if shard is None:
             return self.personas
         return (self.personas[place] for place in places(shard, len(self.personas)))
+
+    def planned(self, trees: int, branches: Collection[str]) -> int:
+        """All of them: an evaluation has no branches."""
+        return trees

@@ -296,10 +296,11 @@ def _missing(store: Store, trees: int) -> dict[str, Named]:
     """The places of the plan at which there is no tree, by shard."""
     assert store.run is not None
     count, first = Counter[str](), dict[str, list[str]]()
-    candidates = len(store.run.begun_with.candidate) if store.run.kind == "evaluation" else 1
+    begun = store.run.begun_with
+    of_a_case = len(begun.candidate) * begun.repeats if store.run.kind == "evaluation" else 1
     of = store.part.of if store.part else None
     for place in _gaps(store, trees):
-        shard = str(Shard(place // candidates % of + 1, of)) if of else ""
+        shard = str(Shard(place // of_a_case % of + 1, of)) if of else ""
         count[shard] += 1
         if count[shard] <= _NAMED:
             name = simulated_tree(place) if store.run.kind == "simulation" else f"number {place + 1}"

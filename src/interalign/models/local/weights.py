@@ -1,11 +1,13 @@
 """Loading the weights of an `hf:` model, and what follows from them: its limits, and what ends a reply."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
+from interalign.models.local.adapter import adapted_model
 from interalign.models.local.chat_template import install
 from interalign.models.local.chunked_prefill import allows_chunked_prefill
 from interalign.models.local.options import template_text
@@ -46,17 +48,33 @@ def load_weights(path: str, dtype: str | None, gpu: int | None = None, chat_temp
     source = str(folder) if folder.is_dir() else path
     try:
         with _no_bars():
-            # An adapter folder loads its base model too: with PEFT, transformers reads adapter_config.json.
             dtype = dtype or ("float32" if device == "cpu" else "auto")
-            model = AutoModelForCausalLM.from_pretrained(
-                source, use_safetensors=True, trust_remote_code=False, dtype=dtype
-            )
+            options = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype}
+            _refuse_reward_model(source)
+            if (folder / "adapter_config.json").is_file():
+                model = adapted_model(folder, options)
+            else:
+                model = AutoModelForCausalLM.from_pretrained(source, **options)
             tokenizer = _tokenizer(source, model)
     except (OSError, ValueError, ImportError) as error:
         missing = "" if folder.is_dir() else "no such folder, and as a name on the Hugging Face hub it "
         raise ConfigError(f"hf:{path}: {missing}cannot be loaded: {first_line(error)}") from None
     install(tokenizer, None if chat_template is None else template_text(chat_template), {}, f"hf:{path}")
     return _weights(model.to(device).eval(), tokenizer)
+
+
+def _refuse_reward_model(source: str) -> None:
+    """ValueError for a model or adapter that scores: transformers would give it an output layer that learnt nothing."""
+    from transformers import AutoConfig
+
+    adapter = Path(source) / "adapter_config.json"
+    if adapter.is_file():
+        scores = json.loads(adapter.read_text(encoding="utf-8")).get("task_type") == "SEQ_CLS"
+    else:
+        classes = AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ()
+        scores = any(name.endswith("ForSequenceClassification") for name in classes)
+    if scores:
+        raise ValueError("it is a reward model, which scores conversations and does not speak")
 
 
 def _device(gpu: int | None) -> str:
