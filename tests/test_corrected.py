@@ -494,3 +494,27 @@ def test_the_report_of_an_evaluation_has_raw_and_corrected_figures(tmp_path: Pat
     assert one["al_mean"]["ci"][0] < one["al_mean"]["value"] < one["al_mean"]["ci"][1]
     said = " ".join(cli("report", run).out.split())
     assert "Corrected by 100 labels of 12 profiles: oracle mean AL" in said
+
+
+def with_holes(rng: np.random.Generator, name: str, cases: int, turns: int) -> LabelledScores:
+    """Labels and a judge half a point off, with scores, labels, probabilities and whole turns missing."""
+    labels = rng.integers(1, 6, (cases, turns)).astype(float)
+    scores = np.clip(labels + rng.integers(-1, 2, labels.shape) / 2, 1, 5)
+    scores[rng.random(labels.shape) < rng.choice([0.0, 0.1, 0.8])] = NAN
+    scores[:, rng.random(turns) < 0.2] = NAN
+    scores[1:, -1:] = NAN if rng.random() < 0.3 else scores[1:, -1:]
+    labels[rng.random(labels.shape) > rng.choice([0.2, 0.6, 1.0])] = NAN
+    chances = rng.choice([0.1, 0.5, 1.0, NAN], labels.shape, p=[0.3, 0.3, 0.3, 0.1])
+    return candidate(scores, labels, chances, name, [f"p{row % 20}" for row in range(cases)])
+
+
+def test_whatever_is_missing_a_figure_is_whole_or_null() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        cases, turns = int(rng.integers(0, 100)), int(rng.integers(0, 5))
+        found = corrected([with_holes(rng, name, cases, turns) for name in "abc"])
+        json.dumps(as_json(found), allow_nan=False)
+        for one in found.candidates:
+            for figure in (*one.al, one.al_mean, one.ir, one.error):
+                assert figure is None or figure.ci[0] <= figure.value <= figure.ci[1]
+                assert figure is None or 0 <= figure.judge_weight <= 1
