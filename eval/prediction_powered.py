@@ -108,15 +108,14 @@ def _coefficients(weights: Floats, met: npt.NDArray[np.bool_]) -> tuple[Floats, 
     Both of the shape of `weights`, (rows, turns). NaN where the line is not defined: with weight at one turn only of
     several, or, for the slope, in a row that does not meet turns 1 to the last that the first row meets.
     """
-    turns = np.arange(weights.shape[1])
-    centred = turns - _ratio((met * turns).sum(axis=1), met.sum(axis=1), met.sum(axis=1))[:, None]
-    one, first, second = ((weights * centred**power).sum(axis=1)[:, None] for power in range(3))
-    spread = one * second - first**2
-    spread = np.where(spread > FLAT, spread, np.nan)
-    slope = weights * (one * centred - first) / spread
-    level = weights * (second - first * centred) / spread
-    alone = met.sum(axis=1)[:, None] == 1
-    level = np.where(alone, weights / np.where(one > 0, one, np.nan), level)
+    turns, total, n_met = np.arange(weights.shape[1]), weights.sum(axis=1)[:, None], met.sum(axis=1)[:, None]
+    share = np.divide(weights, total, out=np.full_like(weights, np.nan), where=total > 0)
+    centred = turns - _ratio((met * turns).sum(axis=1)[:, None], n_met, n_met)
+    first, second = ((share * centred**power).sum(axis=1)[:, None] for power in (1, 2))
+    spread = np.where(second - first**2 > FLAT, second - first**2, np.nan)
+    slope = share * (centred - first) / spread
+    alone = n_met == 1
+    level = np.where(alone, share, share * (second - first * centred) / spread)
     gap = (met != (turns <= turns[met[0]].max(initial=-1))).any(axis=1)[:, None]
     return level, np.where(gap | alone, np.nan, slope)
 

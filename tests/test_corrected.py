@@ -127,13 +127,19 @@ def test_only_the_proportions_of_the_probabilities_matter() -> None:
         assert alike(one, other)
 
 
+def given_rate(labels: Scores) -> float:
+    rate = improvement_rate(alignment_level(labels).al)
+    assert rate is not None
+    return rate
+
+
 def test_a_turn_without_labels_is_filled_in_by_the_line_and_its_own_level_is_not_corrected() -> None:
     truth = people(cases=200)
     labels = truth.copy()
     labels[:, 2] = NAN
     judge = np.clip(truth + 1 - 0.3 * np.arange(4), 1, 5)  # too kind at first, too strict at the end
     [found] = corrected([candidate(judge, labels, 0.75)]).candidates
-    assert given(found.ir).value == pytest.approx(given(improvement_rate(alignment_level(truth).al)), abs=0.02)
+    assert given(found.ir).value == pytest.approx(given_rate(truth), abs=0.02)
     assert given(found.al_mean).value == pytest.approx(truth.mean(), abs=0.04)
     assert found.al[2] is None
     assert found.notes == ("a: AL at turn 3 is not corrected: that takes 30 labels of 10 profiles at the turn",)
@@ -197,7 +203,7 @@ def test_a_turn_that_nobody_reaches_is_left_out_and_a_gap_leaves_no_rate() -> No
     labels[:, 3] = NAN
     [found] = corrected([candidate(labels, labels, NAN)]).candidates
     three = labels[:, :3]
-    assert given(found.ir).value == pytest.approx(given(improvement_rate(alignment_level(three).al)))
+    assert given(found.ir).value == pytest.approx(given_rate(three))
     assert given(found.al_mean).value == pytest.approx(three.mean())
     assert (found.al[3], found.notes) == (None, ())
     labels = people()
