@@ -29,7 +29,7 @@ from interalign.training.method import Prepared, Recipe, TrainingMethod, method_
 from interalign.training.precision import rounding_line
 from interalign.training.processes import rank, refuse_divided_weights, size
 from interalign.training.result import TrainResult
-from interalign.training.reward import Reward, Score
+from interalign.training.reward import Reward, RewardScore
 from interalign.training.row_choice import at_most, refuse_held_out
 from interalign.training.rows import TrainingRow
 from interalign.training.served import Rows, rows_to_compare
@@ -141,7 +141,7 @@ def make_trainer(
     rows: Sequence[TrainingRow],
     tokenizer: Any,
     facts: ModelFacts,
-    score: Score | None = None,
+    score: RewardScore | None = None,
 ) -> Ready:
     """Check the rows, load the model, build the TRL trainer; DataError if rows cannot be learnt or TRL drops some."""
     from datasets import Dataset

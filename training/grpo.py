@@ -15,7 +15,7 @@ from interalign.models.local.chat_template import ChatTemplate, chat_template_of
 from interalign.models.local.control_tokens import ConversationRefusedError
 from interalign.training.completions import prompt_of
 from interalign.training.method import Prepared, Recipe, TrainingMethod
-from interalign.training.reward import Sampled, Score
+from interalign.training.reward import RewardScore, Sampled
 from interalign.training.rows import TokenRow, TrainingRow
 from interalign.training.settings import TrainSettings
 from interalign.tree import Message
@@ -82,7 +82,7 @@ def grpo_trainer(prepared: Prepared) -> Any:
     args.chat_template_kwargs = dict(chat_template_of(prepared.tokenizer).kwargs)
     if prepared.score.lookahead and args.use_vllm:
         raise ConfigError("--lookahead samples with the model in training; leave use_vllm out")
-    policy = Policy(prepared.tokenizer)
+    policy = TrainedPolicy(prepared.tokenizer)
     policy.trainer = GRPOTrainer(
         model=prepared.model,
         reward_funcs=reward_function(prepared.score, args.num_generations, policy),
@@ -94,7 +94,7 @@ def grpo_trainer(prepared: Prepared) -> Any:
     return policy.trainer
 
 
-class Policy:
+class TrainedPolicy:
     """The model in training, which also replies in the turns that rewards look ahead."""
 
     trainer: Any
@@ -127,7 +127,7 @@ class Policy:
         return said
 
     def _prompt(self, talk: Sequence[Message], config: Any) -> list[int]:
-        """Token ids; none for a conversation that the template refuses or that leaves no room."""
+        """Token ids; none for a conversation that the template refuses or that would be too long."""
         try:
             ids = prompt_of(chat_template_of(self._tokenizer), talk).ids
         except ConversationRefusedError:
@@ -138,7 +138,7 @@ class Policy:
 
 
 def reward_function(
-    score: Score, group: int, policy: Callable[[Sequence[Sequence[Message]]], list[str]]
+    score: RewardScore, group: int, policy: Callable[[Sequence[Sequence[Message]]], list[str]]
 ) -> Callable[..., list[float | None]]:
     """A reward function of TRL's; every `group` completions in a row are replies to one state.
 
@@ -166,7 +166,7 @@ def reward_function(
 
 
 def _one_turn_on(
-    sampled: Sequence[Sampled], score: Score, policy: Callable[[Sequence[Sequence[Message]]], list[str]]
+    sampled: Sequence[Sampled], score: RewardScore, policy: Callable[[Sequence[Sequence[Message]]], list[str]]
 ) -> list[Sampled]:
     """The user answers every reply, and the policy the user. A conversation in which either says nothing stays."""
     asked = score.user_turns(sampled)

@@ -10,7 +10,7 @@ from interalign.models.local.chat_template import ChatTemplate
 from interalign.registries import METHODS
 from interalign.training.completions import prompt_and_replies
 from interalign.training.model_kinds import LANGUAGE_MODEL, ModelKind
-from interalign.training.reward import Score
+from interalign.training.reward import RewardScore
 from interalign.training.rows import TokenRow, TrainingRow
 from interalign.training.settings import TrainSettings
 
@@ -29,7 +29,7 @@ class Prepared(NamedTuple):
     """TRL's configuration, of the recipe's `config`."""
     peft_config: Any
     """A `peft.LoraConfig`, or None to train all weights."""
-    score: Score | None = None
+    score: RewardScore | None = None
     """Scores replies that the trainer samples."""
     from_adapter: bool = False
     """Whether the model is a base model with an adapter merged in."""

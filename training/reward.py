@@ -30,7 +30,7 @@ class Sampled(NamedTuple):
         return self.ahead[place] if self.ahead else ()
 
 
-class Score(Protocol):
+class RewardScore(Protocol):
     """Scores, in the thread that trains."""
 
     @property
@@ -63,7 +63,7 @@ class Reward(Protocol):
         """Who scores, by name."""
         ...
 
-    def opened(self, rows: Sequence[TrainingRow]) -> AbstractContextManager[Score]:
+    def opened(self, rows: Sequence[TrainingRow]) -> AbstractContextManager[RewardScore]:
         """Ready to score replies to the states of these rows, until the block ends.
 
         Raises DataError for a row whose persona is not known.

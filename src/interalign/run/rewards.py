@@ -32,7 +32,7 @@ from interalign.run.execute import carry_out, watched
 from interalign.run.service_thread import Requests, ServiceThread
 from interalign.run.session import Session, open_session, refuse_strangers, refuse_unknown_prices
 from interalign.training.bad_rows import BadRows
-from interalign.training.reward import Sampled, Score
+from interalign.training.reward import RewardScore, Sampled
 from interalign.training.rows import TrainingRow
 from interalign.tree import Message, Node
 from interalign.tree import Score as JudgesScore
@@ -74,7 +74,7 @@ class JudgedReward:
         return self.settings.judges
 
     @contextmanager
-    def opened(self, rows: Sequence[TrainingRow]) -> Iterator[Score]:
+    def opened(self, rows: Sequence[TrainingRow]) -> Iterator[RewardScore]:
         """Score in a thread with an event loop of its own, as training blocks its own thread while it computes."""
         settings = self._fitting(rows)
         service: ServiceThread[Asked, Any] = ServiceThread(partial(self._serve, settings, self._met(rows)))
