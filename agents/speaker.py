@@ -35,6 +35,8 @@ class Speaker:
     """A model in one seat."""
 
     def __init__(self, role: str, model: ChatModel, parameters: Parameters, ledger: Calls, prompts: PromptSet) -> None:
+        if check := getattr(model, "check", None):
+            check(parameters)  # before the run is begun: its settings must not be fixed with what is refused
         self.role = role
         self.model = model
         self.parameters = parameters

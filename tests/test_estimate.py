@@ -9,6 +9,7 @@ import pytest
 import interalign as ia
 from interalign import api
 from interalign.run.dry_run import Estimate
+from interalign.store import Store
 
 SHAPES: dict[str, dict[str, Any]] = {
     "caterpillar": {},
@@ -129,3 +130,53 @@ def test_a_setting_that_cannot_work_is_refused_as_in_the_run(cli) -> None:
     ended = cli("simulate", "run.db", "--policy", "bush", "--dry-run")
     assert (ended.code, ended.out) == (2, "")
     assert "policy" in ended.err
+
+
+OWN = '{"id": "ann", "profile": ["Ann keeps bees."], "personality": "Ann is brief."}\n'
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("simulate", "run.db", "--personas", "own.jsonl", "--trees", "2", "--inducer", "none", "--judging", "score"),
+        ("evaluate", "run.db", "--cases", "own.jsonl"),
+    ],
+)
+def test_a_run_with_personas_of_ones_own_can_be_estimated_again(
+    command: tuple[str, ...], cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALL_LOG", "log")
+    Path("own.jsonl").write_text(OWN)
+    seats = ("--user", "test_calibration:asks", "--judge", "scripted_roles:OnlyScores")
+    seats += ("--candidate", "scripted_roles:moody")
+    whole = (*command, *seats, "--turns", "1")
+    assert cli(*whole).code == 0
+    again = cli(*whole, "--dry-run")
+    assert (again.code, again.out.splitlines()[0]) == (
+        0,
+        "Expected for 0 trees; nothing was asked, nothing was written.",
+    )
+    Path("own.jsonl").write_text(OWN.replace("bees", "goats"))
+    real, dry = cli(*whole), cli(*whole, "--dry-run")
+    assert (real.code, dry.code, real.err) == (2, 2, dry.err)
+    assert "own.jsonl" in dry.err or "sha256" in dry.err
+
+
+@pytest.mark.parametrize("command", [("simulate", "run.db", "--personas"), ("evaluate", "run.db", "--cases")])
+def test_a_world_role_is_refused_with_personas_of_ones_own_as_in_the_run(command: tuple[str, ...], cli) -> None:
+    Path("own.jsonl").write_text(OWN)
+    whole = (*command, "own.jsonl", "--candidate", "world:average")
+    real, dry = cli(*whole), cli(*whole, "--dry-run")
+    assert (real.code, dry.code, dry.out, real.err) == (2, 2, "", dry.err)
+    assert "understands only the embedded world's personas" in dry.err
+
+
+def test_a_run_refused_for_a_parameter_has_fixed_nothing_in_its_file(cli) -> None:
+    Path("strange.yaml").write_text("parameters: {candidate: {extra_body: {best_of: 2}}}\n")
+    words = ("simulate", "run.db", "--trees", "1", "--turns", "1", "--candidate", "m=hf:nowhere")
+    with Store.create_or_open(Path("run.db")):
+        pass  # a file in which nothing was begun
+    ended = cli(*words, "--config", "strange.yaml")
+    assert (ended.code, "not best_of" in ended.err) == (2, True)
+    with ia.open_run(Path("run.db")) as run:
+        assert run.run is None

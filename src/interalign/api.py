@@ -221,7 +221,7 @@ def _estimated(
     if kind == "simulation":
         chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
         refuse_unknown_prices(models_of(chosen), runtime)
-        personas = load_personas(chosen.personas, split="train", n=1, seed=chosen.seed)
+        personas = load_personas(chosen.personas, split="train", n=chosen.trees, seed=chosen.seed)
         return run_async(estimate_simulation(run, chosen, personas, runtime, forks=fork is not None))
     measured, runtime = _chosen(EvaluationSettings, config, settings, runtime)
     refuse_unknown_prices(models_of(measured), runtime)

@@ -122,6 +122,7 @@ POLICIES = Registry(
         "caterpillar": "interalign.graphs.policy:CATERPILLAR",
         "full": "interalign.graphs.policy:FULL",
         "beam:K": "interalign.graphs.policy:BEAM",
+        "best": "interalign.graphs.policy:BEST",
     },
 )
 FORMATS = Registry(

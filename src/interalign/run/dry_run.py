@@ -17,11 +17,12 @@ from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.ledger.budget import Prices
 from interalign.model_spec import ModelSpec
 from interalign.models.base import ChatModel, Parameters
+from interalign.people.source import persona_source
 from interalign.personas import Persona
 from interalign.records import Call, Place, Reply, RunRecord, Usage
 from interalign.run.branching import BranchPlan, branched_seats, simulation_plan
 from interalign.run.plan import EvaluationPlan, Plan
-from interalign.run.session import recorded_hashes, refuse_fewer
+from interalign.run.session import recorded_hashes, refuse_fewer, refuse_strangers
 from interalign.shard import places
 from interalign.store import Store
 from interalign.tree import Frozen, Message
@@ -95,8 +96,9 @@ async def estimate_simulation(
 
     Raises ConfigError where that would refuse to go on. With `forks` a copy goes on, which grows every tree anew.
     """
-    plan, _ = simulation_plan(run, settings, personas)
-    record = _Record(run, "simulation", settings, plan, forks=forks)
+    plan, source = simulation_plan(run, settings, personas)
+    refuse_strangers(plan.personas, settings)
+    record = _Record(run, "simulation", settings, {"personas": source}, plan, forks=forks)
     counting = _CountingLedger(record.reply_tokens)
     seats, start = simulation_seats(settings, counting, Unasked, record.prompts), None
     if isinstance(plan, BranchPlan):
@@ -111,7 +113,10 @@ async def estimate_evaluation(
     run: Path, settings: EvaluationSettings, cases: Sequence[Persona], runtime: Runtime, *, forks: bool = False
 ) -> Estimate:
     """What `run_evaluation` with the same arguments is expected to take; as `estimate_simulation`."""
-    record = _Record(run, "evaluation", settings, EvaluationPlan(settings, cases), forks=forks)
+    plan = EvaluationPlan(settings, cases)
+    refuse_strangers(plan.personas, settings)
+    source = {"cases": persona_source(settings.cases, cases)}
+    record = _Record(run, "evaluation", settings, source, plan, forks=forks)
     counting = _CountingLedger(record.reply_tokens)
     every = all_evaluation_seats(settings, counting, Unasked, record.prompts)
     for seats in every.values():
@@ -136,7 +141,9 @@ def _duration(seconds: float) -> str:
 class _Record:
     """What is known from the run file, if there is one already."""
 
-    def __init__(self, run: Path, kind: RunKind, settings: RunSettings, plan: Plan, *, forks: bool) -> None:
+    def __init__(
+        self, run: Path, kind: RunKind, settings: RunSettings, source: Mapping[str, str], plan: Plan, *, forks: bool
+    ) -> None:
         self.done = self.planned = 0
         self.reply_tokens: dict[str, int] = {}
         recorded = None
@@ -144,7 +151,7 @@ class _Record:
             with Store.open(run) as store:
                 recorded = recorded_hashes(store.run)
                 if store.run is not None and not forks:
-                    asked = identity_of(settings, **read_prompts(settings, recorded).identity)
+                    asked = {**identity_of(settings, **read_prompts(settings, recorded).identity), **source}
                     _refuse_changes(store, store.run, kind, plan, asked)
                     store.refuse_other_part(settings.shard)
                     branches, count, part = store.branches(), store.count_trees(), store.part

@@ -71,13 +71,20 @@ class LocalModel:
         memory enough for, and if the worker process that was answering ends; StopError if the model itself fails;
         ConfigError for parameters it does not know.
         """
-        if strange := ", ".join(name for name in parameters.extra_body if name != KWARGS):
-            raise ConfigError(f"{self.name} takes temperature, top_p, max_tokens and {KWARGS}, not {strange}")
-        check_kwargs(parameters.extra_body.get(KWARGS, {}), self.name)
+        self.check(parameters)
         job = GenerationJob(messages, parameters, seed)
         self._put(job)
         queued_while(lambda: not (job.future.running() or job.future.done()))
         return await asyncio.wrap_future(job.future)
+
+    def check(self, parameters: Parameters) -> None:
+        """ConfigError for parameters that the model does not know. Seats ask before a run is begun."""
+        if strange := ", ".join(name for name in parameters.extra_body if name != KWARGS):
+            raise ConfigError(
+                f"{self.name} takes temperature, top_p, top_k, min_p, repetition_penalty, max_tokens and {KWARGS}, not "
+                f"{strange}"
+            )
+        check_kwargs(parameters.extra_body.get(KWARGS, {}), self.name)
 
     def close(self) -> None:
         """End: after the batch that is running in this process, at once in workers; waiting calls are cancelled."""
