@@ -88,9 +88,9 @@ def count_siblings(db: sqlite3.Connection) -> SiblingCounts:
         "SELECT count(*) AS replies, count(DISTINCT text) AS texts FROM nodes WHERE role = 'assistant' "
         "GROUP BY tree, parent HAVING count(*) > 1"
     )
-    return SiblingCounts(
-        *db.execute(f"SELECT ifnull(sum(replies), 0), ifnull(sum(replies - texts), 0) FROM ({turns})").fetchone()
-    )
+    sums = f"SELECT ifnull(sum(replies), 0), ifnull(sum(replies - texts), 0) FROM ({turns})"
+    replies, identical = db.execute(sums).fetchone()
+    return SiblingCounts(replies=replies, identical=identical)
 
 
 def any_readable(db: sqlite3.Connection, judge: str) -> bool:
