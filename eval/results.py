@@ -22,7 +22,7 @@ from interalign.eval.tallies import (
 )
 from interalign.panel import PANEL
 from interalign.personas import Persona
-from interalign.records import ReplyCounts, Usage
+from interalign.records import ReplyCounts, SiblingCounts, Usage
 from interalign.tree import Frozen, JudgedTree
 
 SCHEMA: Literal[1] = 1
@@ -141,6 +141,8 @@ class Report(Frozen):
     usage: Mapping[str, Usage]
     inducer: NoteFigures | None = None
     """None where no notes were taken."""
+    siblings: SiblingCounts = SiblingCounts()
+    """Replies to one message that are the same."""
     controls: tuple[ControlFigures, ...] = ()
     """Personal fit, of runs with a wrong-persona control."""
     corrected: Mapping[str, JsonValue] | None = None

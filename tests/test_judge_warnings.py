@@ -58,3 +58,24 @@ def test_a_sound_judge_and_a_panel_of_one_bad_member(tmp_path: Path) -> None:
         assert list(store.judge_warnings("world:judge")) == []
         assert all("position_bias" in each for each in store.judge_warnings("panel"))
         assert len(list(store.judge_warnings("panel"))) == 2
+
+
+async def same(ask: ia.CandidateAsk) -> ia.Said:
+    """A candidate behind a cache: always the same words."""
+    return ia.Said(text="Have a good day.")
+
+
+def test_siblings_that_say_the_same_are_counted_and_told(tmp_path: Path, cli: Cli) -> None:
+    begun = ["--trees", 5, "--turns", 2, "--branch", 3, "--candidate", "test_judge_warnings:same"]
+    told = "warning: 20 of 30 replies say word by word what a sibling says"
+    ended = cli("simulate", tmp_path / "run.db", *begun, "--inducer", "none")
+    assert told in ended.err
+    assert "`seed: addressed`" in ended.err
+    found = json.loads(cli("report", tmp_path / "run.db", "--json").out)
+    assert found["siblings"] == {"replies": 30, "identical": 20}
+    assert any("say word by word" in note for note in found["notes"])
+
+
+def test_a_few_siblings_alike_are_chance(tmp_path: Path, cli: Cli) -> None:
+    ended = cli("simulate", tmp_path / "run.db", "--trees", 8, "--turns", 4, "--branch", 3)
+    assert "word by word" not in ended.err

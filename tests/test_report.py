@@ -416,6 +416,7 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
     assert set(list(found)[7:]) == {
         "inducer",
         "controls",
+        "siblings",
         "corrected",
         "replies",
         "kind",

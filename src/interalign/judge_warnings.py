@@ -1,10 +1,10 @@
-"""When a judge's own answers say that it should not be trusted: limits and words, the same wherever they are told."""
+"""When a run's own answers say that judge or replies should not be trusted: limits and words, told alike everywhere."""
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from interalign.records import JudgeAnswers
+from interalign.records import JudgeAnswers, SiblingCounts
 
 MOST_FIRST: Final = 0.6
 """Share of decided answers for the reply shown first above which there is a warning; also below 1 minus this."""
@@ -12,6 +12,8 @@ LEAST_CONSISTENT: Final = 0.7
 """Share of comparisons that do not change with the order below which there is one; a coin keeps to half of them."""
 MOST_MISSING: Final = 0.05
 """Share of questions without a readable answer above which there is one."""
+MOST_IDENTICAL: Final = 0.2
+"""Share of replies with siblings that may repeat one."""
 LEAST: Final = 20
 """Answers below which a share is not judged."""
 
@@ -37,6 +39,15 @@ def judge_warnings(name: str, answers: JudgeAnswers, candidates: Mapping[str, st
     for candidate, model in candidates.items():
         if model == name:
             yield f"judge {name} is the model of candidate {candidate}; models favour their own replies"
+
+
+def sibling_warnings(found: SiblingCounts) -> Iterator[str]:
+    """One sentence if many replies to one message are the same: what is paid for then teaches nothing."""
+    if found.replies >= LEAST and found.identical > MOST_IDENTICAL * found.replies:
+        yield (
+            f"{found.identical:,} of {found.replies:,} replies say word by word what a sibling says: the server "
+            "ignores sampling, caches, or has temperature 0; give the candidate a temperature, or `seed: addressed`"
+        )
 
 
 def _error(limit: float, n: int) -> float:

@@ -160,6 +160,15 @@ class JudgeAnswers(NamedTuple):
         return self.named_first / self.named if self.named else None
 
 
+class SiblingCounts(Frozen):
+    """Replies to one message that are the same."""
+
+    replies: int = 0
+    """Replies that have a sibling."""
+    identical: int = 0
+    """Of those, how many say word by word what an earlier sibling says: nothing can be learnt from them."""
+
+
 class JudgeCounts(Frozen):
     """What came of the questions to one judge."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from interalign.records import JudgeAnswers, JudgeCounts
+from interalign.records import JudgeAnswers, JudgeCounts, SiblingCounts
 from interalign.store.calls import cut_calls
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, TreeTexts, decode_json, decode_text, encode_json, encode_text, read_text
@@ -80,6 +80,17 @@ def answers_of(db: sqlite3.Connection, judge: str) -> JudgeAnswers:
     counts = count_answers(db, judge)
     found = db.execute(f"SELECT {sums} FROM verdicts WHERE {_NAMED}", (encode_text(judge),)).fetchone()
     return JudgeAnswers(counts.asked, counts.missing, *found)
+
+
+def count_siblings(db: sqlite3.Connection) -> SiblingCounts:
+    """How many replies have siblings, and how many of them repeat an earlier one word by word."""
+    turns = (
+        "SELECT count(*) AS replies, count(DISTINCT text) AS texts FROM nodes WHERE role = 'assistant' "
+        "GROUP BY tree, parent HAVING count(*) > 1"
+    )
+    sums = f"SELECT ifnull(sum(replies), 0), ifnull(sum(replies - texts), 0) FROM ({turns})"
+    replies, identical = db.execute(sums).fetchone()
+    return SiblingCounts(replies=replies, identical=identical)
 
 
 def any_readable(db: sqlite3.Connection, judge: str) -> bool:

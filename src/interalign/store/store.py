@@ -16,7 +16,7 @@ from typing import Any, Self
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
-from interalign.judge_warnings import judge_warnings
+from interalign.judge_warnings import judge_warnings, sibling_warnings
 from interalign.panel import PANEL, with_panel
 from interalign.personas import Persona
 from interalign.records import (
@@ -32,6 +32,7 @@ from interalign.records import (
     RunPart,
     RunRecord,
     Shortfalls,
+    SiblingCounts,
     TreeRecord,
     TreeStatus,
     Usage,
@@ -43,7 +44,14 @@ from interalign.store import run_file as runfile
 from interalign.store.branches import find_branches
 from interalign.store.calls import CallRow, CallWriter
 from interalign.store.group_commit import GroupCommitWriter, Work
-from interalign.store.judged_trees import JudgedWriter, answers_of, any_readable, count_answers, read_judged
+from interalign.store.judged_trees import (
+    JudgedWriter,
+    answers_of,
+    any_readable,
+    count_answers,
+    count_siblings,
+    read_judged,
+)
 from interalign.store.labels import delete_label, read_labels, read_questions, write_labels, write_questions
 from interalign.store.lock import Lock
 from interalign.store.pending_inserts import PendingInserts
@@ -584,7 +592,13 @@ class Store:
     def shortfalls(self, judge: str | None) -> Shortfalls:
         """What fell short, as this judge saw it (None: no judge was asked)."""
         counts = None if judge is None else self.judge_counts(judge)
-        return Shortfalls(judge=counts, replies=self.reply_counts(), warnings=tuple(self.judge_warnings(judge)))
+        warnings = (*sibling_warnings(self.sibling_counts()), *self.judge_warnings(judge))
+        return Shortfalls(judge=counts, replies=self.reply_counts(), warnings=warnings)
+
+    def sibling_counts(self) -> SiblingCounts:
+        """How many replies have siblings, and how many of them say the same."""
+        with self._reading() as db:
+            return count_siblings(db)
 
     def judge_warnings(self, judge: str | None) -> Iterator[str]:
         """Reasons to distrust this judge, a sentence each; of a panel, its members."""
