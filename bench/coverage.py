@@ -4,8 +4,9 @@
 
 Each evaluation has two candidates on the same cases (60 profiles, two cases each, ten turns) and a judge with a fault:
 `biased` adds half a point, `noisy` errs by a point either way, `length-loving` adds a quarter for each doubling of the
-words, `favouring` adds half a point to one candidate only. People label replies of both, drawn at random. Truth is the
-mean over all profiles that there could be. Coverage of 95 % intervals, and how often the transport audit alarms.
+words, `favouring` adds half a point to one candidate only. People label replies of both, drawn as `interalign labels
+plan` draws them: those more often for which two scores by the judge differ by more than a point. Truth is the mean over
+all profiles that there could be. Coverage of 95 % intervals, and how often the transport audit alarms.
 """
 
 import argparse
@@ -16,8 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from interalign.eval.corrected import ALARM, LabelledScores, corrected
-from interalign.eval.intervals import level_intervals, paired_difference
+from interalign.eval.corrected import corrected
+from interalign.eval.intervals import level_intervals
+from interalign.eval.label_plan import UNSURE
+from interalign.eval.labelled_scores import LabelledScores
+from interalign.eval.transport import ALARM
 
 PROFILES, PER_PROFILE, TURNS = 60, 2, 10
 JUDGES = ("sound", "biased", "noisy", "length-loving", "favouring")
@@ -63,18 +67,39 @@ def truths() -> list[tuple[float, float]]:
 
 
 def one_evaluation(judge: str, labels: int, rng: np.random.Generator) -> list[LabelledScores]:
-    """Both candidates as the judge scored them, with people's labels of replies drawn at random."""
+    """Both candidates as the judge scored them, with people's labels of some replies."""
     profiles = [f"p{number // PER_PROFILE}" for number in range(PROFILES * PER_PROFILE)]
     cases = [f"c{number}" for number in range(len(profiles))]
     of_profile = rng.normal(0, 0.35, PROFILES)
-    found = []
-    for which in (0, 1):
-        drawn = draw(which, PROFILES, rng, of_profile)
-        chance = labels / 2 / drawn.truth.size
-        people = np.where(rng.random(drawn.truth.shape) < chance, drawn.truth, np.nan)
-        scores = judged(judge, which, drawn, rng)
-        found.append(LabelledScores(f"m{which}", scores, people, np.full(scores.shape, chance), cases, profiles))
-    return found
+    both = [draw(which, PROFILES, rng, of_profile) for which in (0, 1)]
+    scores, again = ([judged(judge, which, both[which], rng) for which in (0, 1)] for _ in range(2))
+    chances = planned(np.abs(np.stack(scores) - np.stack(again)) > 1, labels, rng)
+    return [
+        LabelledScores(
+            name=f"m{which}",
+            scores=scores[which],
+            labels=np.where(np.isfinite(chances[which]), both[which].truth, np.nan),
+            probabilities=chances[which],
+            cases=cases,
+            profiles=profiles,
+        )
+        for which in (0, 1)
+    ]
+
+
+def planned(unsure: Any, labels: int, rng: np.random.Generator) -> Any:
+    """With which probability each reply was drawn, shape (candidates, cases, turns); NaN for those that were not.
+
+    Systematic sampling with probabilities proportional to size, replies in the order of profile and candidate.
+    """
+    sizes = np.where(unsure, UNSURE, 1.0)
+    chances = (sizes * labels / sizes.sum()).ravel()
+    stratum = np.broadcast_to(np.arange(unsure.shape[1])[:, None] // PER_PROFILE * 2, unsure.shape[1:])
+    order = np.argsort((stratum + np.arange(2)[:, None, None]).ravel() + rng.random(chances.size) / 2)
+    passed = np.floor(np.cumsum(chances[order]) + rng.random())
+    drawn = np.zeros(chances.size, dtype=bool)
+    drawn[order] = np.diff(passed, prepend=0.0) > 0
+    return np.where(drawn, chances, np.nan).reshape(unsure.shape)
 
 
 def covers(interval: Any, value: float) -> bool:
@@ -84,13 +109,13 @@ def covers(interval: Any, value: float) -> bool:
 
 def measure(judge: str, evaluations: int, labels: int) -> dict[str, list[bool]]:
     """Which intervals covered the truth, by figure, and whether the audit alarmed, evaluation by evaluation."""
-    (level, rise), (other_level, _) = truths()
+    (level, rise), (other_level, other_rise) = truths()
     hits: dict[str, list[bool]] = {}
     for number in range(evaluations):
         rng = np.random.default_rng([JUDGES.index(judge), number])
         a, b = one_evaluation(judge, labels, rng)
         raw = level_intervals(a.scores, a.profiles, resamples=500)
-        gap = paired_difference(a.scores, b.scores, a.profiles, resamples=500)
+        gap = level_intervals(a.scores - b.scores, a.profiles, resamples=500)
         found = corrected([a, b])
         mine, (difference,) = found.candidates[0], found.comparisons
         told = {
@@ -98,8 +123,10 @@ def measure(judge: str, evaluations: int, labels: int) -> dict[str, list[bool]]:
             "corrected mean AL": covers(mine.al_mean and mine.al_mean.ci, level),
             "raw IR": covers(raw.ir, rise),
             "corrected IR": covers(mine.ir and mine.ir.ci, rise),
-            "raw difference": covers(gap.ci, level - other_level),
+            "raw difference": covers(gap.al_mean, level - other_level),
             "corrected difference": covers(difference.delta_al and difference.delta_al.ci, level - other_level),
+            "raw difference of IR": covers(gap.ir, rise - other_rise),
+            "corrected difference of IR": covers(difference.delta_ir and difference.delta_ir.ci, rise - other_rise),
             "audit alarms": found.audit.p is not None and found.audit.p < ALARM,
         }
         for name, hit in told.items():

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from interalign.eval.corrected import Corrected, CorrectedFigure, LabelledScores, corrected
+from interalign.eval.corrected import Corrected, CorrectedFigure, corrected
+from interalign.eval.labelled_scores import LabelledScores
 from interalign.eval.results import CandidateScores, ScoredCase
 from interalign.records import Label, LabelQuestion
 
@@ -53,7 +54,10 @@ def _labelled(
 
 def correction_lines(found: Corrected) -> Iterator[str]:
     """What a console shows of them."""
+    refused = {one.name for one in found.candidates if one.refused is not None}
     for one in found.candidates:
+        for note in one.notes:
+            yield f"Labels: {note}."
         if one.refused is not None:
             yield f"Corrected by labels: {one.refused}."
             continue
@@ -66,6 +70,8 @@ def correction_lines(found: Corrected) -> Iterator[str]:
     for pair in found.comparisons:
         if pair.refused is None:
             yield f"Corrected: {pair.a} minus {pair.b}, mean AL {_shown(pair.delta_al)}, IR {_shown(pair.delta_ir, 3)}."
+        elif not refused & {pair.a, pair.b}:
+            yield f"{pair.a} and {pair.b} are not compared by labels: {pair.refused}."
     if any(one.refused is None for one in found.candidates):
         yield f"Labels: {found.audit.verdict}."
 
