@@ -1,4 +1,4 @@
-"""Ten thousand replies that no model should give, over real HTTP, kept, read and shown as they are."""
+"""Thousands of replies that no model should give, over real HTTP, kept, read and shown as they are."""
 
 import json
 import os
