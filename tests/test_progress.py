@@ -133,7 +133,8 @@ def test_where_there_is_no_terminal_a_run_says_nothing_even_if_trees_fail(folder
     assert not names_failed()
 
 
-def test_a_warning_is_one_plain_line_that_steers_nothing(capfd) -> None:
+def test_a_warning_is_one_plain_line_that_steers_nothing(capfd, monkeypatch) -> None:
+    monkeypatch.setattr(LOG, "propagate", False)  # pytest's own report of it could not be sent between processes
     with shown("trees"):
         LOG.warning("openai:%s said\n\x1b[2Jhello [bold]you[/bold] \u202e\ud800", "m")
         LOG.info("nothing to worry about")
