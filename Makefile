@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A process a core, four at most: each of those that train takes a gigabyte. What is in one file shares one process.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test newest check docs clean
@@ -12,14 +14,14 @@ help:  ## list these commands
 demo: $(VENV)/train.stamp  ## install into .venv and run the whole chain on the embedded world, in about five minutes
 	$(BIN)/interalign demo
 
-test: $(VENV)/dev.stamp  ## run the tests: no network, no GPU, no key
-	$(BIN)/python -m pytest
+test: $(VENV)/dev.stamp  ## run the tests, side by side: no network, no GPU, no key
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 newest:  ## run the tests with the newest versions of everything but torch, in an environment of its own
 	$(PYTHON) -m venv $(VENV)-newest
 	grep '^torch==' constraints.txt > $(VENV)-newest/torch.txt
 	$(VENV)-newest/bin/python -m pip install --upgrade --upgrade-strategy eager -c $(VENV)-newest/torch.txt -e ".[train,dev]"
-	$(VENV)-newest/bin/python -m pytest
+	$(VENV)-newest/bin/python -m pytest $(SIDE_BY_SIDE)
 
 check: $(VENV)/dev.stamp  ## what CI runs besides the tests: ruff, mypy --strict, the import contracts
 	$(BIN)/ruff format --check .

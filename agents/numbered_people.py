@@ -6,6 +6,14 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 _HEADING: Final = re.compile(r"[\s#*_>]*(?:(?:person|persona|profile|personality)\s*#?\s*)?\d+\s*[.:)]?[*_\s]*", re.I)
+_WITH_TEXT: Final = re.compile(
+    r"(?:\s*(?:[-*\u2022\u2013]|\d+[.)])\s+)?[\s#*_>]*(?:person|persona|profile|personality)\s*#?\s*\d+[*_\s]*[.:)\u2013-]+[*_\s]*(\S.*)",
+    re.IGNORECASE,
+)
+"""A heading with something behind it: a title, or the whole person on one line."""
+_SENTENCE: Final = re.compile(r"(?<=[.!?;])[\"'\u201d]*\s+")
+_TITLE: Final = 3
+"""So few words behind a heading are a title, such as a name, and no fact."""
 _LINE: Final = re.compile(r"\s*(?:[-*\u2022\u2013]|\d+[.)])\s+(\S.*?)\s*")
 _FENCE: Final = re.compile(r"\s*(?:```|~~~)\w*\s*")
 _LONGEST: Final = 400
@@ -47,6 +55,9 @@ def _from_lines(reply: str) -> list[Entry]:
         if _HEADING.fullmatch(text):
             entries += [Entry(tuple(lines), fault)] if is_open or lines else []
             lines, fault, is_open = [], "", True
+        elif titled := _WITH_TEXT.fullmatch(text):
+            entries += [Entry(tuple(lines), fault)] if is_open or lines else []
+            lines, fault, is_open = _sentences(titled[1]), "", True
         elif line := _LINE.fullmatch(text):
             lines.append(line[1])
             fault = fault or ("" if is_open else "has no heading such as `Person 1`")
@@ -54,6 +65,14 @@ def _from_lines(reply: str) -> list[Entry]:
             fault = fault or f"holds a line without a dash ({_brief(text.strip())})"
         blank = False
     return entries + ([Entry(tuple(lines), fault)] if is_open or lines else [])
+
+
+def _sentences(text: str) -> list[str]:
+    """The facts of a person that is written on one line; none of a title."""
+    if len(text.split()) <= _TITLE:
+        return []
+    parts = (part.strip().strip('"\u201c\u201d*_').rstrip(";").strip() for part in _SENTENCE.split(text))
+    return [part for part in parts if part]
 
 
 def _from_json(reply: str) -> list[Entry]:

@@ -36,7 +36,7 @@ class Speaker:
 
     def __init__(self, role: str, model: ChatModel, parameters: Parameters, ledger: Calls, prompts: PromptSet) -> None:
         if check := getattr(model, "check", None):
-            check(parameters)  # before the run begins: its settings must not be fixed with what is refused
+            check(parameters)  # before the run is begun: its settings must not be fixed with what is refused
         self.role = role
         self.model = model
         self.parameters = parameters

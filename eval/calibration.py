@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from interalign.errors import ConfigError, did_you_mean
 from interalign.eval.intervals import RESAMPLES, Floats, bootstrap_interval
+from interalign.judge_warnings import LEAST_CONSISTENT, MOST_FIRST
 from interalign.models.names import is_model_name
 from interalign.models.world import is_world_persona, true_score
 from interalign.models.world.truth import TIE
@@ -24,14 +25,26 @@ TRUTH: Final = "truth"
 LABELS: Final = "labels"
 MARGINS: Final = (0.0, 0.5, 1.5, 4.0)
 """Ends of the ranges of the true difference between two replies, in points, for which accuracy is told."""
-MOST_FIRST: Final = 0.6
-"""Share of decided answers for the reply shown first above which the verdict warns."""
 LEAST_KAPPA: Final = 0.4
 """Chance-corrected agreement below which the verdict warns."""
-LEAST_CONSISTENT: Final = 0.7
-"""Share of comparisons that do not change with the order below which the verdict warns."""
 MOST_MORE: Final = 0.1
 """How much more often than the reference a judge may choose the longer reply, or its own family's."""
+TITLES: Final = {
+    "first": "names the reply shown first",
+    "swap_consistency": "same answer when the order is turned",
+    "accuracy": "same answer as the reference",
+    "kappa": "kappa of comparisons",
+    "position_bias": "decided by place alone",
+    "longer": "longer reply chosen, more often than by the reference",
+    "self_preference": "own family chosen, more often than by the reference",
+    "score_kappa": "weighted kappa of scores",
+    "score_length_slope": "points more for twice as many words",
+    **{
+        f"accuracy_{low:g}_{high:g}": f"same answer, {low:g} to {high:g} points apart"
+        for low, high in pairwise(MARGINS)
+    },
+}
+"""What each figure is, in a few words."""
 Profile = tuple[str, ...]
 CHOICES: Final = ("A", "B", "tie")
 SCORES: Final = (1, 2, 3, 4, 5)
@@ -174,6 +187,8 @@ def _calibration(
     against = references.against
     if against == TRUTH:
         _refuse_unknown_truth(list(personas.values()))
+        if unknown := next((tree.tree.id for tree in trees if tree.tree.persona not in personas), None):
+            raise ConfigError(f"the truth is not known for tree {unknown}, whose persona is not; name a judge")
     seen, missing, won = _Seen([], [], []), 0, 0
     labels: dict[str, list[Label]] = {}
     for label in references.labels:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from interalign.eval.calibration import Calibration
+from interalign.eval.calibration import TITLES, Calibration
 from interalign.eval.chart import SERIES_COLOURS, Axis, ChartLine, curves_svg
 from interalign.eval.intervals import Interval
 from interalign.eval.results import CandidateComparison, CandidateResult, Report
@@ -66,7 +66,7 @@ def report_html(report: Report) -> str:
 def calibration_html(found: Calibration) -> str:
     """A judge's calibration as one self-contained HTML page, as `report_html`."""
     page = _environment().get_template("calibration.html.jinja")
-    return _without_surrogates(page.render(found=found, version=__version__))
+    return _without_surrogates(page.render(found=found, titles=TITLES, version=__version__))
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -75,7 +75,13 @@ def print_report(report: Report, console: Console) -> None:
     for table in _tables(report):
         console.print(table)
         console.print()
-    for line in (*_judge_lines(report), *_simulator_lines(report), *_note_lines(report), *_usage_lines(report)):
+    for line in (
+        *_judge_lines(report),
+        *_control_lines(report),
+        *_simulator_lines(report),
+        *_note_lines(report),
+        *_usage_lines(report),
+    ):
         console.print(_text(line))
     for note in report.notes:
         console.print(_text(f"Note: {note}", "yellow"))
@@ -219,6 +225,14 @@ def _lines_of(judge: JudgeFigures) -> Iterator[str]:
         yield (
             f"  hinted against unhinted: wins {number(hint.win_rate)} {ends(hint.ci)} of {hint.n} "
             f"({hint.wins} won, {hint.ties} tied, {hint.losses} lost)"
+        )
+
+
+def _control_lines(report: Report) -> Iterator[str]:
+    for one in report.controls:
+        yield (
+            f"Personal fit of {one.candidate}: {number(one.own)} for its own user, {number(one.other)} for another, "
+            f"difference {number(one.fit)} {ends(one.ci)} (n {one.n:,})"
         )
 
 

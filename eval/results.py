@@ -8,6 +8,7 @@ from pydantic import JsonValue, model_validator
 
 from interalign.errors import MetricError
 from interalign.eval import metrics
+from interalign.eval.controls import ControlFigures
 from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
 from interalign.eval.note_figures import NoteFigures, NoteTally
 from interalign.eval.panel_tally import PanelTally
@@ -21,7 +22,7 @@ from interalign.eval.tallies import (
 )
 from interalign.panel import PANEL
 from interalign.personas import Persona
-from interalign.records import ReplyCounts, Usage
+from interalign.records import ReplyCounts, SiblingCounts, Usage
 from interalign.tree import Frozen, JudgedTree
 
 SCHEMA: Literal[1] = 1
@@ -140,6 +141,12 @@ class Report(Frozen):
     usage: Mapping[str, Usage]
     inducer: NoteFigures | None = None
     """None where no notes were taken."""
+    siblings: SiblingCounts = SiblingCounts()
+    """Replies to one message that are the same."""
+    controls: tuple[ControlFigures, ...] = ()
+    """Personal fit, of runs with a wrong-persona control."""
+    corrected: Mapping[str, JsonValue] | None = None
+    """Figures corrected by people's labels (docs/report.md); None without any."""
     replies: Mapping[str, ReplyCounts] = {}
     """By role: questions asked again, and replies cut at their length limit."""
     kind: Literal["evaluation", "simulation", "import"]

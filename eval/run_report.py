@@ -5,9 +5,13 @@ from collections.abc import Iterator, Mapping
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
+from interalign.eval.controls import ControlFigures, ControlTally
+from interalign.eval.corrected import as_json
+from interalign.eval.corrections import correction_lines, corrections
 from interalign.eval.results import Report, ScoredCase, candidate_scores, evaluation_report, simulation_report
+from interalign.judge_warnings import sibling_warnings
 from interalign.ledger.budget import Prices
-from interalign.records import RunRecord, Usage, by_role
+from interalign.records import CONTROL, RunRecord, Usage, by_role
 from interalign.store import Store
 from interalign.tree import IMPORTED
 
@@ -19,8 +23,23 @@ def run_report(store: Store, prices: Prices) -> Report:
         raise ConfigError("nothing was run in this file yet; `interalign simulate` or `evaluate` begins a run")
     usage = by_role({seat: prices.priced(seat[1], used) for seat, used in store.usage_by_model().items()})
     report = _evaluation(store, run, usage) if run.kind == "evaluation" else _simulation(store, run, usage)
-    notes = (*_how_far(store, run), *report.notes)
-    return report.model_copy(update={"notes": notes, "replies": store.reply_counts()})
+    siblings = store.sibling_counts()
+    told = (*sibling_warnings(siblings), *store.judge_warnings(store.newest_judge()))
+    warnings = (f"Warning: {each}." for each in told)
+    notes = (*warnings, *_how_far(store, run), *report.notes)
+    more = {"notes": notes, "replies": store.reply_counts(), "controls": _controls(store), "siblings": siblings}
+    return report.model_copy(update=more)
+
+
+def _controls(store: Store) -> tuple[ControlFigures, ...]:
+    """Personal fit by the newest judge; the trees are read for it only where there is any."""
+    if CONTROL not in store.note_names():
+        return ()
+    tally, personas = ControlTally(store.newest_judge()), store.personas()
+    for judged in store.judged_trees():
+        persona = personas.get(judged.tree.persona)
+        tally.add(judged, "\n".join(persona.profile) if persona else judged.tree.id)
+    return tally.figures()
 
 
 def _how_far(store: Store, run: RunRecord) -> Iterator[str]:
@@ -56,7 +75,12 @@ def _evaluation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Rep
     judge = store.newest_judge()
     scores = candidate_scores(cases, run.begun_with.turns, judge)
     profiles = {persona.id: "\n".join(persona.profile) for persona in store.personas().values()}
-    return evaluation_report(_facts(run), scores, judged, usage, judge=judge, profile_of=profiles)
+    report = evaluation_report(_facts(run), scores, judged, usage, judge=judge, profile_of=profiles)
+    found = corrections(cases, scores, store.labels(), store.label_questions())
+    if found is None:
+        return report
+    notes = (*correction_lines(found), *report.notes)
+    return report.model_copy(update={"corrected": as_json(found), "notes": notes})
 
 
 def _simulation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:

@@ -94,4 +94,5 @@ def standing(turn: Turn) -> dict[str, float]:
 
 CATERPILLAR = BranchingPolicy("caterpillar", "one reply a turn, at random (the paper's shape)", lambda _: caterpillar)
 FULL = BranchingPolicy("full", "every reply", lambda _: full)
+BEST = BranchingPolicy("best", "one reply a turn, that which the judge prefers; ties at random", lambda _: beam(1))
 BEAM = BranchingPolicy("beam:K", "the K best replies of a level", lambda width: beam(int(width)))

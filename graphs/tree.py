@@ -4,7 +4,7 @@ import operator
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -28,6 +28,15 @@ class Growth:
     """Keeps a finished turn, or the user's farewell, of the tree with this id; awaited before the tree goes on."""
 
 
+class Start(NamedTuple):
+    """Where a tree that begins with recorded messages goes on."""
+
+    parent: Node | None
+    """The reply that the user answers; None: the user's first message is on record, and nothing before it."""
+    transcript: tuple[Message, ...]
+    """The conversation down to it."""
+
+
 class Tip(TypedDict):
     """Where a turn is to be grown: after `parent`, whose conversation so far is `transcript`."""
 
@@ -37,9 +46,10 @@ class Tip(TypedDict):
 
 
 class TreeState(TypedDict, total=False):
-    """State of the tree graph. In: the conversation alone."""
+    """State of the tree graph. In: the conversation, and where it starts if it has recorded messages."""
 
     conversation: Conversation
+    start: Start | None
     turn: int
     """The level that was grown last."""
     tips: tuple[Tip, ...]
@@ -67,7 +77,9 @@ async def branch(state: TreeState, runtime: Runtime[Growth]) -> dict[str, Any]:
     if turn == conversation.turns:
         return {"tips": ()}
     if turn == 0:
-        return {"tips": (Tip(conversation=conversation, parent=None, transcript=()),), "turn": 1}
+        start = state.get("start") or Start(None, ())
+        first = Tip(conversation=conversation, parent=start.parent, transcript=start.transcript)
+        return {"tips": (first,), "turn": 1 if start.parent is None else start.parent.turn + 1}
     level = [(tip, done) for tip, done in state["grown"] if done.user.turn == turn and not done.ended]
     if not level:
         return {"tips": ()}
@@ -98,11 +110,11 @@ def tree_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     return graph.compile(name="tree")
 
 
-async def grow_tree(conversation: Conversation, growth: Growth) -> None:
+async def grow_tree(conversation: Conversation, growth: Growth, start: Start | None = None) -> None:
     """Grow one tree to its last turn; every finished turn has then been saved."""
     limit = 2 * conversation.turns + 5  # two steps a turn; LangGraph's own default would stop at 25
     await tree_graph().ainvoke(
-        TreeState(conversation=conversation),
+        TreeState(conversation=conversation, start=start),
         context=growth,
         config={"recursion_limit": limit},
         output_keys=[],

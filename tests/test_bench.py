@@ -96,6 +96,14 @@ def test_uncached_tokens_are_fewer_than_all_tokens_in_both_talks() -> None:
     assert "1,187" in said
 
 
+def test_coverage_is_counted_for_every_planted_judge() -> None:
+    found = bench("coverage.py", "--evaluations", "2", "--labels", "160")
+    assert re.findall(r"^(\S+) \| audit alarms", found, re.MULTILINE) == [
+        "sound", "biased", "noisy", "length-loving", "favouring",
+    ]  # fmt: skip
+    assert "biased | raw mean AL | 0.000" in found
+
+
 def test_a_finished_run_is_resumed_without_a_call() -> None:
     found = rows(bench("scale.py", *TINY["scale.py"]))
     assert found["calls made"] == ["0", "0", "yes"]

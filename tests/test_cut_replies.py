@@ -116,7 +116,8 @@ def test_the_card_beside_an_export_says_how_many_replies_were_cut_and_whether_th
     card = json.loads(Path("sft.jsonl.card.json").read_text())
     assert card["counts"] == {"trees": 2, "replies": 4, "cut": 2, "leaks": 0, "user_cut": 0}
     assert (card["rows"], card["format"], card["judge"], card["keep_cut"]) == (0, "sft", "openai:judge", False)
-    assert (card["run"]["name"], card["run"]["settings"]["judge"]) == ("run", "openai:judge")
+    assert (card["run"]["name"], card["run"]["file"]) == ("run", "run.db")
+    assert card["run"]["settings"]["judge"] == "openai:judge"
     cli("export", "run.db", "--format", "sft", "--out", "sft.jsonl", "--keep-cut")
     card = json.loads(Path("sft.jsonl.card.json").read_text())
     assert (card["rows"], card["counts"]["cut"], card["keep_cut"]) == (2, 2, True)

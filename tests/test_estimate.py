@@ -138,19 +138,19 @@ OWN = '{"id": "ann", "profile": ["Ann keeps bees."], "personality": "Ann is brie
 @pytest.mark.parametrize(
     "command",
     [
-        ("simulate", "run.db", "--personas", "own.jsonl", "--trees", "2", "--inducer", "none"),
+        ("simulate", "run.db", "--personas", "own.jsonl", "--trees", "2", "--inducer", "none", "--judging", "score"),
         ("evaluate", "run.db", "--cases", "own.jsonl"),
     ],
 )
 def test_a_run_with_personas_of_ones_own_can_be_estimated_again(
     command: tuple[str, ...], cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CALL_LOG", "log")
     Path("own.jsonl").write_text(OWN)
-    whole = (*command, "--user", "openai:u", "--judge", "openai:j", "--candidate", "world:average", "--turns", "1")
-    line = {"message": {"content": "Short.\nVerdict: tie" if command[0] == "simulate" else "Short.\nScore: 3"}}
-    with fault_server.serving(lambda body: line if body["model"] == "j" else {}) as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        assert cli(*whole).code == 0
+    seats = ("--user", "test_calibration:asks", "--judge", "scripted_roles:OnlyScores")
+    seats += ("--candidate", "scripted_roles:moody")
+    whole = (*command, *seats, "--turns", "1")
+    assert cli(*whole).code == 0
     again = cli(*whole, "--dry-run")
     assert (again.code, again.out.splitlines()[0]) == (
         0,
@@ -171,32 +171,23 @@ def test_a_world_role_is_refused_with_personas_of_ones_own_as_in_the_run(command
     assert "understands only the embedded world's personas" in dry.err
 
 
-def test_a_case_with_the_name_of_a_repeat_is_refused_as_in_the_run(cli) -> None:
-    Path("own.jsonl").write_text(OWN.replace('"ann"', '"ann#2"'))
-    whole = ("evaluate", "run.db", "--cases", "own.jsonl", "--repeats", "2", "--user", "openai:u", "--judge", "openai:j")
-    real, dry = cli(*whole, "--candidate", "world:average"), cli(*whole, "--candidate", "world:average", "--dry-run")
-    assert (dry.code, dry.out, "case 'ann#2' has the name of a repeat" in dry.err) == (2, "", True)
-    assert real.code == 2
-
-
 @pytest.mark.parametrize("role", ["user", "inducer", "candidate", "judge"])
-def test_a_run_refused_for_a_parameter_has_fixed_nothing_in_its_file(role: str, cli) -> None:
-    Path("strange.yaml").write_text(f"parameters: {{{role}: {{extra_body: {{best_of: 2}}}}}}\n")
-    words = (
-        "simulate",
-        "run.db",
-        "--trees",
-        "1",
-        "--turns",
-        "1",
-        f"--{role}",
-        "hf:nowhere",
-        "--config",
-        "strange.yaml",
-    )
+@pytest.mark.parametrize(
+    ("body", "said"), [("best_of: 2", "not best_of"), ("chat_template_kwargs: 1", "chat_template_kwargs takes names")]
+)
+def test_a_run_refused_for_a_parameter_has_fixed_nothing_in_its_file(role: str, body: str, said: str, cli) -> None:
+    Path("strange.yaml").write_text(f"parameters: {{{role}: {{extra_body: {{{body}}}}}}}\n")
+    words = ("simulate", "run.db", "--trees", "1", f"--{role}", "hf:nowhere", "--config", "strange.yaml")
     with Store.create_or_open(Path("run.db")):
         pass  # a file in which nothing was begun
     real, dry = cli(*words), cli(*words, "--dry-run")
-    assert (real.code, dry.code, "not best_of" in real.err, real.err) == (2, 2, True, dry.err)
+    assert (real.code, dry.code, said in real.err, real.err) == (2, 2, True, dry.err)
     with ia.open_run(Path("run.db")) as run:
         assert run.run is None
+
+
+def test_a_case_with_the_name_of_a_repeat_is_refused_as_in_the_run(cli) -> None:
+    Path("own.jsonl").write_text(OWN.replace('"ann"', '"ann#2"'))
+    seats = ("--user", "openai:u", "--judge", "openai:j", "--candidate", "world:average")
+    ended = cli("evaluate", "run.db", "--cases", "own.jsonl", "--repeats", "2", *seats, "--dry-run")
+    assert (ended.code, ended.out, "case 'ann#2' has the name of a repeat" in ended.err) == (2, "", True)

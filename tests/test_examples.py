@@ -167,7 +167,7 @@ def test_the_example_training_method_trains_under_its_own_name(installed, tmp_pa
     assert "- Method: SFT on the openings of replies, all weights" in (tmp_path / "out" / "README.md").read_text()
     refused = installed("train", "openngs", *words, "--out", "other")
     assert refused.code == 2
-    assert "'openngs' is none of sft, dpo, kto, rm, openings" in refused.err
+    assert "'openngs' is none of sft, dpo, kto, rm, grpo, openings" in refused.err
 
 
 def test_the_example_provider_sits_beside_another_judge_in_a_panel(installed, tmp_path: Path) -> None:

@@ -122,6 +122,30 @@ def test_messages_rows_are_the_conversations_down_to_every_leaf_judged_or_not():
     ]
 
 
+def test_a_grpo_row_is_the_conversation_up_to_a_user_message_judged_or_not():
+    hi, tea = {"role": "user", "content": "Hi."}, {"role": "user", "content": "I like tea."}
+    assert list(rows([two_turns()], "grpo")) == [
+        {"prompt": [hi], "tree": "t0", "node": "u", "turn": 1, "persona": "p0"},
+        {
+            "prompt": [hi, {"role": "assistant", "content": "Yes?"}, tea],
+            "tree": "t0",
+            "node": "2u",
+            "turn": 2,
+            "persona": "p0",
+        },
+    ]
+    assert list(rows([said(two_turns().tree)], "grpo")) == list(rows([two_turns()], "grpo"))
+
+
+def test_a_grpo_row_begins_with_the_system_message_and_stands_before_a_cut_reply_too():
+    judged = two_turns()
+    judged = judged.model_copy(
+        update={"tree": judged.tree.model_copy(update={"system": "Be kind."}), "cut": frozenset({"2", "2/1"})}
+    )
+    found = [[message["content"] for message in row["prompt"]] for row in rows([judged], "grpo")]
+    assert found == [["Be kind.", "Hi."], ["Be kind.", "Hi.", "Yes?", "I like tea."]]
+
+
 def test_ties_give_no_training_row_in_any_preference_format():
     judged = said(one_turn("a", "b"), ties("1", "2"))
 

@@ -32,7 +32,8 @@ COMMANDS = {
     "judge": "judge {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
     "audit": "audit {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
     "export": "export {run} --format dpo --out {out}",
-    "train": "train dpo --model {model} --data {data} --out {folder} --config {config}",
+    "train": "train grpo --model {model} --data {data} --out {folder} --config {config} --judge openai:m "
+    "--personas {run} --prices {prices} --prompts {model} --rubric {prices} --max-tokens 999999 --budget {out}",
     "report": "report {run} --html {out} --md {second} --csv {third} --prices {prices} --no-worse-than {eval}",
     "compare": "compare {eval}",
     "power": "power {eval} --delta 0.5",

@@ -53,12 +53,21 @@ def test_people_are_read_one_by_one_and_a_bad_one_costs_nobody_else_its_place() 
         "### Person 1:\n1. Keeps bees in Graz.\n2. Is 40 and sells maps.",
         "```\nPerson 1\n- Keeps bees in Graz.\n- Is 40 and sells maps.\n```",
         "1.\n\u2022 Keeps bees in Graz.\n\u2022 Is 40 and sells maps.\n\nLet me know if you want more.",
+        '- **Person 1**: "Keeps bees in Graz. Is 40 and sells maps."',
+        "1. **Persona 1:** Keeps bees in Graz. Is 40 and sells maps.",
+        "### Person 1: Ida Berg\n- Keeps bees in Graz.\n- Is 40 and sells maps.",
+        "Person 1 \u2013 Ida\n* Keeps bees in Graz.\n* Is 40 and sells maps.",
         '[["Keeps bees in Graz.", "Is 40 and sells maps."]]',
         '```json\n[{"facts": ["Keeps bees in Graz.", "Is 40 and sells maps."]}]\n```',
     ],
 )
 def test_harmless_markup_around_a_person_is_read_over(reply: str) -> None:
     assert read(reply) == [(TWO, "")]
+
+
+def test_people_on_one_line_each_are_read_one_by_one() -> None:
+    reply = '- **Person 1**: "Keeps bees in Graz. Is 40 and sells maps."\n- **Person 2**: Sails on Sundays; hates soup.'
+    assert read(reply) == [(TWO, ""), (("Sails on Sundays", "hates soup."), "")]
 
 
 @pytest.mark.parametrize(

@@ -320,6 +320,8 @@ def test_the_same_file_again_changes_nothing_and_another_one_is_refused(cli, tmp
         ),
         (("merge", "out.db", "run.db"), "run.db holds imported conversations, and merge takes the shards of"),
         (("compare", "run.db"), "run.db"),
+        (("power", "run.db", "--delta", "0.2"), "run.db is no evaluation"),
+        (("calibrate", "run.db", "--against", "truth"), "the truth is not known for tree t00000, whose persona is not"),
         (
             ("judge", "run.db", "--judge", "world:judge"),
             "run.db: a judge needs the persona, and the imported rows have none",
@@ -329,7 +331,7 @@ def test_the_same_file_again_changes_nothing_and_another_one_is_refused(cli, tmp
 def test_commands_that_make_no_sense_of_an_import_refuse_it_in_one_line(
     words: tuple[str, ...], reason: str, cli, tmp_path: Path
 ) -> None:
-    written(tmp_path / "f.jsonl", {"messages": [U, A]})
+    written(tmp_path / "f.jsonl", {"prompt": "hi", "chosen": "yes", "rejected": "no"})
     cli("import", "f.jsonl", "run.db")
     before = contents(tmp_path / "run.db")
     ended = cli(*words)

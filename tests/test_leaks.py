@@ -140,7 +140,7 @@ def test_what_follows_a_reply_that_leaks_is_left_out_with_it() -> None:
     assert chosen_and_rejected(judged("2")) == [("reply 1", "reply 3")]
 
 
-@pytest.mark.parametrize("fmt", ["sft", "dpo", "kto", "rm", "listwise", "messages"])
+@pytest.mark.parametrize("fmt", ["sft", "dpo", "kto", "rm", "grpo", "listwise", "messages"])
 def test_no_format_shows_a_reply_that_leaks_unless_asked_to(fmt: str) -> None:
     leaking = judged("2", "2/1")
     assert "reply 2" not in json.dumps(list(rows([leaking], fmt)))

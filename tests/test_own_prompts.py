@@ -300,7 +300,7 @@ def test_the_system_message_comes_first_in_the_candidates_requests_and_nowhere_e
 def test_the_system_message_is_the_first_of_every_exported_conversation(server: Server) -> None:
     ia.simulate("run.db", candidate="world:average", trees=4, turns=3, branch=3, system="Be warm.")
     system = {"role": "system", "content": "Be warm."}
-    columns = {"dpo": ["prompt"], "kto": ["prompt"], "listwise": ["prompt"], "sft": ["messages"]}
+    columns = {"dpo": ["prompt"], "grpo": ["prompt"], "kto": ["prompt"], "listwise": ["prompt"], "sft": ["messages"]}
     for fmt, names in {**columns, "messages": ["messages"], "rm": ["chosen", "rejected"]}.items():
         rows = exported(fmt)
         assert rows, fmt

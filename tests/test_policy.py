@@ -89,6 +89,13 @@ def test_ties_in_a_beam_fall_at_random_but_always_the_same_way() -> None:
     assert taken == [ids(beam(1)(talk(seed), level))[0] for seed in range(200)]
 
 
+def test_best_continues_the_reply_that_the_judge_prefers() -> None:
+    best = branching_policy("best")
+    assert ids(best(talk(), [turn(verdicts=[verdict("1", "2", "B", "A"), verdict("2", "3", "A", "B")])])) == ["2"]
+    assert ids(best(talk(), [turn(scores={"1": 2, "2": None, "3": 4})])) == ["3"]
+    assert {ids(best(talk(seed), [turn()]))[0] for seed in range(50)} == {"1", "2", "3"}
+
+
 def test_policies_are_known_by_name() -> None:
     assert branching_policy("caterpillar") is caterpillar
     assert branching_policy("full") is full

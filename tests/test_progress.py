@@ -1,5 +1,6 @@
 """What is seen of a run meanwhile: on a terminal, elsewhere, by machines, and where nobody looks any more."""
 
+import io
 import json
 import logging
 import os
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from terminal import terminal
 
 import interalign as ia
-from interalign.cli.live_display import one_line
-from interalign.cli.progress import json_line, names_failed, shown, shown_training
+from interalign.cli.live_display import Unfailing, one_line
+from interalign.cli.progress import TrainingLines, json_line, names_failed, shown, shown_training
 from interalign.cli.throughput import Pace, StepPace
 from interalign.records import RunSummary, Usage
 from interalign.signals import INTERRUPTED
@@ -132,7 +133,8 @@ def test_where_there_is_no_terminal_a_run_says_nothing_even_if_trees_fail(folder
     assert not names_failed()
 
 
-def test_a_warning_is_one_plain_line_that_steers_nothing(capfd) -> None:
+def test_a_warning_is_one_plain_line_that_steers_nothing(capfd, monkeypatch) -> None:
+    monkeypatch.setattr(LOG, "propagate", False)  # pytest's own report of it could not be sent between processes
     with shown("trees"):
         LOG.warning("openai:%s said\n\x1b[2Jhello [bold]you[/bold] \u202e\ud800", "m")
         LOG.info("nothing to worry about")
@@ -438,10 +440,30 @@ def test_a_training_that_has_nothing_to_do_leaves_nothing_on_the_terminal(monkey
     assert seen.screen() == []
 
 
-def test_a_training_says_nothing_where_there_is_no_terminal(capfd) -> None:
-    with shown_training() as told:
-        told(1, 2, 0.5)
+def test_a_training_writes_how_it_ended_where_there_is_no_terminal_and_nothing_if_it_never_began(capfd) -> None:
+    with shown_training():
+        pass
     assert capfd.readouterr() == ("", "")
+    with shown_training() as told:
+        told(1200, 1200, 0.5)
+    assert re.fullmatch(r"step 1,200 of 1,200, loss 0\.5000, 0:00:\d\d, ETA 0:00:00\n", capfd.readouterr().err)
+
+
+def test_where_there_is_no_terminal_a_training_writes_a_line_every_ten_seconds() -> None:
+    clock, written = Clock(), io.StringIO()
+    pace = StepPace(clock)
+    lines = TrainingLines(pace, Unfailing(written))
+    for step, seconds in enumerate([0, 1, 7, 3, 0, 10, 4], start=1):
+        clock.now += seconds
+        pace.note(step, 100, None if step == 1 else 0.5)
+        lines.draw(last=False)
+    lines.draw(last=True)
+    assert written.getvalue().splitlines() == [
+        "step 1 of 100, 0:00:00",
+        "step 4 of 100, loss 0.5000, 0:00:11, ETA 0:05:52",
+        "step 6 of 100, loss 0.5000, 0:00:21, ETA 0:06:34",
+        "step 7 of 100, loss 0.5000, 0:00:25, ETA 0:06:27",
+    ]
 
 
 # The commands

@@ -415,6 +415,9 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
     assert list(found)[:7] == ["schema", "run", "candidates", "comparisons", "judge", "simulator", "usage"]
     assert set(list(found)[7:]) == {
         "inducer",
+        "controls",
+        "siblings",
+        "corrected",
         "replies",
         "kind",
         "turns",

@@ -70,6 +70,21 @@ def test_every_round_trains_the_model_of_the_round_before_on_its_own_replies(sma
 
 @pytest.mark.train
 @pytest.mark.slow
+def test_grpo_is_scored_by_the_judge_of_the_rounds_in_a_run_file_of_the_round(small, tmp_path: Path) -> None:
+    few = {"max_steps": 1, "use_cpu": True, "num_generations": 4, "max_completion_length": 8}
+    (tmp_path / "grpo.yaml").write_text("".join(f"{name}: {value}\n" for name, value in few.items()))
+    shorter = {"method": "grpo", "rounds": 1, "limit": 2, "trees": 2, "branch": 2}
+    rounds = Rounds(tmp_path / "out", **{**small, **shorter, "train_config": str(tmp_path / "grpo.yaml")})
+    said = run_all(rounds)
+    assert "grpo on 4 rows, 1 steps, mean reward" in said[2]
+    with Store.open(tmp_path / "out" / "round-1" / "model.db") as run:
+        assert run.run is not None
+        assert run.run.identity["judge"] == "learnable_judge:Letters"
+        assert sum(len(tree.scores) for tree in run.judged_trees()) == 8
+
+
+@pytest.mark.train
+@pytest.mark.slow
 def test_best_of_n_learns_the_preferred_reply_alone(small, tmp_path: Path) -> None:
     rounds = Rounds(tmp_path / "out", **{**small, "method": "sft", "rounds": 1})
     run_all(rounds)

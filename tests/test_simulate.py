@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from calls_seen import calls_of, trees_of
 
-FORMATS = ("sft", "dpo", "kto", "rm", "listwise", "messages")
+FORMATS = ("sft", "dpo", "kto", "rm", "grpo", "listwise", "messages")
 
 
 def exports(cli, run: str, *more: str) -> dict[str, bytes]:

@@ -140,6 +140,12 @@ def test_a_reward_model_and_its_adapter_can_be_trained_on(base, data, trained, t
         assert score(tmp_path / name, row["chosen"]) == pytest.approx(score(merged, row["chosen"]), abs=1e-4)
 
 
+def test_a_reward_model_and_its_adapter_cannot_take_a_seat_in_a_conversation(trained, cli):
+    for folder in (trained[False], trained[True] / "adapter"):
+        ended = cli("simulate", "run.db", "--trees", "1", "--turns", "1", "--candidate", f"hf:{folder}")
+        assert (ended.code, "it is a reward model, which scores" in ended.err) == (2, True), ended.err
+
+
 def test_a_reward_model_cannot_be_trained_to_speak_nor_an_adapter_that_speaks_to_score(base, data, trained, tmp_path):
     sft = write(tmp_path / "sft.jsonl", *sft_rows(4))
     with pytest.raises(ConfigError, match="it is a reward model, which scores conversations and does not speak"):

@@ -126,5 +126,6 @@ def test_the_documented_settings_are_settings(tmp_path):
     settings = read_settings("sft", shown)
 
     assert settings.trl["learning_rate"] == 1e-5
-    assert settings.trl["model_init_kwargs"] == {"dtype": "bfloat16"}
+    assert settings.trl["bf16"] is True
+    assert "model_init_kwargs" not in settings.trl  # weights in bfloat16 and 1e-5 do not go together
     assert settings.lora == LoraSettings()

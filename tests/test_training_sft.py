@@ -162,6 +162,7 @@ def test_the_folder_holds_a_model_its_tokenizer_and_template_and_no_pickle(base,
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
+        "training.svg",
         "training_log.jsonl",
     ]
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == (base / "chat_template.jinja").read_text()

@@ -219,15 +219,22 @@ def test_accumulated_trees_of_unequal_size_weigh_by_their_pairs(exact, tmp_path)
     assert found[2]["rewards/accuracies"] == pytest.approx(known[2]["rewards/accuracies"], rel=1e-6)
 
 
-def test_twenty_steps_stay_together(tmp_path):
-    pairs = pairs_of_tree("a", "uneven")
-    settings = {"max_steps": 20, "learning_rate": 1e-3}
-    known, found = (one_step(which, pairs, tmp_path, **settings)[0] for which in ("pairs", "tree"))
+def test_a_hundred_steps_stay_together_in_float64(exact, tmp_path):
+    pairs = [pair for name in "ab" for pair in pairs_of_tree(name, "uneven", turns=3)]
+    known, found = (
+        one_step(which, pairs, tmp_path, model=tiny(dtype="float64"), trees=2, max_steps=100, learning_rate=1e-3)[0]
+        for which in ("pairs", "tree")
+    )
 
     losses = [[line["loss"] for line in made.state.log_history if "loss" in line] for made in (known, found)]
-    assert len(losses[0]) == 20
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    assert losses[1][-1] < losses[1][0]
+    assert len(losses[0]) == 100
+    assert losses[1] == pytest.approx(losses[0], rel=1e-9)
+    assert losses[1][-1] < losses[1][0] / 2
+    start = dict(tiny(dtype="float64").named_parameters())
+    ours = dict(found.model.named_parameters())
+    for name, weight in known.model.named_parameters():
+        moved = (weight - start[name]).norm().item()
+        assert (weight - ours[name]).norm().item() <= 1e-8 * moved, name
 
 
 def test_an_evaluation_is_the_same(tmp_path):

@@ -1,11 +1,13 @@
 """`interalign audit` finds in simulated users what was planted in them."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fault_server
 import pytest
 from planted_users import PLANTED, planted_talks
 
@@ -185,6 +187,33 @@ def test_a_judges_findings_leave_the_run_resumable_with_the_same_identity(tmp_pa
     ia.simulate(run, trees=1, turns=2)
     api.audit(run, judge="world:judge")
     assert ia.simulate(run, trees=2, turns=2).done == 2
+
+
+def test_a_judge_on_a_server_is_asked_with_persona_and_talk_and_read(evaluated: Path, tmp_path: Path, cli: Cli) -> None:
+    run, asked = tmp_path / "run.db", list[str]()
+    shutil.copy(evaluated, run)
+
+    def judge(body: dict[str, Any]) -> fault_server.Step:
+        asked.append(body["messages"][-1]["content"])
+        found = "assistant, style" if "As an AI" in asked[-1].rpartition("The message to check:")[2] else "none"
+        return {"message": {"content": f"So it is.\n**Findings:** {found}"}}
+
+    with fault_server.serving(judge) as server:
+        done = cli("audit", run, "--judge", "openai:j", "--base-url", server.url, "--json")
+    found = json.loads(done.out)
+    assert (done.code, found["by"], len(asked)) == (0, ["rules", "openai:j"], 32)
+    assert sum(each["by"] == "openai:j" for each in found["each"]) == 16
+    assert all("The persona:\n| " in prompt for prompt in asked)
+    assert any("| User: What about" in prompt or "| User: Any idea" in prompt for prompt in asked)
+
+
+def test_a_judge_whose_answers_cannot_be_read_stops_the_audit(evaluated: Path, tmp_path: Path, cli: Cli) -> None:
+    run = tmp_path / "run.db"
+    shutil.copy(evaluated, run)
+    with fault_server.serving(lambda body: {"message": {"content": "Fine."}}) as server:
+        done = cli("audit", run, "--judge", "openai:j", "--base-url", server.url)
+    assert done.code == 3
+    assert "none of the first 20 questions to the judge openai:j had a readable answer" in done.err
 
 
 def test_export_drops_messages_with_a_finding_and_what_follows(evaluated: Path, tmp_path: Path, cli: Cli) -> None:

@@ -39,14 +39,14 @@ def dpo_rows(count: int):
         yield {"prompt": prompt, "chosen": [chosen], "rejected": [assistant("Go away.")], "tree": row["tree"]}
 
 
-def trainer_for(recipe, method, model: Path, data: Path, out: Path, **config):
+def trainer_for(recipe, method, model: Path, data: Path, out: Path, score=None, **config):
     """The TRL trainer that `interalign train` would start, not started."""
     settings = read_settings(method, {"use_cpu": True, **config})
     tokenizer = load_tokenizer(str(model), settings)
     job = Job(settings, str(model), data, out)
     with quiet_libraries():
         facts = model_facts(str(model), tokenizer)
-        return make_trainer(job, recipe, read_rows(data, method), tokenizer, facts).trainer
+        return make_trainer(job, recipe, read_rows(data, method), tokenizer, facts, score).trainer
 
 
 def weights(folder: Path):

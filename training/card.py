@@ -28,15 +28,23 @@ class CardFacts(NamedTuple):
     rows: int
     left_out: int
     """Rows of the data that were too long to train on."""
+    over_limit: int
+    """Rows of the data of which there were enough of one persona."""
     steps: int
     losses: tuple[float | None, float | None]
     """First and last logged training loss."""
+    rewards: tuple[float | None, float | None]
+    """First and last logged mean reward, where replies were sampled and scored."""
+    judges: tuple[str, ...]
+    """Who scored them."""
     hyperparameters: Mapping[str, str]
     lora: Mapping[str, Any] | None
     dtype: str
     """Type of the saved weights, as torch names it: `float32`."""
     adapter: bool
     """Whether the adapter of a LoRA run is there by itself too."""
+    picture: str | None
+    """The file beside the card that shows what was logged, if there is one."""
     run_name: str | None
 
 
@@ -45,7 +53,8 @@ def model_card(facts: CardFacts) -> str:
     title = ["# A model trained with interalign", ""]
     use = ["## How to load it", "", method_called(facts.method).kind.loading]
     head = [*_header(facts, "transformers"), "", *title, *_origin(facts), "", *use, ""]
-    return "\n".join([*head, *_settings(facts), "", *_limits(), ""])
+    picture = [f"![Loss and other figures by step]({facts.picture})", ""] if facts.picture else []
+    return "\n".join([*head, *picture, *_settings(facts), "", *_limits(), ""])
 
 
 def adapter_card(facts: CardFacts) -> str:
@@ -77,12 +86,22 @@ def _origin(facts: CardFacts) -> list[str]:
         f"- Run: {f'`{facts.run_name}`' if facts.run_name else 'not stated'}",
         f"- Data: `{facts.data_name}`, {facts.rows} rows, sha256 `{facts.data_sha256}`{_left_out(facts)}",
         f"- Steps: {facts.steps}; training loss {first} (first) to {last} (last)",
+        *_rewards(facts),
         f"- Versions: {', '.join(_versions())}",
     ]
 
 
+def _rewards(facts: CardFacts) -> list[str]:
+    if not facts.judges:
+        return []
+    first, last = (_number(reward) for reward in facts.rewards)
+    judges = " and ".join(f"`{judge}`" for judge in facts.judges)
+    return [f"- Reward: mean score by {judges}, {first} (first) to {last} (last); what it liked is what was learnt"]
+
+
 def _left_out(facts: CardFacts) -> str:
-    return f"; {facts.left_out} rows more, longer than `max_length`, were left out" if facts.left_out else ""
+    reasons = {"longer than `max_length`": facts.left_out, "beyond `max_per_persona`": facts.over_limit}
+    return "".join(f"; {count} rows more, {reason}, were left out" for reason, count in reasons.items() if count)
 
 
 def _number(loss: float | None) -> str:

@@ -121,19 +121,22 @@ def tokenize(
     stops: Set[int],
     max_length: int | None,
     read: RowReader = prompt_and_replies,
+    sampled: int = 0,
 ) -> list[TokenRow]:
     """The rows as the model will read them, or a refusal of what TRL would drop, cut or mislearn.
 
     The tokenizer's chat template and the arguments that come with it write them, as they do in serving. `stops`
     are the tokens the model stops at; `max_length` counts tokens of prompt and reply, None sets no limit; `read` is how
-    the method reads a row (`TrainingMethod.read`).
+    the method reads a row (`TrainingMethod.read`), `sampled` how many tokens may be sampled after it.
     Raises DataError naming `name`, the line and the reason.
     """
     chat = chat_template_of(tokenizer)
-    return [
-        _checked(_read(chat, row, where, stops, read), chat.tokenizer, stops, max_length, where)
-        for row, where in ((row, f"{name}, line {row.number}") for row in rows)
-    ]
+    found = []
+    for row in rows:
+        where = f"{name}, line {row.number}"
+        found.append(_checked(_read(chat, row, where, stops, read), chat.tokenizer, stops, max_length, where))
+        _check_sampled_length(len(found[-1].prompt), sampled, max_length, where)
+    return found
 
 
 def _read(chat: ChatTemplate, row: TrainingRow, where: str, stops: Set[int], read: RowReader) -> TokenRow:
@@ -150,6 +153,14 @@ def _checked(row: TokenRow, tokenizer: Any, stops: Set[int], max_length: int | N
     if len({tuple(reply) for reply in row.replies}) < len(row.replies):
         raise DataError(f"{where}: chosen and rejected are the same tokens, which teach nothing; leave the row out")
     return row
+
+
+def _check_sampled_length(prompt: int, sampled: int, positions: int | None, where: str) -> None:
+    if sampled and positions is not None and prompt + sampled > positions:
+        raise TooLongError(
+            f"{where}: {prompt} tokens of prompt and a reply of up to {sampled} (max_completion_length) are more than "
+            f"the {positions} that the model was made for; lower it, or leave such rows out (--drop-too-long)"
+        )
 
 
 def _check_length(prompt: int, reply: int, max_length: int | None, where: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from interalign.agents.leaks import leaking
 from interalign.files import is_stream, sha256, write_atomically
+from interalign.people.held_out import is_held_out
 from interalign.records import RunRecord
 from interalign.tree import JudgedTree
 from interalign.version import __version__
@@ -32,11 +33,14 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts = Counts(0, 0, 0, 0, 0)
+        self.held_out = 0
+        """Trees about held-out personas."""
 
     def counting(self, judged_trees: Iterable[JudgedTree]) -> Iterator[JudgedTree]:
         """The same trees, each counted before it is handed on."""
         for judged in judged_trees:
             more = _counts(judged)
+            self.held_out += is_held_out(judged.tree.persona)
             self.counts = Counts(*(one + other for one, other in zip(self.counts, more, strict=True)))
             yield judged
 
@@ -52,10 +56,41 @@ def card_beside(data: Path) -> Path | None:
     return None if is_stream(data) else data.with_name(f"{data.name}.card.json")
 
 
+class Origin(NamedTuple):
+    """What a data card says of where the rows come from; None where it does not say it."""
+
+    name: str | None = None
+    kind: str | None = None
+    """`simulation` or `evaluation`."""
+    file: Path | None = None
+    """The run file, in the folder of the rows, where it may have been."""
+    held_out: int = 0
+    """Trees about held-out personas."""
+
+
+def origin_of(data: Path) -> Origin | None:
+    """What the card beside these rows says; None if there is none that can be read."""
+    card = card_beside(data)
+    try:
+        facts = json.loads(card.read_text(encoding="utf-8")) if card else None
+        run = (facts or {}).get("run") or {}
+        file = run.get("file")
+        beside = data.with_name(Path(str(file)).name) if file else None
+        return None if facts is None else Origin(run.get("name"), run.get("kind"), beside, facts.get("held_out", 0))
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def write_card(
-    card: Path, data: Path, run: RunRecord | None, rows: int, tally: Tally, chosen: Mapping[str, object]
+    card: Path,
+    data: Path,
+    source: tuple[Path, RunRecord | None],
+    rows: int,
+    tally: Tally,
+    chosen: Mapping[str, object],
 ) -> None:
-    """Write the card of `rows` rows in `data`; `chosen` are the options of the export."""
+    """Write the card of `rows` rows in `data`, made from `source`; `chosen` are the options of the export."""
+    file, run = source
     facts = {
         "schema": SCHEMA,
         "version": __version__,
@@ -64,7 +99,8 @@ def write_card(
         "rows": rows,
         **chosen,
         "counts": tally.counts._asdict(),
-        "run": None if run is None else _run(run),
+        **({"held_out": tally.held_out} if tally.held_out else {}),
+        "run": None if run is None else {**_run(run), "file": file.name},
     }
     write_atomically(card, [json.dumps(facts, indent=2), "\n"])
 

@@ -57,11 +57,12 @@ class PairLine(BaseModel):
     chosen: tuple[Message] = Field(description="one assistant message")
     rejected: tuple[Message]
     tree: str | int | None = None
+    persona: str | None = None
 
     def row(self, number: int) -> TrainingRow:
         """The row, which is the `number`-th of its file."""
         tree = None if self.tree is None else str(self.tree)
-        return TrainingRow(number, self.prompt, (*self.chosen, *self.rejected), tree)
+        return TrainingRow(number, self.prompt, (*self.chosen, *self.rejected), tree, persona=self.persona)
 
 
 def dpo_columns(
@@ -160,4 +161,5 @@ METHOD: Final = TrainingMethod(
     defaults={"learning_rate": 1e-5, "num_train_epochs": 1.0, "beta": 0.9},  # the paper's
     as_exported=as_dpo,
     trees=TREE_DPO,
+    has_reference=lambda trl: not trl.get("precompute_ref_log_probs"),
 )

@@ -15,6 +15,7 @@ from interalign.files import write_atomically, write_file_atomically
 from interalign.preferences import PairMode
 from interalign.registries import FORMATS
 from interalign.training.formats import ExportFormat, Row
+from interalign.training.leak_proof import LeakProof
 from interalign.training.row_filters import RowFilters
 from interalign.tree import JudgedTree
 
@@ -36,6 +37,7 @@ def rows(
     keep_leaks: bool = False,
     keep_cut: bool = False,
     filters: RowFilters | None = None,
+    proof: LeakProof | None = None,
 ) -> Iterator[Row]:
     """Training rows of trees, in given order, by what one judge said.
 
@@ -44,15 +46,18 @@ def rows(
     `mode` is how preferences become pairs; formats without pairs do not depend on it. Replies that carry words of the
     inducer's note (annotation `leak`), and what follows them, are left out unless `keep_leaks`. A message that was cut
     at its length limit is learnt in no row unless `keep_cut`; it may stand in the conversation before what is learnt.
-    `filters` leave out more, and count it.
+    `filters` leave out more, and count it; `proof` checks every row.
     Raises ConfigError for an unknown format or mode.
     """
     if mode not in get_args(PairMode):
         raise ConfigError(f"no way {mode!r} to choose pairs; choose one of {', '.join(get_args(PairMode))}")
-    make = export_format(fmt).rows
+    chosen = export_format(fmt)
+    make, checked = chosen.rows, not chosen.shows_persona
     for judged in judged_trees:
         kept = _learnable(judged, judge, filters or RowFilters(), keep_leaks=keep_leaks, keep_cut=keep_cut)
         for row in make(kept, mode) if kept else ():
+            if proof is not None and checked:
+                proof.check(judged, row)
             yield _without_lone_surrogates(row)
 
 

@@ -5,10 +5,11 @@ The folder holds the model, `interalign_training.json` (what it is trained on, a
 """
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,15 +18,22 @@ from pydantic import JsonValue
 from interalign.errors import ConfigError, DataError
 from interalign.files import sha256, write_atomically
 from interalign.training.card import CardFacts, adapter_card, model_card
-from interalign.training.data import learnable_rows, read_rows, tokenize
+from interalign.training.curves import write_picture
+from interalign.training.data import Learnable, learnable_rows, read_rows, tokenize
+from interalign.training.data_card import Origin, origin_of
 from interalign.training.export import write_jsonl
 from interalign.training.library_output import quiet_libraries
+from interalign.training.memory import counts, free_memory, longest_batch, memory, memory_line
 from interalign.training.merging import refuse_shared_weights
 from interalign.training.method import Prepared, Recipe, TrainingMethod, method_called
+from interalign.training.precision import rounding_line
+from interalign.training.processes import rank, refuse_divided_weights, size
 from interalign.training.result import TrainResult
+from interalign.training.reward import Reward, ScoreReplies
+from interalign.training.row_choice import at_most, refuse_held_out
 from interalign.training.rows import TrainingRow
 from interalign.training.served import Rows, rows_to_compare
-from interalign.training.settings import TrainSettings
+from interalign.training.settings import LoraSettings, TrainSettings
 from interalign.training.settings_file import config_class
 from interalign.training.weights import (
     RECORD,
@@ -51,6 +59,10 @@ _SHOWN = (
 """The hyperparameters a model card shows."""
 
 
+PICTURE = "training.svg"
+"""The curves of what was logged, beside the model."""
+
+
 def print_nothing(line: str) -> None:
     """Tell nobody."""
 
@@ -72,6 +84,8 @@ class Job(NamedTuple):
     progress: Progress | None = None
     tell: Callable[[str], None] = print_nothing
     """Told in a line what is worth knowing before the training begins."""
+    reward: Reward | None = None
+    """Who scores the replies that are sampled, where the method samples any."""
 
     @property
     def method(self) -> TrainingMethod:
@@ -95,47 +109,100 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
     Raises DataError for rows that cannot be learnt (named by line), ConfigError for settings or a folder that do not
     fit.
     """
-    began = time.monotonic()
+    began, is_first = time.monotonic(), rank() == 0
+    if not is_first:
+        job = job._replace(progress=None, tell=print_nothing)
+    if job.reward is not None and size() > 1:
+        raise ConfigError(f"train {job.settings.method} runs in one process: the judge's run file has one writer")
     with quiet_libraries():
-        rows = read_rows(job.data, job.settings.method)
+        every = read_rows(job.data, job.settings.method)
+        refuse_held_out(every, job.data)
+        rows = every if (most := job.settings.max_per_persona) is None else at_most(every, most, job.data)
         tokenizer = load_tokenizer(model_path(job.model), job.settings)
         facts = model_facts(model_path(job.model), tokenizer)
         identity = _identity(job, facts.identity)
         finished = _finished(job.out, identity)
         if finished is not None:
             return TrainResult.model_validate({**finished, "out": job.out, "status": "finished before", "seconds": 0.0})
-        ready = make_trainer(job, recipe, rows, tokenizer, facts)
-        resumed = _train(ready.trainer, job, identity)
+        with nullcontext() if job.reward is None else job.reward.opened(rows) as score:
+            ready = make_trainer(job, recipe, rows, tokenizer, facts, score)
+            resumed = _train(ready.trainer, job, identity)
         result = _result(job, ready, len(rows), resumed, time.monotonic() - began)
-        _finish(job, ready, tokenizer, identity, result)
+        result = result.model_copy(update={"over_limit": len(every) - len(rows)})
+        if is_first:
+            _finish(job, ready, tokenizer, identity, result)
+        ready.trainer.accelerator.wait_for_everyone()
     return result
 
 
-def make_trainer(job: Job, recipe: Recipe, rows: Sequence[TrainingRow], tokenizer: Any, facts: ModelFacts) -> Ready:
+def make_trainer(
+    job: Job,
+    recipe: Recipe,
+    rows: Sequence[TrainingRow],
+    tokenizer: Any,
+    facts: ModelFacts,
+    score: ScoreReplies | None = None,
+) -> Ready:
     """Check the rows, load the model, build the TRL trainer; DataError if rows cannot be learnt or TRL drops some."""
     from datasets import Dataset
 
-    max_length = job.settings.trl.get("max_length", facts.positions)
+    method, max_length = job.method, job.settings.trl.get("max_length", facts.positions)
+    sampled = method.samples(job.settings.trl)
     learnable = learnable_rows(
         rows,
         str(job.data),
-        lambda row: tokenize([row], str(job.data), tokenizer, facts.stops, max_length, job.method.read)[0],
+        lambda row: tokenize([row], str(job.data), tokenizer, facts.stops, max_length, method.read, sampled)[0],
         drop_too_long=job.settings.drop_too_long,
     )
     with _as_config_error("TRL refuses the settings"):
         args = config_class(job.settings.method, job.settings.packing)(**_arguments(job, max_length))
     dataset = Dataset.from_list(recipe.columns(learnable.rows, learnable.tokens, job.settings))
+    if (line := _memory_line(job, facts, learnable, sampled, args)) is not None:
+        job.tell(line)
     compared = rows_to_compare(learnable.tokens)
     model = load_model(model_path(job.model), job.settings, compared)
     with _as_config_error("TRL refuses the run"):
-        trainer = recipe.trainer(Prepared(model, tokenizer, dataset, args, _lora_config(job)))
+        from_adapter = is_adapter(model_path(job.model))
+        trainer = recipe.trainer(
+            Prepared(model, tokenizer, dataset, args, _lora_config(job.settings, method), score, from_adapter)
+        )
+    refuse_divided_weights(trainer)
     if job.settings.lora is not None:
         refuse_shared_weights(trainer.model)
     if (kept := _rows_in(trainer.train_dataset)) != len(dataset):
         raise DataError(f"{job.data}: TRL kept {kept} of {len(dataset)} rows; nothing was trained")
-    if line := recipe.about(trainer):
+    lines = (
+        rounding_line(model, args.learning_rate, lora=job.settings.lora is not None),
+        recipe.about(trainer),
+    )
+    for line in filter(None, lines):
         job.tell(line)
     return Ready(trainer, len(rows) - len(learnable.rows), compared)
+
+
+def _memory_line(job: Job, facts: ModelFacts, rows: Learnable, sampled: int, args: Any) -> str | None:
+    """What it will take; None for a model whose parts cannot be counted without loading it."""
+    try:
+        tokens = longest_batch(rows.rows, rows.tokens, job.settings, sampled)
+        reference = job.method.has_reference(job.settings.trl)
+        needed, with_lora = (
+            memory(
+                counts(facts.config, job.method.kind, _lora_config(settings, job.method)),
+                settings,
+                tokens,
+                reference=reference,
+                checkpointing=_is_checkpointing(args),
+            )
+            for settings in (job.settings, job.settings.model_copy(update={"lora": LoraSettings()}))
+        )
+        return memory_line(needed, None if job.settings.lora else with_lora, free_memory(cpu=args.use_cpu))
+    except (AttributeError, ValueError, TypeError, RuntimeError, KeyError, NotImplementedError):
+        return None
+
+
+def _is_checkpointing(args: Any) -> bool:
+    """By either name: transformers renames it."""
+    return bool(getattr(args, "activation_checkpointing", False) or getattr(args, "gradient_checkpointing", False))
 
 
 def _rows_in(dataset: Any) -> int:
@@ -149,7 +216,7 @@ def _arguments(job: Job, max_length: int | None) -> dict[str, Any]:
     chosen = {key: value for key, value in job.settings.trl.items() if key != "model_init_kwargs"}
     fixed = {
         "output_dir": str(job.out / "checkpoints"),
-        "max_length": max_length,
+        **({"max_length": max_length} if "max_length" in names else {}),
         "disable_tqdm": True,
         "remove_unused_columns": False,
     }
@@ -174,8 +241,8 @@ def _first_of(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
     return dict([next(item for item in settings.items() if item[0] in names)])
 
 
-def _lora_config(job: Job) -> Any:
-    lora = job.settings.lora
+def _lora_config(settings: TrainSettings, method: TrainingMethod) -> Any:
+    lora = settings.lora
     if lora is None:
         return None
     from peft import LoraConfig
@@ -186,7 +253,7 @@ def _lora_config(job: Job) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=modules,
-        task_type=job.method.kind.task_type,
+        task_type=method.kind.task_type,
     )
 
 
@@ -197,6 +264,7 @@ def _identity(job: Job, model: str) -> dict[str, JsonValue]:
         "model": model,
         "data": sha256(job.data),
         "settings": json.loads(job.settings.model_dump_json()),
+        **({} if job.reward is None else {"reward": dict(job.reward.identity)}),
     }
 
 
@@ -234,8 +302,9 @@ def _train(trainer: Any, job: Job, identity: Mapping[str, JsonValue]) -> bool:
     """Claim the folder and run the trainer to its end; True if it went on from a checkpoint."""
     from transformers import PrinterCallback
 
-    job.out.mkdir(parents=True, exist_ok=True)
-    _write_record(job.out, identity, None)
+    if rank() == 0:
+        job.out.mkdir(parents=True, exist_ok=True)
+        _write_record(job.out, identity, None)
     trainer.remove_callback(PrinterCallback)
     if job.progress is not None:
         trainer.add_callback(_progress_callback(job.progress))
@@ -262,12 +331,13 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _losses(log: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [float(entry["loss"]) for entry in log if "loss" in entry]
+def _logged(log: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [float(entry[name]) for entry in log if entry.get(name) is not None]
 
 
 def _result(job: Job, ready: Ready, rows: int, resumed: bool, seconds: float) -> TrainResult:
-    losses = _losses(ready.trainer.state.log_history)
+    log = ready.trainer.state.log_history
+    losses, rewards = _logged(log, "loss"), [value for value in _logged(log, "reward") if math.isfinite(value)]
     return TrainResult(
         out=job.out,
         method=job.settings.method,
@@ -277,6 +347,8 @@ def _result(job: Job, ready: Ready, rows: int, resumed: bool, seconds: float) ->
         steps=ready.trainer.state.global_step,
         first_loss=losses[0] if losses else None,
         last_loss=losses[-1] if losses else None,
+        first_reward=rewards[0] if rewards else None,
+        last_reward=rewards[-1] if rewards else None,
         seconds=seconds,
     )
 
@@ -287,12 +359,21 @@ def _finish(job: Job, ready: Ready, tokenizer: Any, identity: Mapping[str, JsonV
     _save_checked(job, ready, tokenizer)
     write_jsonl(trainer.state.log_history, job.out / "training_log.jsonl")
     facts = _card_facts(job, trainer, identity, result)
+    facts = facts._replace(picture=PICTURE if write_picture(trainer.state.log_history, job.out / PICTURE) else None)
     write_atomically(job.out / "README.md", [model_card(facts)])
     if facts.adapter:
         write_atomically(job.out / "adapter" / "README.md", [adapter_card(facts)])  # in place of PEFT's empty form
     _write_record(job.out, identity, result.model_dump(mode="json", exclude={"out", "seconds", "status"}))
     if job.settings.trl["save_total_limit"] == _KEPT_TO_GO_ON:
-        shutil.rmtree(job.out / "checkpoints", ignore_errors=True)
+        _remove_checkpoints(job.out)
+
+
+def _remove_checkpoints(out: Path) -> None:
+    """All but what TensorBoard wrote among them, which moves to `runs/`."""
+    for written in (out / "checkpoints" / "runs").glob("*"):
+        (out / "runs").mkdir(exist_ok=True)
+        written.replace(out / "runs" / written.name)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
 def _save_checked(job: Job, ready: Ready, tokenizer: Any) -> None:
@@ -348,13 +429,17 @@ def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], resul
         data_sha256=str(identity["data"]),
         rows=result.rows,
         left_out=result.left_out,
+        over_limit=result.over_limit,
         steps=result.steps,
         losses=(result.first_loss, result.last_loss),
+        rewards=(result.first_reward, result.last_reward),
+        judges=() if job.reward is None else job.reward.judges,
         hyperparameters={**shown, **{key: str(value) for key, value in ours.items()}},
         lora=None if job.settings.lora is None else job.settings.lora.model_dump(),
         dtype=_saved_type(job.out),
         adapter=(job.out / "adapter").is_dir(),
-        run_name=job.run_name,
+        picture=None,
+        run_name=job.run_name or (origin_of(job.data) or Origin()).name,
     )
 
 

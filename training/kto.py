@@ -80,4 +80,5 @@ METHOD: Final = TrainingMethod(
     recipe=Recipe(_config, kto_columns, kto_trainer),
     # Its KL term pairs the replies of a batch, so that they must be read in the order in which they were paired.
     defaults={"learning_rate": 1e-5, "num_train_epochs": 1.0, "train_sampling_strategy": "sequential"},
+    has_reference=lambda trl: not trl.get("precompute_ref_log_probs"),
 )

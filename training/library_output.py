@@ -1,5 +1,6 @@
 """Keeps the training libraries from drawing bars, printing, or calling home while ours is the only voice."""
 
+import logging as logging_of_python
 import os
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ def quiet_libraries() -> Iterator[None]:
         logging.is_progress_bar_enabled(),
         not datasets.are_progress_bars_disabled(),
     )
+    grpo = logging_of_python.getLogger("trl.trainer.grpo_trainer")
+    grpo.addFilter(_is_not_of_a_missing_reward)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
@@ -34,11 +37,17 @@ def quiet_libraries() -> Iterator[None]:
             warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
             yield
     finally:
+        grpo.removeFilter(_is_not_of_a_missing_reward)
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
         if data_bars:
             datasets.enable_progress_bars()
+
+
+def _is_not_of_a_missing_reward(record: logging_of_python.LogRecord) -> bool:
+    """A score may be missing: TRL drops the reply, as it should, and would say so over several lines each time."""
+    return "All reward functions returned None" not in record.getMessage()
 
 
 def _no_telemetry() -> None:

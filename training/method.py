@@ -10,6 +10,7 @@ from interalign.models.local.chat_template import ChatTemplate
 from interalign.registries import METHODS
 from interalign.training.completions import prompt_and_replies
 from interalign.training.model_kinds import LANGUAGE_MODEL, ModelKind
+from interalign.training.reward import ScoreReplies
 from interalign.training.rows import TokenRow, TrainingRow
 from interalign.training.settings import TrainSettings
 
@@ -28,6 +29,10 @@ class Prepared(NamedTuple):
     """TRL's configuration, of the recipe's `config`."""
     peft_config: Any
     """A `peft.LoraConfig`, or None to train all weights."""
+    score: ScoreReplies | None = None
+    """Scores replies that the trainer samples."""
+    from_adapter: bool = False
+    """Whether the model is a base model with an adapter merged in."""
 
 
 class CannotPackError(ConfigError):
@@ -71,6 +76,12 @@ class TrainingMethod:
     """What is trained."""
     read: RowReader = prompt_and_replies
     """How a row becomes tokens."""
+    samples: Callable[[Mapping[str, Any]], int] = lambda trl: 0
+    """How many tokens are sampled after a row, by TRL's settings."""
+    has_reference: Callable[[Mapping[str, Any]], bool] = lambda trl: False
+    """Whether it holds a copy of the model it began with, where no adapter is trained, by TRL's settings."""
+    scored: bool = False
+    """Whether it takes a judge that scores what it samples."""
 
 
 @cache

@@ -20,11 +20,16 @@ class TrainResult(Frozen):
     """Rows of the data file that were trained on: all but those left out."""
     left_out: int = Field(default=0, exclude_if=operator.not_)
     """Rows of the data file left out because they are longer than `max_length` (`drop_too_long`)."""
+    over_limit: int = Field(default=0, exclude_if=operator.not_)
+    """Rows of the data file left out because there are enough of their persona (`max_per_persona`)."""
     steps: int
     """Optimisation steps, over all calls."""
     first_loss: float | None
     """First logged loss, a mean over some steps; None if nothing was logged."""
     last_loss: float | None
+    first_reward: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """First logged mean reward, where replies were sampled and scored."""
+    last_reward: float | None = Field(default=None, exclude_if=lambda value: value is None)
     seconds: float
     """Wall time of this call."""
 
@@ -35,9 +40,13 @@ class TrainResult(Frozen):
         return f"{done} ({self.status} in {self.seconds:.0f} s)"
 
     def _left_out(self) -> str:
-        return f" ({self.left_out} longer than max_length left out)" if self.left_out else ""
+        reasons = {"longer than max_length": self.left_out, "beyond max_per_persona": self.over_limit}
+        told = [f"{count} {reason}" for reason, count in reasons.items() if count]
+        return f" ({' and '.join(told)} left out)" if told else ""
 
     def _losses(self) -> str:
+        if self.first_reward is not None and self.last_reward is not None:
+            return f", mean reward {self.first_reward:.2f} to {self.last_reward:.2f}"
         if self.first_loss is None or self.last_loss is None:
             return ""
         return f", loss {self.first_loss:.3f} to {self.last_loss:.3f}"

@@ -1,7 +1,7 @@
 """Which turns of a judged tree are left out of an export: too small a margin, too little agreement, a faulty user."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from math import isfinite
 
@@ -23,8 +23,8 @@ class RowFilters:
     """Share of the run's judges that prefer the chosen reply, 0 to 1; a tie is no preference."""
     drop_audited: bool = False
     """Leave out user messages with a finding (`interalign audit`), and all that follows them."""
-    personas: Mapping[str, Persona] = field(default_factory=dict)
-    """By id, for the audit."""
+    persona_of: Callable[[str], Persona | None] = lambda _: None
+    """From an id to the persona, for the audit."""
     left_out: Counter[str] = field(default_factory=Counter)
     """What was left out, counted as trees pass: `turns`, of which pairs fell short, and `messages` with a finding."""
 
@@ -39,7 +39,7 @@ class RowFilters:
         """The tree without user messages that an audit finds fault with; None if nothing is left."""
         if not self.drop_audited:
             return judged
-        faulty = faulty_messages(judged, self.personas.get(judged.tree.persona))
+        faulty = faulty_messages(judged, self.persona_of(judged.tree.persona))
         self.left_out["messages"] += len(faulty)
         return judged.without(faulty) if faulty else judged
 

@@ -12,11 +12,13 @@ class TrainingRow(NamedTuple):
     """Its place in the file, from 1."""
     prompt: tuple[Message, ...]
     completions: tuple[Message, ...]
-    """The reply to learn or to judge, or the chosen and the rejected one (dpo)."""
+    """The reply to learn or to judge, or the chosen and the rejected one (dpo); none where they are sampled (grpo)."""
     tree: str | None = None
     """The conversation tree that a pair comes from, if the row says so."""
     label: bool | None = None
     """Whether the reply is a good one, where the row says so (kto)."""
+    persona: str | None = None
+    """Id of the persona of the conversation, if the row says so."""
     unit: str = "line"
     """What `number` counts: `line`, or `row` in a Parquet file or a JSON array."""
 
@@ -32,4 +34,4 @@ class TokenRow(NamedTuple):
     @property
     def length(self) -> int:
         """Tokens of the longest sequence in the row."""
-        return len(self.prompt) + max(map(len, self.replies))
+        return len(self.prompt) + max(map(len, self.replies), default=0)

@@ -38,7 +38,9 @@ class TrainSettings(Frozen):
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict, exclude_if=operator.not_)
     """Arguments of the chat template, such as `enable_thinking: false`; saved with the tokenizer, for serving."""
     drop_too_long: bool = Field(default=False, exclude_if=operator.not_)
-    """Leave rows out that are longer than `max_length`; False refuses them.
+    """Leave rows out that are longer than `max_length`; False refuses them."""
+    max_per_persona: int | None = Field(default=None, ge=1, exclude_if=lambda most: most is None)
+    """At most so many rows of one persona, evenly apart; None: all.
 
-    The last three are left out of what is written where they are not used: folders begun before they existed go on.
+    The last four are left out of what is written where they are not used: folders begun before they existed go on.
     """

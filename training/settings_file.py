@@ -48,7 +48,13 @@ _FIXED: Mapping[str, str] = {
 }
 
 
-_OURS: Sequence[str] = ("freeze_embeddings", "chat_template", "chat_template_kwargs", "drop_too_long")
+_OURS: Sequence[str] = (
+    "freeze_embeddings",
+    "chat_template",
+    "chat_template_kwargs",
+    "drop_too_long",
+    "max_per_persona",
+)
 """Keys of ours that every method takes, besides `lora`."""
 
 
@@ -58,12 +64,14 @@ def read_settings(
     *,
     lora: bool = False,
     drop_too_long: bool = False,
+    max_per_persona: int | None = None,
+    report_to: Sequence[str] = (),
     packing: Packing = "pairs",
 ) -> TrainSettings:
     """Settings from a YAML file or a mapping, over the paper's defaults.
 
-    `lora` and `drop_too_long` turn that on if the file does not. With `packing` "tree" a batch is one tree unless the
-    file says another number.
+    `lora` and `drop_too_long` turn that on if the file does not; `max_per_persona` and `report_to` win over the file's.
+    With `packing` "tree" a batch is one tree unless the file says another number.
 
     Raises ConfigError naming the key: an unknown one (with the nearest known), a value of the wrong kind, or one that
     interalign does not let go of.
@@ -77,8 +85,12 @@ def read_settings(
         ours["lora"] = given.pop("lora", None) or {}
     if drop_too_long:
         ours["drop_too_long"] = True
+    if max_per_persona is not None:
+        ours["max_per_persona"] = max_per_persona
+    if report_to:
+        given["report_to"] = list(report_to)
     by_packing = {"per_device_train_batch_size": 1} if packing == "tree" else {}
-    trl = {**known.defaults, **_RUNNING, **by_packing, **_checked(given, method, packing, where)}
+    trl = {**_RUNNING, **known.defaults, **by_packing, **_checked(given, method, packing, where)}
     try:
         return TrainSettings(method=method, packing=packing, trl=trl, **ours)
     except ValidationError as error:

@@ -27,6 +27,8 @@ class ModelFacts(NamedTuple):
     """Longest sequence it was made for, in tokens; None if it does not say."""
     stops: frozenset[int]
     """Tokens at which it stops speaking."""
+    config: Any
+    """Its configuration, as transformers has it."""
 
 
 def model_path(name: str) -> str:
@@ -68,7 +70,7 @@ def model_facts(path: str, tokenizer: Any) -> ModelFacts:
     identity = _folder_hash(folder) if folder.is_dir() else f"{path}@{config._commit_hash}"
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     stops = {tokenizer.eos_token_id} | _as_set(config.get_text_config().eos_token_id) | _generation_stops(path)
-    return ModelFacts(identity, positions, frozenset(stops))
+    return ModelFacts(identity, positions, frozenset(stops), config)
 
 
 def _folder_hash(folder: Path) -> str:

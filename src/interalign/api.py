@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
@@ -10,6 +11,7 @@ from interalign.config import (
     EvaluationKeywords,
     EvaluationSettings,
     PersonaSettings,
+    RewardSettings,
     RunSettings,
     Runtime,
     RuntimeKeywords,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from interalign.run.dry_run import Estimate
     from interalign.run.generation import GeneratedPool
     from interalign.run.probe import SeatFigures
+    from interalign.run.rewards import JudgedReward
     from interalign.store import Store
     from interalign.store.shard_merge import Merged
     from interalign.training.result import TrainResult
@@ -218,7 +221,7 @@ def _estimated(
     if kind == "simulation":
         chosen, runtime = _chosen(SimulationSettings, config, settings, runtime)
         refuse_unknown_prices(models_of(chosen), runtime)
-        personas = load_personas(chosen.personas, split="train", n=1, seed=chosen.seed)
+        personas = load_personas(chosen.personas, split="train", n=chosen.trees, seed=chosen.seed)
         return run_async(estimate_simulation(run, chosen, personas, runtime, forks=fork is not None))
     measured, runtime = _chosen(EvaluationSettings, config, settings, runtime)
     refuse_unknown_prices(models_of(measured), runtime)
@@ -230,19 +233,26 @@ def judge(
     run: Path | str,
     *,
     judge: str,
+    controls: int = 0,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
     **settings: Unpack[RuntimeKeywords],
 ) -> RunSummary:
     """Judge the finished trees of `run` again with another judge; what was said before stays beside it.
 
-    `settings` are the fields of Runtime; what is set in `runtime` wins.
+    `controls`: so many cases have every reply scored once more as if for somebody else, which tells personal fit from
+    what anybody might like. `settings` are the fields of Runtime; what is set in `runtime` wins.
     """
     from interalign.run.execute import run_judging
 
     spec = ModelSpec.parse(judge)
     carried = _carried_out(settings, {}, None, runtime).model_copy(update=as_runtime([spec]))
-    return run_async(run_judging(Path(run), spec.known_as, carried, progress))
+    summary = run_async(run_judging(Path(run), spec.known_as, carried, progress))
+    if controls < 1 or summary.failed:
+        return summary
+    from interalign.run.controls import run_controls
+
+    return run_async(run_controls(Path(run), spec.known_as, controls, carried, progress))
 
 
 def export(
@@ -260,9 +270,10 @@ def export(
 ) -> int:
     """Write the trees of `run` as training rows to `out`, Parquet if it ends so, else JSON lines; number of rows.
 
-    The file appears whole or not at all. Beside it, `out` with `.card.json` behind its name says what the rows were made from (docs/data-format.md).
+    The file appears whole or not at all. Beside it, `out` with `.card.json` behind its name says what the rows were
+    made from (docs/data-format.md).
 
-    `format`: sft, dpo, kto, rm, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
+    `format`: sft, dpo, kto, rm, grpo, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
     are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a readable
     answer. `panel` for a run with one judge: of all judges that were asked about it since. Replies that repeat the
     inducer's note are left out, with what follows them, unless `keep_leaks`; those that were cut at their length limit
@@ -273,6 +284,7 @@ def export(
     from interalign.store import Store
     from interalign.training.data_card import Tally, card_beside, write_card
     from interalign.training.export import rows, write_rows
+    from interalign.training.leak_proof import LeakProof
     from interalign.training.row_filters import RowFilters
 
     if audit not in ("drop", "keep"):
@@ -290,25 +302,30 @@ def export(
         judged = (with_panel(tree, members) if members else tree for tree in store.judged_trees())
         tally = Tally()
         drops = audit == "drop"
-        filters = RowFilters(min_margin, min_agreement, drops, store.personas() if drops else {})
-        made = rows(
-            tally.counting(judged), format, pairs, judge=name, keep_leaks=keep_leaks, keep_cut=keep_cut, filters=filters
-        )
+        people = lru_cache(256)(store.find_persona)
+        rubric = store.run.begun_with.rubric if store.run else None
+        proof = LeakProof(people, rubric, notes=not keep_leaks)
+        filters = RowFilters(min_margin, min_agreement, drops, people)
+        keeps = {"keep_leaks": keep_leaks, "keep_cut": keep_cut}
+        made = rows(tally.counting(judged), format, pairs, judge=name, filters=filters, proof=proof, **keeps)
         written = write_rows(made, Path(out))
         if card is not None:
+            warnings = list(store.judge_warnings(name))
             chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks,
                       "min_margin": min_margin, "min_agreement": min_agreement, "audit": audit,
-                      "left_out": dict(filters.left_out)}  # fmt: skip
-            write_card(card, Path(out), store.run, written, tally, chosen)
+                      "left_out": dict(filters.left_out), "judge_warnings": warnings,
+                      "leak_proof": proof.facts}  # fmt: skip
+            write_card(card, Path(out), (Path(run), store.run), written, tally, chosen)
         return written
 
 
-def export_shortfalls(run: Path | str, judge: str | None = None) -> str:
-    """One line on what is missing, cut or was asked again in what `export` with this judge writes; empty if nothing."""
+def export_shortfalls(run: Path | str, judge: str | None = None) -> list[str]:
+    """What fell short in what `export` with this judge writes, and why to distrust the judge, a line each."""
     from interalign.store import Store
 
     with Store.open(Path(run)) as store:
-        return str(store.shortfalls(judge or store.newest_judge()))
+        found = store.shortfalls(judge or store.newest_judge())
+        return [line for line in (str(found), *(f"warning: {each}" for each in found.warnings)) if line]
 
 
 def why_empty(run: Path | str, format: str, *, filtered: bool = False) -> str:  # noqa: A002  (the option's name)
@@ -578,28 +595,93 @@ def train(
     method: Literal["pairs", "tree"] | None = None,
     lora: bool = False,
     drop_too_long: bool = False,
+    max_per_persona: int | None = None,
+    report_to: Sequence[str] = (),
+    judge: str | Sequence[str] = (),
+    personas: Path | str | None = None,
+    lookahead: int = 0,
+    user: str | None = None,
+    prompts: Path | str | None = None,
+    rubric: Path | str | None = None,
+    seed: int | None = None,
+    runtime: Runtime | None = None,
     progress: Callable[[int, int, float | None], None] | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    **settings: Unpack[RuntimeKeywords],
 ) -> "TrainResult":
     """Fine-tune `model` on exported rows with TRL and save it in the folder `out`; resumes from its checkpoints.
 
-    `stage` is a training method: sft, dpo, kto, rm, or a plug-in's (`interalign.registries.METHODS`).
+    `stage` is a training method: sft, dpo, kto, rm, grpo, or a plug-in's (`interalign.registries.METHODS`).
     `config` is a YAML file of TRL's own settings, or a mapping of them; `progress` is told after every step: steps
     done, steps in all, the last loss; `tell` gets a line to show before the training begins. `method` says whether the
     pairs of a tree are read together (docs/data-format.md); None: where model and settings allow it. Rows longer than
-    the setting `max_length` are refused, or with `drop_too_long` left out and counted.
+    the setting `max_length` are refused, or with `drop_too_long` left out and counted. `max_per_persona` trains on
+    at most so many rows of one persona. `report_to` (`tensorboard`, `wandb`, ...) is transformers' own: nothing is
+    reported anywhere without it.
+
+    grpo samples replies to the states of its rows, and `judge` (several: a panel) scores them; `personas` is the run
+    file of the rows, or a file of its personas (default: the run file that the data card names, beside the rows).
+    With `lookahead`, so many further turns count for a reply, in which `user` plays the persona. `prompts`, `rubric`,
+    `seed` and `settings`, the fields of Runtime, are the judge's and the user's. Their calls are kept in OUT.db.
 
     Raises ConfigError for settings that cannot work, or if the saved model does not answer as the trained one did, and
-    DataError, naming the rows, for data that would be dropped or mislearnt.
+    DataError, naming the rows, for data that would be dropped or mislearnt; StopError if the judge stopped.
     """
-    refuse_folder(out, inputs=[data, model.removeprefix("hf:"), config if isinstance(config, Path) else None])
+    file = config if isinstance(config, Path) else None
+    refuse_folder(out, inputs=[data, model.removeprefix("hf:"), file])
     _need_training_extra()
     from interalign.training.train import train as train_by
 
+    asked: dict[str, Any] = {
+        "judge": (judge,) if isinstance(judge, str) else tuple(judge),
+        "personas": personas and str(personas),
+        "lookahead": lookahead or None,
+        "user": user,
+        "prompts": prompts and str(prompts),
+        "rubric": rubric and str(rubric),
+        "seed": seed,
+    }
+    given = {name: value for name, value in asked.items() if value not in (None, ())}
+    reward = _reward(stage, given, model, Path(data), Path(out), file, settings, runtime)
     return train_by(
         stage, model, Path(data), Path(out),
         packing=method, config=config, lora=lora, drop_too_long=drop_too_long, progress=progress, tell=tell,
+        max_per_persona=max_per_persona, report_to=report_to, reward=reward,
     )  # fmt: skip
+
+
+def _reward(
+    stage: str,
+    given: Mapping[str, Any],
+    model: str,
+    data: Path,
+    out: Path,
+    config: Path | None,
+    settings: Mapping[str, Any],
+    runtime: Runtime | None,
+) -> "JudgedReward | None":
+    """The judge of a training that samples replies; ConfigError if it has none, or needs none."""
+    from interalign.run.reward_settings import reward_of
+    from interalign.store.lease_file import refuse_no_lease_file
+    from interalign.training.method import method_called
+
+    if unknown := sorted(settings.keys() - Runtime.model_fields.keys()):
+        raise TypeError(f"train() got an unexpected keyword argument {unknown[0]!r}")
+    if not method_called(stage).scored:
+        if unused := next(iter((*given, *settings)), None):
+            option = f"--{unused.replace('_', '-')}"
+            raise ConfigError(f"{option}: train {stage} learns from the rows alone and asks no judge; leave it out")
+        return None
+    if "judge" not in given:
+        return None  # which the training refuses
+    calls = out.with_name(f"{out.name}.db")
+    carried = _carried_out(settings, {}, None, runtime)
+    budget = [] if carried.budget is None else [Path(carried.budget)]
+    for file in budget:
+        refuse_no_lease_file(file)
+    read = (data, config, *(given.get(name) for name in ("personas", "prompts", "rubric")))
+    refuse_shared([calls, out, *budget], inputs=read)
+    return reward_of(build(RewardSettings, given), model, data, calls, carried)
 
 
 def _need_training_extra() -> None:

@@ -110,7 +110,7 @@ def refuse_shared(outputs: Iterable[Path], inputs: Iterable[Path | str | None]) 
     """ConfigError for an output that is also an input or lies beside one, and for two outputs that are one file."""
     outputs = list(outputs)
     for given in (Path(given) for given in inputs if given is not None):
-        beside = [given.with_name(given.name + suffix) for suffix in COMPANIONS] if _is_database(given) else []
+        beside = [given.with_name(given.name + suffix) for suffix in COMPANIONS] if is_database(given) else []
         for output in outputs:
             if is_stream(output):
                 continue  # a terminal is read and written to at once
@@ -128,7 +128,7 @@ def refuse_run(path: Path) -> None:
     target, is_file = _real(path), not is_stream(path)
     if is_file:
         refuse_companion(target)  # by its name, first: whoever opens and closes `-shm` drops this process's locks on it
-    if _is_database(target):
+    if is_database(target):
         raise ConfigError(f"{path} is a run file or another database and would be overwritten; give another path")
     logs = [target.with_name(target.name + suffix) for suffix in _DATA if is_file]
     if log := next(filter(_mode, logs), None):
@@ -147,7 +147,7 @@ def refuse_companion(path: Path) -> None:
         return
     run = path.with_name(path.name[: -len(suffix)])
     left_over = _mode(path) and not _mode(run)
-    if suffix in _OF_SQLITE or left_over or _is_database(run):
+    if suffix in _OF_SQLITE or left_over or is_database(run):
         raise ConfigError(_of_a_run(path, run))
 
 
@@ -155,7 +155,7 @@ def _of_a_run(path: Path, run: Path) -> str:
     return f"{path} is a name that the run file {run.name} uses for itself; give another path"
 
 
-def _is_database(path: Path) -> bool:
+def is_database(path: Path) -> bool:
     """Whether this is a file that begins as an SQLite database, or as the log of one.
 
     SQLite looks first, and a plain `open` is used only for what it does not take: closing any descriptor of a database

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from pydantic import ConfigDict, JsonValue
 
@@ -136,6 +136,39 @@ class ReplyCounts(Frozen):
     """Replies that ended at their length limit, and not because the model was done."""
 
 
+class JudgeAnswers(NamedTuple):
+    """What one judge's answers have in common, whatever they are about."""
+
+    asked: int
+    missing: int
+    pairs: int
+    """Comparisons with a readable answer in both orders."""
+    agreed: int
+    """Of those, how many say the same in both."""
+    named: int
+    """Answers that name one of the two replies."""
+    named_first: int
+
+    @property
+    def consistency(self) -> float | None:
+        """Share of the pairs whose orders agree; None without any."""
+        return self.agreed / self.pairs if self.pairs else None
+
+    @property
+    def first(self) -> float | None:
+        """Share of the answers that name the reply shown first; None without any."""
+        return self.named_first / self.named if self.named else None
+
+
+class SiblingCounts(Frozen):
+    """Replies to one message that are the same."""
+
+    replies: int = 0
+    """Replies that have a sibling."""
+    identical: int = 0
+    """Of those, how many say word by word what an earlier sibling says: nothing can be learnt from them."""
+
+
 class JudgeCounts(Frozen):
     """What came of the questions to one judge."""
 
@@ -182,6 +215,8 @@ class BegunWith(Frozen):
     candidate: tuple[dict[str, str], ...] = ()
     repeats: int = 1
     """Conversations of a candidate with a case."""
+    personas: str | None = None
+    """Where the personas of a simulation come from."""
     prompts: dict[str, str] = {}
     """Hashes of the prompts, by name."""
     own_prompts: dict[str, str] = {}
@@ -193,6 +228,10 @@ class BegunWith(Frozen):
     def panel(self) -> tuple[str, ...]:
         """The judges of a run that was begun with several; empty for any other."""
         return () if isinstance(self.judge, str) else self.judge
+
+
+GROWN: Final = "grown"
+"""Where the identity of an import holds the settings with which branches were grown in it."""
 
 
 class RunRecord(Frozen):
@@ -207,10 +246,20 @@ class RunRecord(Frozen):
     version: str
     """The interalign that started it."""
 
+    @property
+    def grown_with(self) -> dict[str, JsonValue] | None:
+        """The settings with which branches were grown in an import; None if none were, and for any other run."""
+        found = self.identity.get(GROWN) if self.kind == "import" else None
+        return found if isinstance(found, dict) else None
+
     @cached_property
     def begun_with(self) -> BegunWith:
         """The identity, read."""
-        return BegunWith.model_validate(self.identity)
+        if self.kind != "import":
+            return BegunWith.model_validate(self.identity)
+        own, grown = BegunWith.model_validate(self.identity), BegunWith.model_validate(self.grown_with or {})
+        # Each tree of an import has its own system message, among its annotations.
+        return grown.model_copy(update={"turns": max(own.turns, grown.turns), "system": None})
 
 
 def simulated_tree(index: int) -> str:
@@ -232,6 +281,10 @@ class RunPart(NamedTuple):
     def shard(self) -> Shard | None:
         """The shard; None for merged shards, and for a whole run."""
         return None if self.number is None or self.of is None else Shard(self.number, self.of)
+
+
+CONTROL: Final = "control"
+"""Name of the annotation at a reply that was scored again for another persona, by the judge."""
 
 
 class LabelQuestion(Frozen):
@@ -292,6 +345,8 @@ class Shortfalls(Frozen):
     """Of the judge whose verdicts are meant; None if none was asked."""
     replies: dict[str, ReplyCounts]
     """By role, over all calls in the file."""
+    warnings: tuple[str, ...] = ()
+    """Reasons to distrust the judge, a sentence each."""
 
     def __str__(self) -> str:
         """One line; empty if nothing fell short."""

@@ -122,6 +122,7 @@ POLICIES = Registry(
         "caterpillar": "interalign.graphs.policy:CATERPILLAR",
         "full": "interalign.graphs.policy:FULL",
         "beam:K": "interalign.graphs.policy:BEAM",
+        "best": "interalign.graphs.policy:BEST",
     },
 )
 FORMATS = Registry(
@@ -129,13 +130,13 @@ FORMATS = Registry(
     group="interalign.formats",
     built_in={
         name: f"interalign.training.formats.{name}:FORMAT"
-        for name in ("sft", "dpo", "kto", "rm", "listwise", "messages")
+        for name in ("sft", "dpo", "kto", "rm", "grpo", "listwise", "messages")
     },
 )
 METHODS = Registry(
     kind="training method",
     group="interalign.methods",
-    built_in={name: f"interalign.training.{name}:METHOD" for name in ("sft", "dpo", "kto", "rm")},
+    built_in={name: f"interalign.training.{name}:METHOD" for name in ("sft", "dpo", "kto", "rm", "grpo")},
 )
 PERSONA_FORMATS = Registry(
     kind="persona format",
@@ -174,7 +175,7 @@ PAGES = Registry(
     # In the order of the menu.
     built_in={
         name: f"interalign.eval.view.pages.{name}:PAGE"
-        for name in ("run", "trees", "compare", "evaluation", "personas", "graph", "tree", "call")
+        for name in ("run", "trees", "compare", "evaluation", "judge", "simulator", "personas", "graph", "tree", "call")
     },
 )
 ALL = (POLICIES, FORMATS, METHODS, PERSONA_FORMATS, CONVERSATION_FORMATS, PROVIDERS, PAGES)

@@ -203,10 +203,18 @@ class Rounds:
             data=self.folder(number) / "rows.jsonl",
             out=self.folder(number) / "model",
             config=None if config is None else Path(config),
+            **self._scored_by(number),
             drop_too_long=True,  # the rounds should not end for one long talk; the step says how many were left out
             progress=training(advance),
         )
         return str(result)
+
+    def _scored_by(self, number: int) -> dict[str, Any]:
+        """Who scores what the training samples, if the method samples anything: the judge of the rounds."""
+        if not method_called(self.settings.method).scored:
+            return {}
+        chosen = {name: getattr(self.settings, name) for name in ("judge", "prompts", "rubric", "seed")}
+        return {**chosen, "personas": self.folder(number) / "run.db", "runtime": self._runtime, **self._how}
 
     def _evaluate(self, number: int, advance: Advance) -> str:
         shared = (

@@ -29,6 +29,8 @@ class ExportFormat:
     """
     needs_judge: bool = True
     """False: rows are made of what was said alone."""
+    shows_persona: bool = False
+    """Whether rows hold the persona by design, as those that a user is trained on; they are not checked for it then."""
 
 
 def replies_cut(judged: JudgedTree) -> set[str]:

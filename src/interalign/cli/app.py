@@ -19,12 +19,13 @@ from interalign.cli.live_display import one_line
 from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
+from interalign.cli.processes import in_processes, without
 from interalign.cli.progress import json_line, names_failed, shown, shown_training
 from interalign.cli.report import compare, power, report
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
 from interalign.cli.trust import calibrate, fidelity
-from interalign.config import EvaluationSettings, Runtime, SimulationSettings
+from interalign.config import EvaluationSettings, RewardSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
 from interalign.registries import FORMATS, METHODS, Registry
 from interalign.signals import OWN_PROCESS, end_process
@@ -173,6 +174,9 @@ def evaluate(
 def judge(
     run: Run,
     judge: Annotated[str, typer.Option(metavar="MODEL", help="Who judges.")],
+    controls: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Score the replies of N cases once more, for another persona.")
+    ] = 0,
     log_json: LogJson = False,
     debug: Debug = False,
     **options: Any,
@@ -181,7 +185,7 @@ def judge(
     from interalign import api
 
     with _errors_as_exit_codes(debug, log_json), shown("trees", log_json=log_json) as progress:
-        summary = api.judge(run, judge=judge, progress=progress, **as_settings(options, Runtime))
+        summary = api.judge(run, judge=judge, controls=controls, progress=progress, **as_settings(options, Runtime))
     _end(summary, log_json)
 
 
@@ -241,10 +245,12 @@ def export(
     filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
     why = "" if written else api.why_empty(run, format, filtered=filtered)
     _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {why}")
-    _say_short(api.export_shortfalls(run, judge))
+    for line in api.export_shortfalls(run, judge):
+        _say_short(line)
 
 
 @app.command()
+@with_options(RewardSettings, Runtime)
 def train(
     stage: Annotated[
         str, typer.Argument(metavar="|".join(METHODS.built_in), help="How to train.", callback=_known(METHODS))
@@ -265,17 +271,34 @@ def train(
     drop_too_long: Annotated[
         bool, typer.Option("--drop-too-long", help="Leave rows out that are longer than max_length, and say how many.")
     ] = False,
+    max_per_persona: Annotated[
+        int | None, typer.Option(min=1, help="Train on at most so many rows of one persona, evenly apart.")
+    ] = None,
+    report_to: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also report to tensorboard, wandb, ..., as transformers does. Repeatable."),
+    ] = None,
+    nproc: Annotated[
+        int, typer.Option(min=1, help="Processes that share every batch, one GPU each, or all on the CPU.")
+    ] = 1,
     debug: Debug = False,
+    **options: Any,
 ) -> None:
-    """Fine-tune a model with TRL on exported data."""
+    """Train a model with TRL on exported data. grpo samples replies of its own, which a judge scores."""
     from interalign import api
+    from interalign.training.processes import rank
 
+    if nproc > 1:
+        raise typer.Exit(in_processes([*without(sys.argv[1:], "--nproc")], nproc))
     with _errors_as_exit_codes(debug), shown_training() as progress:
         result = api.train(
             stage, model=model, data=data, out=out, config=config, lora=lora, drop_too_long=drop_too_long,
-            method=None if method is None else method.value, progress=progress, tell=_say,
+            method=None if method is None else method.value, max_per_persona=max_per_persona,
+            report_to=report_to or (), progress=progress, tell=_say,
+            **as_settings(options, RewardSettings, Runtime),
         )  # fmt: skip
-    _say(str(result))
+    if rank() == 0:
+        _say(str(result))
 
 
 @app.command()
@@ -406,6 +429,8 @@ def _say_all(summary: "RunSummary") -> None:
         )
         _say(f"${summary.usd:.4f} spent on all calls in the file ({costs})")
     _say_short(str(summary.shortfalls or ""))
+    for warning in summary.shortfalls.warnings if summary.shortfalls else ():
+        _say_short(f"warning: {warning}")
     if summary.failed:
         for line in list(_reasons(summary, named=names_failed()))[:10]:
             _say(line)

@@ -68,7 +68,7 @@ def ask(
             stored.refuse_personas("labels ask")
         with Store.create_or_open(run) as store:
             answered = _asked(store, name, told, _keys())
-    say(f"{answered} answers of {name} kept in {run}")
+    say(f"{answered} {'answer' if answered == 1 else 'answers'} of {name} kept in {run}")
 
 
 @labels_app.command("import")

@@ -142,6 +142,15 @@ def training_line(pace: StepPace, width: int) -> "RenderableType | None":
     return _bar("steps", pace.done / pace.total, counted, _times(pace.elapsed(), pace.eta()), width)
 
 
+def training_text(pace: StepPace) -> str:
+    """A training in one line of plain text; empty before its first step."""
+    if pace.total == 0:
+        return ""
+    loss = "" if pace.loss is None else f", loss {pace.loss:.4f}"
+    eta = "" if (left := pace.eta()) is None else f", ETA {_hours(left)}"
+    return f"step {pace.done:,} of {pace.total:,}{loss}, {_hours(pace.elapsed())}{eta}"
+
+
 def _bar(what: str, share: float, counted: "RenderableType", times: str, width: int) -> "RenderableType":
     """`what ------ counted times`, or these below each other."""
     from rich.progress_bar import ProgressBar

@@ -14,7 +14,15 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
-from interalign.cli.live_display import Screen, Unfailing, is_terminal, one_line, run_lines, training_line
+from interalign.cli.live_display import (
+    Screen,
+    Unfailing,
+    is_terminal,
+    one_line,
+    run_lines,
+    training_line,
+    training_text,
+)
 from interalign.cli.throughput import Pace, StepPace
 
 if TYPE_CHECKING:
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
 
 JSON_EVERY: Final = 5.0
 """Seconds between two lines of progress for machines."""
+LINE_EVERY: Final = 10.0
+"""Seconds between two lines of a training where there is no terminal."""
 
 _TICK = 0.25
 """Seconds between two looks at what is to be written."""
@@ -55,15 +65,14 @@ def names_failed(*, log_json: bool = False) -> bool:
 
 @contextmanager
 def shown_training() -> Iterator[Callable[[int, int, float | None], None]]:
-    """Show a training as one bar on standard error; nothing where that is not a terminal.
+    """Show a training on standard error: as one bar, or line by line (`TrainingLines`) where that is no terminal.
 
     What is yielded is to be told after every step: steps done, steps in all, the last loss (None before the first).
     """
-    pace = StepPace()
-    if not is_terminal(sys.stderr):
-        yield pace.note
-        return
-    with _written(Screen(Unfailing(sys.stderr), "training", partial(training_line, pace)), dict):
+    pace, stream = StepPace(), Unfailing(sys.stderr)
+    screen = is_terminal(sys.stderr)
+    form: _Form = Screen(stream, "training", partial(training_line, pace)) if screen else TrainingLines(pace, stream)
+    with _written(form, dict):
         yield pace.note
 
 
@@ -108,6 +117,22 @@ class _Plain:
 
     def draw(self, *, last: bool) -> None:
         pass
+
+
+class TrainingLines(_Plain):
+    """A line at the first step that is seen, then one every LINE_EVERY seconds, and one at the end."""
+
+    def __init__(self, pace: StepPace, stream: Unfailing) -> None:
+        super().__init__(stream)
+        self._pace = pace
+        self._due = 0.0
+        self._told = 0
+
+    def draw(self, *, last: bool) -> None:
+        """Write a line if there is a new step and one is due."""
+        if self._pace.done != self._told and (last or self._pace.elapsed() >= self._due):
+            self._due, self._told = self._pace.elapsed() + LINE_EVERY, self._pace.done
+            self.warn(training_text(self._pace))
 
 
 class _Json:

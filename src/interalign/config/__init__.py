@@ -5,6 +5,7 @@ from interalign.config.keywords import EvaluationKeywords, RunKeywords, RuntimeK
 from interalign.config.parameters import Parameters, SeatParameters
 from interalign.config.persona_settings import PersonaSettings
 from interalign.config.reading import build, naming_the_file, read_settings
+from interalign.config.reward_settings import RewardSettings
 from interalign.config.rounds_settings import RoundsSettings
 from interalign.config.runtime import Price, Runtime, ServerSettings, TokenLimit, key_variables, merged_servers
 from interalign.config.settings import (
@@ -29,6 +30,7 @@ __all__ = [
     "Parameters",
     "PersonaSettings",
     "Price",
+    "RewardSettings",
     "RoundsSettings",
     "RunKeywords",
     "RunSettings",

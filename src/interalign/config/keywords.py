@@ -54,6 +54,7 @@ class SimulationKeywords(RunKeywords, total=False):
 
     personas: str
     trees: int
+    from_: str | None
     branch: int
     policy: str
     inducer: str

@@ -11,12 +11,23 @@ _OURS = ("model", "messages", "stream")
 """Fields of a request that the run itself writes."""
 
 
+def _is_unset(value: object) -> bool:
+    return value is None
+
+
 class Parameters(Frozen):
     """Sampling settings of one seat. None leaves the choice to the provider."""
 
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
+    # Left out where they are not set, so that runs and calls from before there were any are found.
+    top_k: int | None = Field(default=None, ge=1, exclude_if=_is_unset)
+    """Only so many of the likeliest tokens."""
+    min_p: float | None = Field(default=None, ge=0, le=1, exclude_if=_is_unset)
+    """Only tokens at least so likely, as a share of the likeliest one's probability."""
+    repetition_penalty: float | None = Field(default=None, gt=0, allow_inf_nan=False, exclude_if=_is_unset)
+    """Above 1: tokens that the prompt or the reply has already become less likely."""
     seed: int | Literal["addressed"] | None = None
     """Sent to the provider as its `seed`: this number with every call, or each call's own, which differs from place to
     place and is the same whenever the run is made. None: no seed is sent."""

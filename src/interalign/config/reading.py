@@ -35,7 +35,7 @@ def build(kind: type[S], given: Mapping[str, object], file: Path | None = None, 
 
 
 def _said(wrong: Wrong, file: Path | None) -> str:
-    name = ".".join(wrong.where)
+    name = ".".join(wrong.where).rstrip("_")  # `from_`, as a program has to call it
     if file is not None:
         return f"{file}: {name}: {wrong.reason}" if name else f"{file}: {wrong.reason}"
     option = f"--{name.replace('_', '-')}"
@@ -49,7 +49,7 @@ def read_settings(path: Path | str) -> dict[str, Any]:
     """The settings in a YAML file, keyed as the command line's options."""
     values: dict[str, Any] = {}
     for key, value in read_yaml(Path(path)).items():
-        name = key.replace("-", "_")
+        name = "from_" if key == "from" else key.replace("-", "_")
         if name in values:
             raise ConfigError(f"{path}: {key} is given twice, with `-` and with `_`; keep one")
         values[name] = value

@@ -25,8 +25,9 @@ class RoundsSettings(SimulationSettings):
     patience: Annotated[int, Option()] = Field(
         default=1, ge=1, description="Stop after so many rounds in a row without a rise on held-out cases."
     )
-    method: Annotated[str, Option("dpo|sft|kto")] = Field(
-        default="dpo", description="How to train: dpo on pairs of own replies, sft on the preferred ones alone."
+    method: Annotated[str, Option("dpo|sft|kto|grpo")] = Field(
+        default="dpo",
+        description="How to train: dpo on pairs of own replies, sft on the preferred ones, grpo from the same states.",
     )
     train_config: Annotated[str | None, Option("FILE.yaml")] = Field(
         default=None, description="TRL's own settings, as `train --config` takes them."
@@ -44,6 +45,9 @@ class RoundsSettings(SimulationSettings):
     inducer: Annotated[str, Option("MODEL")] = Field(default="none", description="Who takes notes; `none`: no hints.")
     candidate: tuple[CandidateSpec, ...] = (CandidateSpec(name=POLICY, model="hf:model"),)
     """Not to be given: the candidate of a round is the model that the round before has trained."""
+
+    from_: Literal[None] = None
+    """Not to be given: a round grows its own trees."""
 
     shard: Literal[None] = None
     """Not to be given: a round trains on all of its trees."""

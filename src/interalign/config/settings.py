@@ -20,7 +20,7 @@ HookPoint = Literal["after_user", "before_candidates", "after_candidates", "afte
 WORDING = ("prompts", "rubric", "system")
 """Settings that say where a text is read; a run records the text."""
 
-CARRIED_OUT = ("trees", "limit", "shard", "workers", "engine")
+CARRIED_OUT = ("trees", "limit", "shard", "workers", "engine", "from_")
 """Settings that say how much of a run is grown, and where."""
 
 
@@ -157,6 +157,10 @@ class SimulationSettings(RunSettings):
     trees: Annotated[int, Option()] = Field(
         default=10, ge=1, description="Trees to grow; more on an existing run extend it."
     )
+    from_: Annotated[str | None, Option("TREE:NODE", "--from")] = Field(
+        default=None, description="Branch a stored conversation: every tree begins with it, down to this message."
+    )
+    """`from` in a YAML file."""
     branch: Annotated[int, Option()] = Field(
         default=2, ge=1, le=64, description="Replies per turn, the hinted one included."
     )
@@ -180,6 +184,12 @@ class SimulationSettings(RunSettings):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return value
+
+    @model_validator(mode="after")
+    def _branches_are_whole(self) -> Self:
+        if self.from_ is not None and self.shard is not None:
+            raise ValueError("--from branches within one run file; leave --shard out")
+        return self
 
     @model_validator(mode="after")
     def _full_tree_is_bounded(self) -> Self:

@@ -50,6 +50,9 @@ class Request:
         settings = {
             "temperature": parameters.temperature,
             "top_p": parameters.top_p,
+            "top_k": parameters.top_k,
+            "min_p": parameters.min_p,
+            "repetition_penalty": parameters.repetition_penalty,
             shape.limit: parameters.max_tokens,
             "seed": provider_seed(parameters, self._seed),
         }

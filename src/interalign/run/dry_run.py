@@ -12,15 +12,16 @@ from interalign.agents.own_prompts import read_prompts
 from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, identity_of
 from interalign.graphs.policy import Policy, branching_policy, caterpillar
 from interalign.graphs.seats import all_evaluation_seats, simulation_seats
-from interalign.graphs.tree import Growth, grow_tree
+from interalign.graphs.tree import Growth, Start, grow_tree
 from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.ledger.budget import Prices
 from interalign.model_spec import ModelSpec
 from interalign.models.base import ChatModel, Parameters
 from interalign.people.source import persona_source
 from interalign.personas import Persona
-from interalign.records import Call, Place, Reply, Usage
-from interalign.run.plan import EvaluationPlan, SimulationPlan
+from interalign.records import Call, Place, Reply, RunRecord, Usage
+from interalign.run.branching import BranchPlan, branched_seats, simulation_plan
+from interalign.run.plan import EvaluationPlan, Plan
 from interalign.run.session import recorded_hashes, refuse_fewer, refuse_strangers
 from interalign.shard import places
 from interalign.store import Store
@@ -95,12 +96,14 @@ async def estimate_simulation(
 
     Raises ConfigError where that would refuse to go on. With `forks` a copy goes on, which grows every tree anew.
     """
-    refuse_strangers(SimulationPlan(settings, personas).personas, settings)
-    source = {"personas": persona_source(settings.personas, personas)}
-    record = _Record(run, "simulation", settings, source, forks=forks)
+    plan, source = simulation_plan(run, settings, personas)
+    refuse_strangers(plan.personas, settings)
+    record = _Record(run, "simulation", settings, {"personas": source}, plan, forks=forks)
     counting = _CountingLedger(record.reply_tokens)
-    seats = simulation_seats(settings, counting, Unasked, record.prompts)
-    await _count_calls(counting, seats, settings, personas[0], branching_policy(settings.policy))
+    seats, start = simulation_seats(settings, counting, Unasked, record.prompts), None
+    if isinstance(plan, BranchPlan):
+        seats, start = branched_seats(seats, plan.point.path, plan.point.system)
+    await _count_calls(counting, seats, settings, plan.personas[0], branching_policy(settings.policy), start)
     refuse_fewer(run, settings.trees, record.planned)
     asked = len(places(settings.shard, settings.trees))
     return _estimate(counting.made, record, asked - record.done, runtime)
@@ -110,9 +113,10 @@ async def estimate_evaluation(
     run: Path, settings: EvaluationSettings, cases: Sequence[Persona], runtime: Runtime, *, forks: bool = False
 ) -> Estimate:
     """What `run_evaluation` with the same arguments is expected to take; as `estimate_simulation`."""
-    refuse_strangers(EvaluationPlan(settings, cases).personas, settings)
+    plan = EvaluationPlan(settings, cases)
+    refuse_strangers(plan.personas, settings)
     source = {"cases": persona_source(settings.cases, cases)}
-    record = _Record(run, "evaluation", settings, source, forks=forks)
+    record = _Record(run, "evaluation", settings, source, plan, forks=forks)
     counting = _CountingLedger(record.reply_tokens)
     every = all_evaluation_seats(settings, counting, Unasked, record.prompts)
     for seats in every.values():
@@ -138,7 +142,7 @@ class _Record:
     """What is known from the run file, if there is one already."""
 
     def __init__(
-        self, run: Path, kind: RunKind, settings: RunSettings, source: Mapping[str, str], *, forks: bool
+        self, run: Path, kind: RunKind, settings: RunSettings, source: Mapping[str, str], plan: Plan, *, forks: bool
     ) -> None:
         self.done = self.planned = 0
         self.reply_tokens: dict[str, int] = {}
@@ -147,17 +151,27 @@ class _Record:
             with Store.open(run) as store:
                 recorded = recorded_hashes(store.run)
                 if store.run is not None and not forks:
-                    # What a dry run does not look at (weights) is taken to be as it was.
-                    unsaid = dict.fromkeys(("end_mark", "rubric", "system"))
-                    asked = identity_of(settings, **read_prompts(settings, recorded).identity)
-                    store.begin_run(run.stem, kind, {**store.run.identity, **unsaid, **asked, **source}, __version__)
-                    count = store.count_trees()
+                    asked = {**identity_of(settings, **read_prompts(settings, recorded).identity), **source}
+                    _refuse_changes(store, store.run, kind, plan, asked)
                     store.refuse_other_part(settings.shard)
-                    self.done, part = count.get("done", 0), store.part
-                    self.planned = part.trees if part else sum(count.values())
+                    branches, count, part = store.branches(), store.count_trees(), store.part
+                    ended = [tree for tree in branches if (known := store.tree_record(tree)) and known.status == "done"]
+                    self.done = plan.planned(count.get("done", 0), ended)
+                    self.planned = part.trees if part else plan.planned(sum(count.values()), branches)
                 used = {role: use for role, use in store.usage().items() if use.calls and use.completion_tokens}
                 self.reply_tokens = {role: ceil(use.completion_tokens / use.calls) for role, use in used.items()}
         self.prompts = read_prompts(settings, recorded)
+
+
+def _refuse_changes(store: Store, run: RunRecord, kind: RunKind, plan: Plan, asked: Mapping[str, JsonValue]) -> None:
+    """ConfigError where the run itself would refuse to go on. What is not looked at here (weights) is as it was."""
+    unsaid = dict.fromkeys(("end_mark", "rubric", "system"))
+    if not isinstance(plan, BranchPlan):
+        store.begin_run(store.path.stem, kind, {**run.identity, **unsaid, **asked}, __version__)
+    elif run.kind != "import" or run.grown_with is not None:  # else there is nothing to differ from
+        known = run.identity if run.grown_with is None else run.grown_with
+        kept = {name: known[name] for name in ("personas",) if name in known}
+        store.begin_branches(store.path.stem, {**known, **unsaid, **asked, **kept}, __version__)
 
 
 class Unasked:
@@ -244,13 +258,18 @@ def count_tokens(messages: Iterable[Message]) -> int:
 
 
 async def _count_calls(
-    counting: _CountingLedger, seats: Seats, settings: RunSettings, persona: Persona, policy: Policy
+    counting: _CountingLedger,
+    seats: Seats,
+    settings: RunSettings,
+    persona: Persona,
+    policy: Policy,
+    start: Start | None = None,
 ) -> None:
     async def save(tree: str, turn: Turn | Farewell) -> None:
         pass
 
     talk = Conversation(tree="t", case="t", seed=settings.seed, persona=persona, turns=settings.turns)
-    await grow_tree(talk, Growth(seats=seats, policy=policy, save=save))
+    await grow_tree(talk, Growth(seats=seats, policy=policy, save=save), start)
 
 
 def _estimate(made: Sequence[_Made], record: _Record, left: int, runtime: Runtime, grown: int = 1) -> Estimate:

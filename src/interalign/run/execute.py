@@ -24,13 +24,14 @@ from interalign.graphs.many_trees import Finish, Job, each_tree
 from interalign.graphs.policy import Policy, branching_policy, caterpillar
 from interalign.graphs.rejudge import judge_tree
 from interalign.graphs.seats import Seating, all_evaluation_seats, simulation_seats
-from interalign.graphs.tree import Growth, grow_tree
+from interalign.graphs.tree import Growth, Start, grow_tree
 from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.panel import PANEL
 from interalign.people.source import persona_source
 from interalign.personas import Persona
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
-from interalign.run.plan import EvaluationPlan, SimulationPlan
+from interalign.run.branching import branched_seats, simulation_plan
+from interalign.run.plan import EvaluationPlan
 from interalign.run.session import NO_PERSONA, Session, open_session, refuse_unknown_people, refuse_unknown_prices
 from interalign.run.workers import grow_in_workers
 from interalign.store import Store
@@ -46,14 +47,17 @@ async def run_simulation(
     *,
     fork_of: Path | None = None,
 ) -> RunSummary:
-    """Grow the trees of a simulation that are not done yet. Tree i is about persona i modulo their number."""
+    """Grow the trees of a simulation that are not done yet. Tree i is about persona i modulo their number.
+
+    With `settings.from_` they are branches of a stored conversation, here or in the run that is forked.
+    """
     refuse_unknown_prices(models_of(settings), runtime)
     policy = branching_policy(settings.policy)
+    plan, source = simulation_plan(fork_of or path, settings, personas)
     async with open_session(path, runtime, progress, fork_of) as session:
         prompts = session.prompts(settings)
         seats = simulation_seats(settings, session.ledger, session.resolve, prompts)
-        source = {"personas": persona_source(settings.personas, personas)}
-        session.begin(settings, prompts, "simulation", source, SimulationPlan(settings, personas))
+        session.begin(settings, prompts, "simulation", {"personas": source}, plan)
         return await _grow_all(session, {None: seats}, policy, settings)
 
 
@@ -155,10 +159,9 @@ def persona_of(store: Store, record: TreeRecord) -> Persona:
 
 def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
     """The settings a run was begun with."""
-    given = {name: value for name, value in run.identity.items() if name not in (*WORDING, "own_prompts", "weights")}
-    if run.kind == "import":
-        return SimulationSettings()
-    if run.kind == "simulation":
+    identity = (run.grown_with or {}) if run.kind == "import" else run.identity
+    given = {name: value for name, value in identity.items() if name not in (*WORDING, "own_prompts", "weights")}
+    if run.kind in ("simulation", "import"):
         return build(SimulationSettings, given)
     return build(EvaluationSettings, given)
 
@@ -196,10 +199,15 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
         for name, each in seats.items()
     }
 
+    branches = session.store.branches()
+
     def jobs() -> Iterator[Job]:
         for record in session.store.walk_trees("planned", "failed"):
             conversation = conversation_of(record, session.store.persona(record.persona), settings)
-            yield record.id, partial(grow_tree, conversation, growths[record.candidate])
+            growth, start = growths[record.candidate], None
+            if record.id in branches:
+                growth, start = _branched(session.store, record.id, branches[record.id], growth)
+            yield record.id, partial(grow_tree, conversation, growth, start)
 
     async def ask_anew() -> None:
         for tree in {tree: None for judge in judges.values() for tree in judge.unread_trees}:
@@ -207,6 +215,14 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
 
     await carry_out(session, jobs(), session.ended, ask_anew)
     return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
+
+
+def _branched(store: Store, tree: str, node: str, growth: Growth) -> tuple[Growth, Start]:
+    """How a branch is grown, and from where."""
+    judged = store.judged_tree(tree)
+    assert judged is not None  # planned together with its first messages
+    seats, start = branched_seats(growth.seats, judged.tree.path(node), judged.tree.system)
+    return replace(growth, seats=seats), start
 
 
 def watched(session: Session, judge: Judge, name: str, *, trusted: bool | None = None) -> WatchedJudge:

@@ -59,12 +59,14 @@ class GeneratedPool:
         asked = sum(len(pool.by_call) for pool in self.pools)
         return (
             f"{len(profiles.kept):,} profiles, {len(personalities.kept):,} personalities, out of {asked:,} calls for "
-            f"{PER_CALL} each (kept: {_share(profiles)} of the profiles, {_share(personalities)} of the personalities)"
+            f"{PER_CALL} each (kept: {_share(profiles)} profiles, {_share(personalities)} personalities)"
         )
 
 
 def _share(pool: Pool) -> str:
-    return f"{len(pool.kept) / max(1, PER_CALL * len(pool.by_call)):.0%}"
+    """How many were kept of those that were asked for."""
+    asked = PER_CALL * len(pool.by_call)
+    return f"{len(pool.kept):,} of {asked:,} ({len(pool.kept) / max(1, asked):.0%})"
 
 
 def _dry(pool: Pool) -> str:

@@ -1,7 +1,7 @@
 """The trees of a run before they are grown: which there are, and which of them, and of the personas, a shard has."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import lcm
 from typing import Protocol
 
@@ -30,6 +30,10 @@ class Plan(Protocol):
         """The personas of these trees, in the order in which they are first met."""
         ...
 
+    def planned(self, trees: int, branches: Collection[str]) -> int:
+        """How many of the file's trees belong to the plan; `branches` were branched off others."""
+        ...
+
 
 class SimulationPlan:
     """Tree i is about persona i modulo their number; a shard has every N-th tree."""
@@ -52,6 +56,10 @@ class SimulationPlan:
         every = len(self.personas)
         again = lcm(every, shard.of)  # from this tree on the shard's personas are met again
         return (self.personas[index % every] for index in places(shard, min(self.size, again)))
+
+    def planned(self, trees: int, branches: Collection[str]) -> int:
+        """All trees but the branches."""
+        return trees - len(branches)
 
 
 class EvaluationPlan:
@@ -87,3 +95,7 @@ class EvaluationPlan:
         if shard is None:
             return self.personas
         return (self.personas[place] for place in places(shard, len(self.personas)))
+
+    def planned(self, trees: int, branches: Collection[str]) -> int:
+        """All of them: an evaluation has no branches."""
+        return trees

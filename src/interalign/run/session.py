@@ -26,11 +26,14 @@ from interalign.models.names import is_model_name
 from interalign.models.resolve import resolve_model
 from interalign.personas import Persona
 from interalign.records import Progress, RunRecord, RunSummary, Spent, Usage, by_role
+from interalign.run.branching import BranchPlan, BranchPoint
 from interalign.run.plan import Plan
 from interalign.signals import leave_if_it_takes_too_long, stopping_on_signals
 from interalign.store import Store
+from interalign.store.branches import BRANCH, BRANCHER
 from interalign.store.lease_file import LeaseFile, refuse_no_lease_file
 from interalign.store.worker_files import gather
+from interalign.tree import IMPORTED, SYSTEM, Annotation
 from interalign.version import __version__
 
 NO_PERSONA: Final = (
@@ -99,16 +102,22 @@ class Session:
         `source` says in the run's identity where the personas come from.
         """
         refuse_strangers(plan.personas, settings)
-        identity = {**identity_of(settings, **prompts.identity), **source, **self._weights()}
-        self.store.begin_run(self.path.stem, kind, identity, __version__)
+        identity = {**identity_of(settings, **prompts.identity), **source, **self.weights()}
+        if isinstance(plan, BranchPlan):
+            self.store.begin_branches(self.path.stem, identity, __version__)
+        else:
+            self.store.begin_run(self.path.stem, kind, identity, __version__)
         self.count()
         part = self.store.part
-        refuse_fewer(self.path, plan.size, part.trees if part else self.trees)
+        refuse_fewer(self.path, plan.size, part.trees if part else plan.planned(self.trees, self.store.branches()))
         self.store.begin_part(settings.shard, plan.size)
         shared = self.path.with_name(f"{kind}-{_short_hash(identity)}.budget") if settings.shard else None
         self.share_budget(shared)
         self.store.add_personas(plan.met(settings.shard))
-        self.store.plan_trees(plan.trees(settings.shard))
+        if isinstance(plan, BranchPlan):
+            self.store.plan_branches(plan.trees(None), plan.point.path, [*_notes_of(plan.point, prompts)])
+        else:
+            self.store.plan_trees(plan.trees(settings.shard))
         self.count()
 
     def share_budget(self, path: Path | None = None) -> None:
@@ -137,7 +146,7 @@ class Session:
                 if load := getattr(model, "load", None):
                     await self.ledger.unless_stopped(asyncio.to_thread(load))
 
-    def _weights(self) -> dict[str, JsonValue]:
+    def weights(self) -> dict[str, JsonValue]:
         """Which weights the local models have: trained anew under the same name they are other models."""
         versions = {name: version_of(model) for name, model in sorted(self.models.items())}
         weights: dict[str, JsonValue] = {name: version for name, version in versions.items() if version}
@@ -255,6 +264,14 @@ async def open_session(
         finally:
             if is_new and (refused or store.run is None):
                 store.discard()
+
+
+def _notes_of(point: BranchPoint, prompts: PromptSet) -> Iterator[Annotation]:
+    """What is noted at the first messages of a branch: where they come from, and their system message."""
+    yield Annotation(node=point.node.id, name=BRANCH, by=BRANCHER, value=point.origin)
+    system = point.system if prompts.system is None else prompts.system
+    if system is not None:
+        yield Annotation(node=point.path[0].id, name=SYSTEM, by=IMPORTED, value=system)
 
 
 def recorded_hashes(run: RunRecord | None) -> Mapping[str, str] | None:

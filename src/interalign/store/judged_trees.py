@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from interalign.records import JudgeCounts
+from interalign.records import JudgeAnswers, JudgeCounts, SiblingCounts
 from interalign.store.calls import cut_calls
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, TreeTexts, decode_json, decode_text, encode_json, encode_text, read_text
@@ -68,6 +68,29 @@ def count_answers(db: sqlite3.Connection, judge: str) -> JudgeCounts:
     scored = f"SELECT count(*), coalesce(sum(value IS NULL), 0) FROM scores WHERE {_NAMED}"
     pairs, singles = (db.execute(find, name).fetchone() for find in (compared, scored))
     return JudgeCounts(judge=judge, asked=pairs[0] + singles[0], missing=pairs[1] + singles[1])
+
+
+def answers_of(db: sqlite3.Connection, judge: str) -> JudgeAnswers:
+    """What this judge's answers have in common; of a panel, which is not stored, nothing."""
+    first, second = "json_extract(orders, '$[0][3]')", "json_extract(orders, '$[1][3]')"
+    agree = f"({first} || {second} IN ('tietie', 'AB', 'BA'))"  # the orders are each other's reverse
+    named = " + ".join(f"ifnull({one} IN ('A', 'B'), 0)" for one in (first, second))
+    said_first = " + ".join(f"ifnull({one} = 'A', 0)" for one in (first, second))
+    sums = ", ".join(f"coalesce(sum({one}), 0)" for one in (f"{_UNREAD} = 0", f"ifnull({agree}, 0)", named, said_first))
+    counts = count_answers(db, judge)
+    found = db.execute(f"SELECT {sums} FROM verdicts WHERE {_NAMED}", (encode_text(judge),)).fetchone()
+    return JudgeAnswers(counts.asked, counts.missing, *found)
+
+
+def count_siblings(db: sqlite3.Connection) -> SiblingCounts:
+    """How many replies have siblings, and how many of them repeat an earlier one word by word."""
+    turns = (
+        "SELECT count(*) AS replies, count(DISTINCT text) AS texts FROM nodes WHERE role = 'assistant' "
+        "GROUP BY tree, parent HAVING count(*) > 1"
+    )
+    sums = f"SELECT ifnull(sum(replies), 0), ifnull(sum(replies - texts), 0) FROM ({turns})"
+    replies, identical = db.execute(sums).fetchone()
+    return SiblingCounts(replies=replies, identical=identical)
 
 
 def any_readable(db: sqlite3.Connection, judge: str) -> bool:

@@ -16,10 +16,13 @@ from typing import Any, Self
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
+from interalign.judge_warnings import judge_warnings, sibling_warnings
 from interalign.panel import PANEL, with_panel
 from interalign.personas import Persona
 from interalign.records import (
+    GROWN,
     CallRecord,
+    JudgeAnswers,
     JudgeCounts,
     Label,
     LabelQuestion,
@@ -29,6 +32,7 @@ from interalign.records import (
     RunPart,
     RunRecord,
     Shortfalls,
+    SiblingCounts,
     TreeRecord,
     TreeStatus,
     Usage,
@@ -37,9 +41,17 @@ from interalign.records import (
 from interalign.shard import Shard
 from interalign.store import calls
 from interalign.store import run_file as runfile
+from interalign.store.branches import find_branches
 from interalign.store.calls import CallRow, CallWriter
 from interalign.store.group_commit import GroupCommitWriter, Work
-from interalign.store.judged_trees import JudgedWriter, any_readable, count_answers, read_judged
+from interalign.store.judged_trees import (
+    JudgedWriter,
+    answers_of,
+    any_readable,
+    count_answers,
+    count_siblings,
+    read_judged,
+)
 from interalign.store.labels import delete_label, read_labels, read_questions, write_labels, write_questions
 from interalign.store.lock import Lock
 from interalign.store.pending_inserts import PendingInserts
@@ -166,13 +178,31 @@ class Store:
             return stored
         if stored.kind != kind:
             raise ConfigError(f"{self.path} holds {_a(stored.kind)}; give the {kind} a file of its own")
-        changes = _changes(stored.identity, json.loads(json.dumps(identity)))
-        if changes:
+        self._refuse_changes(stored.identity, identity)
+        return stored
+
+    def begin_branches(self, name: str, identity: Mapping[str, JsonValue], version: str) -> None:
+        """As `begin_run` for a simulation; an import keeps what it is, and has these settings beside it from now on.
+
+        ConfigError for any other run, whose trees are all of its plan.
+        """
+        stored = self.run
+        if stored is None or stored.kind == "simulation":
+            self.begin_run(name, "simulation", identity, version)
+        elif stored.kind != "import":
+            raise ConfigError(f"{self.path} holds {_a(stored.kind)}; branch it in a copy with --fork OTHER.db")
+        elif (known := stored.grown_with) is not None:
+            self._refuse_changes(known, identity)
+        else:
+            row = (encode_json({**stored.identity, GROWN: dict(identity)}),)
+            self._write(lambda db: db.execute("UPDATE runs SET identity = ?", row))
+
+    def _refuse_changes(self, stored: Mapping[str, JsonValue], asked: Mapping[str, JsonValue]) -> None:
+        if changes := _changes(stored, json.loads(json.dumps(asked))):
             raise ConfigError(
                 f"{self.path} was started with other settings (changed: {_shortened(changes)}); "
                 "restore them, or start a copy with --fork OTHER.db"
             )
-        return stored
 
     @property
     def part(self) -> RunPart | None:
@@ -226,12 +256,14 @@ class Store:
         """
         stored = self.run
         if stored is not None:
-            if stored.kind == "import" and (changes := _changes(stored.identity, identity)):
+            if stored.kind != "import":
+                raise ConfigError(f"{self.path} holds {_a(stored.kind)}; give the import a file of its own")
+            own = {setting: value for setting, value in stored.identity.items() if setting != GROWN}
+            if changes := _changes(own, identity):
                 raise ConfigError(
                     f"{self.path} holds another import (changed: {_shortened(changes)}); "
                     "give this one a file of its own"
                 )
-            self.begin_run(name, "import", identity, version)
             return False
         created = datetime.now(UTC).isoformat(timespec="seconds")
         run = (encode_text(name), "import", encode_json(dict(identity)), created, version)
@@ -274,10 +306,15 @@ class Store:
 
     def persona(self, persona_id: str) -> Persona:
         """The persona with this id; KeyError if there is none."""
-        row = self._one("SELECT persona FROM personas WHERE id = ?", encode_text(persona_id))
-        if row is None:
+        found = self.find_persona(persona_id)
+        if found is None:
             raise KeyError(persona_id)
-        return Persona.model_validate(decode_json(row[0]))
+        return found
+
+    def find_persona(self, persona_id: str) -> Persona | None:
+        """The persona with this id; None if there is none, as of an imported conversation."""
+        row = self._one("SELECT persona FROM personas WHERE id = ?", encode_text(persona_id))
+        return None if row is None else Persona.model_validate(decode_json(row[0]))
 
     def personas(self) -> dict[str, Persona]:
         """All personas by id, in the order they were added."""
@@ -290,6 +327,27 @@ class Store:
             (r.id, r.index, r.persona, r.seed, r.candidate, r.case, r.status, r.reason, r.attempts) for r in records
         )
         self._write_all("INSERT OR IGNORE INTO trees VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def plan_branches(
+        self, records: Iterable[TreeRecord], path: Sequence[Node], annotations: Sequence[Annotation]
+    ) -> None:
+        """Add these trees, each with the messages it begins with; those planned before stay as they are."""
+        records, writes = list(records), self._writes
+
+        def work(db: sqlite3.Connection) -> None:
+            last = db.execute("SELECT ifnull(max(position), -1) FROM trees").fetchone()[0]
+            for record in records:
+                row = (record.id, last + 1 + record.index, record.persona, record.seed)
+                new = "INSERT OR IGNORE INTO trees (id, position, persona, seed) VALUES (?, ?, ?, ?)"
+                if db.execute(new, row).rowcount:
+                    writes.begin_tree(record.id, path, annotations)
+
+        self._write(work)
+
+    def branches(self) -> dict[str, str]:
+        """Tree -> the message at which it was branched off another tree, of those that were."""
+        with self._reading() as db:
+            return find_branches(db)
 
     def trees(self, status: str | None = None, *, first: int = 0, most: int = -1) -> list[TreeRecord]:
         """Planned trees by index: those with this status (None: all) from place `first` on, at `most` (-1: all)."""
@@ -534,7 +592,27 @@ class Store:
     def shortfalls(self, judge: str | None) -> Shortfalls:
         """What fell short, as this judge saw it (None: no judge was asked)."""
         counts = None if judge is None else self.judge_counts(judge)
-        return Shortfalls(judge=counts, replies=self.reply_counts())
+        warnings = (*sibling_warnings(self.sibling_counts()), *self.judge_warnings(judge))
+        return Shortfalls(judge=counts, replies=self.reply_counts(), warnings=warnings)
+
+    def sibling_counts(self) -> SiblingCounts:
+        """How many replies have siblings, and how many of them say the same."""
+        with self._reading() as db:
+            return count_siblings(db)
+
+    def judge_warnings(self, judge: str | None) -> Iterator[str]:
+        """Reasons to distrust this judge, a sentence each; of a panel, its members."""
+        run = self.run
+        candidates = {} if run is None else {each["name"]: each["model"] for each in run.begun_with.candidate}
+        members = (self.panel() or self.judges()) if judge == PANEL else [judge] if judge is not None else []
+        for member in members:
+            if member != PANEL:
+                yield from judge_warnings(member, self.judge_answers(member), candidates)
+
+    def judge_answers(self, judge: str) -> JudgeAnswers:
+        """What this judge's answers have in common, whatever they are about."""
+        with self._reading() as db:
+            return answers_of(db, judge)
 
     def judged_tree(self, tree: str) -> JudgedTree | None:
         """The tree with all that was said about it; None while it has no node."""
@@ -738,12 +816,16 @@ class _Writing:
         tree = judged.tree
         row = (tree.id, index, tree.persona, tree.seed)
         db.execute("INSERT INTO trees (id, position, persona, seed, status) VALUES (?, ?, ?, ?, 'done')", row)
-        writing = self.judged.of(tree.id)
-        writing.nodes(tree.nodes)
-        writing.judgement(judged.verdicts, judged.scores)
-        writing.annotations(judged.annotations)
+        self.judged.of(tree.id).judgement(judged.verdicts, judged.scores)
+        self.begin_tree(tree.id, tree.nodes, judged.annotations)
+
+    def begin_tree(self, tree: str, nodes: Sequence[Node], annotations: Sequence[Annotation]) -> None:
+        """Insert messages of a planned tree, with what is noted at them."""
+        writing = self.judged.of(tree)
+        writing.nodes(nodes)
+        writing.annotations(annotations)
         self._rows.insert()
-        self.texts.forget(tree.id)
+        self.texts.forget(tree)
 
     def _complete(self) -> None:
         self._rows.insert()

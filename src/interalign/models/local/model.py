@@ -36,7 +36,8 @@ def from_spec(spec: ModelSpec, runtime: Runtime | None = None) -> "LocalModel":
 def refuse_unknown_parameters(name: str, parameters: Parameters) -> None:
     """ConfigError for parameters that the `hf:` model of this name does not know."""
     if strange := ", ".join(field for field in parameters.extra_body if field != KWARGS):
-        raise ConfigError(f"{name} takes temperature, top_p, max_tokens and {KWARGS}, not {strange}")
+        known = f"temperature, top_p, top_k, min_p, repetition_penalty, max_tokens and {KWARGS}"
+        raise ConfigError(f"{name} takes {known}, not {strange}")
     check_kwargs(parameters.extra_body.get(KWARGS, {}), name)
 
 
@@ -85,7 +86,7 @@ class LocalModel:
         return await asyncio.wrap_future(job.future)
 
     def check(self, parameters: Parameters) -> None:
-        """ConfigError for parameters that the model does not know. A seat asks before the run begins."""
+        """ConfigError for parameters that the model does not know. Seats ask before a run is begun."""
         refuse_unknown_parameters(self.name, parameters)
 
     def close(self) -> None:

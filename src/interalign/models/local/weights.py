@@ -1,5 +1,6 @@
 """Loading the weights of an `hf:` model, and what follows from them: its limits, and what ends a reply."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ def load_weights(path: str, dtype: str | None, gpu: int | None = None, chat_temp
         with _no_bars():
             dtype = dtype or ("float32" if device == "cpu" else "auto")
             options = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype}
+            _refuse_reward_model(source)
             if (folder / "adapter_config.json").is_file():
                 model = adapted_model(folder, options)
             else:
@@ -59,6 +61,20 @@ def load_weights(path: str, dtype: str | None, gpu: int | None = None, chat_temp
         raise ConfigError(f"hf:{path}: {missing}cannot be loaded: {first_line(error)}") from None
     install(tokenizer, None if chat_template is None else template_text(chat_template), {}, f"hf:{path}")
     return _weights(model.to(device).eval(), tokenizer)
+
+
+def _refuse_reward_model(source: str) -> None:
+    """ValueError for a model or adapter that scores: transformers would give it an output layer that learnt nothing."""
+    from transformers import AutoConfig
+
+    adapter = Path(source) / "adapter_config.json"
+    if adapter.is_file():
+        scores = json.loads(adapter.read_text(encoding="utf-8")).get("task_type") == "SEQ_CLS"
+    else:
+        classes = AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ()
+        scores = any(name.endswith("ForSequenceClassification") for name in classes)
+    if scores:
+        raise ValueError("it is a reward model, which scores conversations and does not speak")
 
 
 def _device(gpu: int | None) -> str:
