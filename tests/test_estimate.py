@@ -171,12 +171,23 @@ def test_a_world_role_is_refused_with_personas_of_ones_own_as_in_the_run(command
     assert "understands only the embedded world's personas" in dry.err
 
 
-def test_a_run_refused_for_a_parameter_has_fixed_nothing_in_its_file(cli) -> None:
-    Path("strange.yaml").write_text("parameters: {candidate: {extra_body: {best_of: 2}}}\n")
-    words = ("simulate", "run.db", "--trees", "1", "--turns", "1", "--candidate", "m=hf:nowhere")
+@pytest.mark.parametrize("role", ["user", "inducer", "candidate", "judge"])
+@pytest.mark.parametrize(
+    ("body", "said"), [("best_of: 2", "not best_of"), ("chat_template_kwargs: 1", "chat_template_kwargs takes names")]
+)
+def test_a_run_refused_for_a_parameter_has_fixed_nothing_in_its_file(role: str, body: str, said: str, cli) -> None:
+    Path("strange.yaml").write_text(f"parameters: {{{role}: {{extra_body: {{{body}}}}}}}\n")
+    words = ("simulate", "run.db", "--trees", "1", f"--{role}", "hf:nowhere", "--config", "strange.yaml")
     with Store.create_or_open(Path("run.db")):
         pass  # a file in which nothing was begun
-    ended = cli(*words, "--config", "strange.yaml")
-    assert (ended.code, "not best_of" in ended.err) == (2, True)
+    real, dry = cli(*words), cli(*words, "--dry-run")
+    assert (real.code, dry.code, said in real.err, real.err) == (2, 2, True, dry.err)
     with ia.open_run(Path("run.db")) as run:
         assert run.run is None
+
+
+def test_a_case_with_the_name_of_a_repeat_is_refused_as_in_the_run(cli) -> None:
+    Path("own.jsonl").write_text(OWN.replace('"ann"', '"ann#2"'))
+    seats = ("--user", "openai:u", "--judge", "openai:j", "--candidate", "world:average")
+    ended = cli("evaluate", "run.db", "--cases", "own.jsonl", "--repeats", "2", *seats, "--dry-run")
+    assert (ended.code, ended.out, "case 'ann#2' has the name of a repeat" in ended.err) == (2, "", True)

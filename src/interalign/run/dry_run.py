@@ -180,6 +180,13 @@ class Unasked:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def check(self, parameters: Parameters) -> None:
+        """ConfigError for parameters that the model itself would refuse; only local ones are known beforehand."""
+        if ModelSpec.parse(self.name).scheme == "hf":
+            from interalign.models.local.model import refuse_unknown_parameters
+
+            refuse_unknown_parameters(self.name, parameters)
+
     async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
         """Must not be called."""
         raise AssertionError("a dry run calls no model")

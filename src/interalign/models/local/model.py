@@ -33,6 +33,14 @@ def from_spec(spec: ModelSpec, runtime: Runtime | None = None) -> "LocalModel":
     return LocalModel(spec.known_as, spec.name, local_options(spec))
 
 
+def refuse_unknown_parameters(name: str, parameters: Parameters) -> None:
+    """ConfigError for parameters that the `hf:` model of this name does not know."""
+    if strange := ", ".join(field for field in parameters.extra_body if field != KWARGS):
+        known = f"temperature, top_p, top_k, min_p, repetition_penalty, max_tokens and {KWARGS}"
+        raise ConfigError(f"{name} takes {known}, not {strange}")
+    check_kwargs(parameters.extra_body.get(KWARGS, {}), name)
+
+
 class LocalModel:
     """A causal language model on this machine, micro-batched across concurrent calls; a ChatModel.
 
@@ -79,12 +87,7 @@ class LocalModel:
 
     def check(self, parameters: Parameters) -> None:
         """ConfigError for parameters that the model does not know. Seats ask before a run is begun."""
-        if strange := ", ".join(name for name in parameters.extra_body if name != KWARGS):
-            raise ConfigError(
-                f"{self.name} takes temperature, top_p, top_k, min_p, repetition_penalty, max_tokens and {KWARGS}, not "
-                f"{strange}"
-            )
-        check_kwargs(parameters.extra_body.get(KWARGS, {}), self.name)
+        refuse_unknown_parameters(self.name, parameters)
 
     def close(self) -> None:
         """End: after the batch that is running in this process, at once in workers; waiting calls are cancelled."""
