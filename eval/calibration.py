@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError, did_you_mean
-from interalign.eval.intervals import RESAMPLES, Floats, bootstrap_interval
+from interalign.eval.intervals import Floats, bootstrap_interval, resampled_sums
 from interalign.judge_warnings import LEAST_CONSISTENT, MOST_FIRST
 from interalign.models.names import is_model_name
 from interalign.models.world import is_world_persona, true_score
@@ -431,8 +431,7 @@ def _figure(rows: Sequence[tuple[Profile, Floats]], width: int, figure: Callable
         return Figure(None, None, 0)
     units = np.stack([sums[profile] for profile in sorted(sums)])
     value = figure(units.sum(axis=0)[None, :])[0]
-    drawn = np.random.default_rng(0).multinomial(len(units), np.full(len(units), 1 / len(units)), size=RESAMPLES)
-    interval = bootstrap_interval(figure(drawn @ units), len(units))
+    interval = bootstrap_interval(figure(resampled_sums(units)), len(units))
     return Figure(float(value) if np.isfinite(value) else None, interval, n)
 
 

@@ -2,11 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
-from interalign.eval.intervals import RESAMPLES, Interval, bootstrap_interval
+from interalign.eval.intervals import Floats, Interval, bootstrap_interval, resampled_sums
 from interalign.records import CONTROL
 from interalign.tree import Frozen, JudgedTree
 
@@ -32,7 +31,7 @@ class ControlTally:
 
     def __init__(self, judge: str | None) -> None:
         self._judge = judge
-        self._sums: dict[str, dict[str, np.ndarray[Any, np.dtype[np.float64]]]] = defaultdict(dict)
+        self._sums: dict[str, dict[str, Floats]] = defaultdict(dict)
 
     def add(self, judged: JudgedTree, profile: str) -> None:
         """Count one tree, of a persona with this profile."""
@@ -49,12 +48,10 @@ class ControlTally:
         return tuple(_figures(candidate, list(sums.values())) for candidate, sums in self._sums.items())
 
 
-def _figures(candidate: str, sums: Iterable[np.ndarray[Any, np.dtype[np.float64]]]) -> ControlFigures:
+def _figures(candidate: str, sums: Iterable[Floats]) -> ControlFigures:
     units = np.stack(list(sums))
     own, other, n = units.sum(axis=0)
-    drawn = (
-        np.random.default_rng(0).multinomial(len(units), np.full(len(units), 1 / len(units)), size=RESAMPLES) @ units
-    )
+    drawn = resampled_sums(units)
     interval = bootstrap_interval((drawn[:, 0] - drawn[:, 1]) / drawn[:, 2], len(units))
     return ControlFigures(
         candidate=candidate, n=int(n), own=own / n, other=other / n, fit=(own - other) / n, ci=interval

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
-from interalign.eval.intervals import RESAMPLES, Floats, Interval, bootstrap_interval
+from interalign.eval.intervals import Floats, Interval, bootstrap_interval, resampled_sums
 from interalign.store import Store
 from interalign.tree import JudgedTree
 
@@ -127,8 +127,7 @@ def _difference(
 def _resampled(measure: Callable[[str], float], talks: Sequence[list[str]], seed: int) -> tuple[float, Floats]:
     """The mean over all messages, and over resamples of whole conversations."""
     sums = np.array([[sum(map(measure, talk)), len(talk)] for talk in talks], float)
-    even = np.full(len(sums), 1 / len(sums))
-    drawn = np.random.default_rng(seed).multinomial(len(sums), even, size=RESAMPLES) @ sums
+    drawn = resampled_sums(sums, seed=seed)
     return float(sums[:, 0].sum() / sums[:, 1].sum()), drawn[:, 0] / drawn[:, 1]
 
 

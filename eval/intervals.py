@@ -93,6 +93,17 @@ def level_intervals(
     )
 
 
+def resampled_sums(units: Floats, *, seed: int = 0) -> Floats:
+    """Sums over RESAMPLES draws, with replacement, of as many units as there are: shape (RESAMPLES, columns).
+
+    `units`: what each profile, or conversation, adds, shape (units, columns).
+    """
+    count = len(units)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    sums: Floats = drawn @ units
+    return sums
+
+
 def resampled_curves(sums: ProfileSums, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """AL(k) of `resamples` draws of as many profiles as there are, with replacement, each with all its cases.
 

@@ -40,7 +40,7 @@ def export_labels(store: Store, out: Path) -> int:
     answered = {label.key for label in labels}
     rows = [_row(store, label.key, questions.get(label.key), label) for label in labels]
     rows += [_row(store, key, question, None) for key, question in questions.items() if key not in answered]
-    write_atomically(out, _as_csv(rows) if out.suffix == ".csv" else (f"{json.dumps(row)}\n" for row in rows))
+    write_atomically(out, _as_csv(rows) if out.suffix.lower() == ".csv" else (f"{json.dumps(row)}\n" for row in rows))
     return len(labels)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from interalign.eval.intervals import RESAMPLES, Floats, Interval, bootstrap_interval
+from interalign.eval.intervals import Floats, Interval, bootstrap_interval, resampled_sums
 
 Profile = Hashable
 """What makes items dependent: those of one profile are resampled together."""
@@ -42,6 +42,5 @@ def _interval(count: int, n: int, units: Floats) -> Interval | None:
     if count in (0, n):  # a resample shows nothing else then
         exact = stats.binomtest(count, n).proportion_ci()
         return float(exact.low), float(exact.high)
-    drawn = np.random.default_rng(0).multinomial(len(units), np.full(len(units), 1 / len(units)), size=RESAMPLES)
-    sums = drawn @ units
+    sums = resampled_sums(units)
     return bootstrap_interval(sums[:, 0] / sums[:, 1], len(units))

@@ -38,6 +38,11 @@ def test_datasets_reads_it(run: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(rows["train"]) == written
 
 
+def test_a_name_in_capitals_says_the_same(run: Path, tmp_path: Path) -> None:
+    ia.export(run, tmp_path / "ROWS.PARQUET", format="dpo")
+    assert pq.read_table(tmp_path / "ROWS.PARQUET").num_rows > 0
+
+
 def test_no_rows_are_an_empty_file(run: Path, tmp_path: Path) -> None:
     assert ia.export(run, tmp_path / "none.parquet", format="dpo", min_margin=9) == 0
     assert pq.read_table(tmp_path / "none.parquet").num_rows == 0

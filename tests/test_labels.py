@@ -112,7 +112,7 @@ def test_the_order_shown_is_random_and_recorded(run: Path, cli: Cli) -> None:
     assert all(label.answer == ("a" if label.first == label.a else "b") for label in labels)
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "CSV"])
 def test_labels_survive_a_file(run: Path, tmp_path: Path, cli: Cli, suffix: str) -> None:
     cli("labels", run, "plan", "--n", 8)
     cli("labels", run, "ask", "--name", "ann", stdin="12012q")
@@ -127,7 +127,7 @@ def test_labels_survive_a_file(run: Path, tmp_path: Path, cli: Cli, suffix: str)
     assert cli("labels", other, "import", out).code == 0
     with ia.open_run(other) as store:
         assert [label.model_copy(update={"instructions": None}) for label in before] == store.labels()
-    if suffix == "csv":
+    if suffix.lower() == "csv":
         assert len(list(csv.DictReader(out.read_text().splitlines()))) == 8
 
 

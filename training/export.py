@@ -99,7 +99,7 @@ def write_rows(found: Iterable[Mapping[str, Any]], path: Path) -> int:
     The file appears whole or not at all. Raises ConfigError if the path cannot be written, or if Parquet is asked for
     and pyarrow is not installed.
     """
-    return write_parquet(found, path) if path.suffix == ".parquet" else write_jsonl(found, path)
+    return write_parquet(found, path) if path.suffix.lower() == ".parquet" else write_jsonl(found, path)
 
 
 _AT_ONCE = 1000

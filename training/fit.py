@@ -182,22 +182,18 @@ def make_trainer(
 
 def _memory_line(job: Job, facts: ModelFacts, rows: Learnable, sampled: int, args: Any) -> str | None:
     """What it will take; None for a model whose parts cannot be counted without loading it."""
+    both = (job.settings, job.settings.model_copy(update={"lora": LoraSettings()}))
     try:
-        tokens = longest_batch(rows.rows, rows.tokens, job.settings, sampled)
-        reference = job.method.has_reference(job.settings.trl)
-        needed, with_lora = (
-            memory(
-                counts(facts.config, job.method.kind, _lora_config(settings, job.method)),
-                settings,
-                tokens,
-                reference=reference,
-                checkpointing=_is_checkpointing(args),
-            )
-            for settings in (job.settings, job.settings.model_copy(update={"lora": LoraSettings()}))
-        )
-        return memory_line(needed, None if job.settings.lora else with_lora, free_memory(cpu=args.use_cpu))
+        found = [counts(facts.config, job.method.kind, _lora_config(each, job.method)) for each in both]
     except (AttributeError, ValueError, TypeError, RuntimeError, KeyError, NotImplementedError):
-        return None
+        return None  # a model's own code may raise any of them; if it cannot be trained either, loading it says why
+    tokens = longest_batch(rows.rows, rows.tokens, job.settings, sampled)
+    reference, checkpointing = job.method.has_reference(job.settings.trl), _is_checkpointing(args)
+    needed, with_lora = (
+        memory(one, each, tokens, reference=reference, checkpointing=checkpointing)
+        for one, each in zip(found, both, strict=True)
+    )
+    return memory_line(needed, None if job.settings.lora else with_lora, free_memory(cpu=args.use_cpu))
 
 
 def _is_checkpointing(args: Any) -> bool:
