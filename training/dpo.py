@@ -102,14 +102,7 @@ def _built(trainer: Any, prepared: Prepared) -> Any:
     # Left to itself TRL reads the reference from the folder named in the model's configuration, which is not the
     # starting model where an adapter was merged. Under LoRA it is the same weights with the adapter off.
     reference = copy.deepcopy(prepared.model) if prepared.peft_config is None else None
-    return trainer(
-        model=prepared.model,
-        ref_model=reference,
-        args=prepared.args,
-        train_dataset=prepared.dataset,
-        processing_class=prepared.tokenizer,
-        peft_config=prepared.peft_config,
-    )
+    return trainer(**prepared.for_trainer, ref_model=reference)
 
 
 @cache

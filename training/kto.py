@@ -35,14 +35,7 @@ def kto_columns(
 def kto_trainer(prepared: Prepared) -> Any:
     """TRL's KTOTrainer whose reference is the model as it is now."""
     reference = copy.deepcopy(prepared.model) if prepared.peft_config is None else None
-    return _trainer_of_token_ids()(
-        model=prepared.model,
-        ref_model=reference,
-        args=prepared.args,
-        train_dataset=prepared.dataset,
-        processing_class=prepared.tokenizer,
-        peft_config=prepared.peft_config,
-    )
+    return _trainer_of_token_ids()(**prepared.for_trainer, ref_model=reference)
 
 
 @cache

@@ -34,6 +34,17 @@ class Prepared(NamedTuple):
     from_adapter: bool = False
     """Whether the model is a base model with an adapter merged in."""
 
+    @property
+    def for_trainer(self) -> dict[str, Any]:
+        """The keyword arguments that every trainer of TRL takes."""
+        return {
+            "model": self.model,
+            "args": self.args,
+            "train_dataset": self.dataset,
+            "processing_class": self.tokenizer,
+            "peft_config": self.peft_config,
+        }
+
 
 class CannotPackError(ConfigError):
     """This model, or these settings, cannot be trained on packed trees."""

@@ -42,13 +42,7 @@ def reward_trainer(prepared: Prepared) -> Any:
     """TRL's RewardTrainer over pairs of token ids, which it takes as they are."""
     from trl import RewardTrainer
 
-    return RewardTrainer(
-        model=prepared.model,
-        args=prepared.args,
-        train_dataset=prepared.dataset,
-        processing_class=prepared.tokenizer,
-        peft_config=prepared.peft_config,
-    )
+    return RewardTrainer(**prepared.for_trainer)
 
 
 def _config() -> Any:

@@ -96,13 +96,7 @@ def sft_trainer(prepared: Prepared) -> Any:
     """TRL's SFTTrainer over sequences with labels, which it takes as they are."""
     from trl import SFTTrainer
 
-    return SFTTrainer(
-        model=prepared.model,
-        args=prepared.args,
-        train_dataset=prepared.dataset,
-        processing_class=prepared.tokenizer,
-        peft_config=prepared.peft_config,
-    )
+    return SFTTrainer(**prepared.for_trainer)
 
 
 def _config() -> Any:
