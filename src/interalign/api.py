@@ -275,11 +275,11 @@ def export(
 
     `format`: sft, dpo, kto, rm, grpo, listwise, messages, user, or a plug-in's (`interalign.registries.FORMATS`).
     Preferences are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a
-    readable answer. `panel` for a run with one judge: of all judges that were asked about it since. Replies that repeat the
-    inducer's note are left out, with what follows them, unless `keep_leaks`; those that were cut at their length limit
-    are learnt in no row unless `keep_cut`. A turn gives no row if its clearest pair has a margin below `min_margin`, or
-    if fewer than the share `min_agreement` of the run's judges prefer the chosen reply. `audit="drop"` leaves out user
-    messages with a finding (`audit`), and what follows them.
+    readable answer. `panel` for a run with one judge: of all judges that were asked about it since. Replies that repeat
+    the inducer's note are left out, with what follows them, unless `keep_leaks`; those that were cut at their length
+    limit are learnt in no row unless `keep_cut`. A turn gives no row if its clearest pair has a margin below
+    `min_margin`, or if fewer than the share `min_agreement` of the run's judges prefer the chosen reply. `audit="drop"`
+    leaves out user messages with a finding (`audit`), and what follows them.
     """
     from interalign.store import Store
     from interalign.training.data_card import Tally, card_beside, write_card
