@@ -223,6 +223,8 @@ class BegunWith(Frozen):
     """The user's own prompts whole, by name."""
     rubric: str | None = None
     system: str | None = None
+    end_mark: str | None = None
+    """What the user agent writes to end a talk; None: it cannot."""
 
     @property
     def panel(self) -> tuple[str, ...]:
