@@ -19,6 +19,7 @@ from interalign.config import (
     build,
     models_of,
 )
+from interalign.config.engines import LOCAL
 from interalign.errors import ConfigError, FailedTreeError, StopError
 from interalign.graphs.many_trees import Finish, Job, each_tree
 from interalign.graphs.policy import Policy, branching_policy, caterpillar, turns_of_a_tree
@@ -97,11 +98,16 @@ async def run_planned(
 
 
 async def _grow_all(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
-    """Grow every tree that is not done, here or in worker processes."""
+    """Grow every tree that is not done: here, in worker processes or on Ray."""
     workers = min(settings.workers, session.trees - session.done)
-    if workers < 2:
+    if settings.engine != LOCAL and session.done < session.trees:
+        from interalign.run.ray_engine import grow_on_ray
+
+        await grow_on_ray(session, settings)
+    elif workers < 2:
         return await _grow(session, seats, policy, settings)
-    await grow_in_workers(session, settings, workers)
+    else:
+        await grow_in_workers(session, settings, workers)
     return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
