@@ -371,6 +371,8 @@ def roles_probe(
     json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
     base_url: Annotated[list[str] | None, typer.Option(metavar="URL", help="A server for openai:... names.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Model calls in flight.")] = 8,
+    prompts: Annotated[Path | None, typer.Option(metavar="DIR", help="Prompts of your own, as for a run.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How often user and candidate are asked, with other seeds.")] = 1,
     debug: Debug = False,
 ) -> None:
     """Try a model in every seat on fixed personas, talks and pairs, and say whether it can play it."""
@@ -378,7 +380,7 @@ def roles_probe(
     from interalign.cli.probe import probe_json, probe_lines
 
     with _errors_as_exit_codes(debug):
-        seats = api.probe_role(spec, base_url=base_url or (), concurrency=concurrency)
+        seats = api.probe_role(spec, base_url=base_url or (), concurrency=concurrency, prompts=prompts, repeats=repeats)
         typer.echo(probe_json(spec, seats) if json else "\n".join(probe_lines(spec, seats)))
 
 
