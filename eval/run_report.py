@@ -9,7 +9,6 @@ from interalign.eval.controls import ControlFigures, ControlTally
 from interalign.eval.corrected import as_json
 from interalign.eval.corrections import correction_lines, corrections
 from interalign.eval.results import Report, ScoredCase, candidate_scores, evaluation_report, simulation_report
-from interalign.judge_warnings import sibling_warnings
 from interalign.ledger.budget import Prices
 from interalign.records import CONTROL, RunRecord, Usage, by_role
 from interalign.store import Store
@@ -23,11 +22,15 @@ def run_report(store: Store, prices: Prices) -> Report:
         raise ConfigError("nothing was run in this file yet; `interalign simulate` or `evaluate` begins a run")
     usage = by_role({seat: prices.priced(seat[1], used) for seat, used in store.usage_by_model().items()})
     report = _evaluation(store, run, usage) if run.kind == "evaluation" else _simulation(store, run, usage)
-    siblings = store.sibling_counts()
-    told = (*sibling_warnings(siblings), *store.judge_warnings(store.newest_judge()))
+    told = (*store.speaker_warnings(), *store.judge_warnings(store.newest_judge()))
     warnings = (f"Warning: {each}." for each in told)
     notes = (*warnings, *_how_far(store, run), *report.notes)
-    more = {"notes": notes, "replies": store.reply_counts(), "controls": _controls(store), "siblings": siblings}
+    more = {
+        "notes": notes,
+        "replies": store.reply_counts(),
+        "controls": _controls(store),
+        "siblings": store.sibling_counts(),
+    }
     return report.model_copy(update=more)
 
 

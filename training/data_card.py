@@ -100,7 +100,7 @@ def write_card(
         "schema": SCHEMA,
         "version": __version__,
         "data": data.name,
-        "sha256": sha256(data),
+        **_content(data),
         "rows": rows,
         **chosen,
         "counts": tally.counts._asdict(),
@@ -108,6 +108,13 @@ def write_card(
         "run": None if run is None else {**_run(run), "file": file.name},
     }
     write_atomically(card, [json.dumps(facts, indent=2), "\n"])
+
+
+def _content(data: Path) -> dict[str, Any]:
+    """The hash of the file, or of each file of a folder."""
+    if data.is_dir():
+        return {"files": {file.name: sha256(file) for file in sorted(data.iterdir())}}
+    return {"sha256": sha256(data)}
 
 
 def _run(run: RunRecord) -> dict[str, Any]:

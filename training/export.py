@@ -5,17 +5,17 @@ The formats are an open set (`training/formats/`, `registries.FORMATS`).
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from interalign.agents.leaks import leaking
 from interalign.errors import ConfigError
-from interalign.files import write_atomically, write_file_atomically
+from interalign.files import write_atomically
 from interalign.preferences import PairMode
 from interalign.registries import FORMATS
 from interalign.training.formats import ExportFormat, Row, UserSeat
 from interalign.training.leak_proof import LeakProof
+from interalign.training.parquet import write_parquet, write_parquet_shards
 from interalign.training.row_filters import RowFilters
 from interalign.training.user_seats import UserSeats
 from interalign.tree import JudgedTree
@@ -113,44 +113,16 @@ def _without_lone_surrogates(value: Any) -> Any:
     return value
 
 
-def write_rows(found: Iterable[Mapping[str, Any]], path: Path) -> int:
+def write_rows(found: Iterable[Mapping[str, Any]], path: Path, rows_per_file: int | None = None) -> int:
     """Write rows to a file, Parquet if its name ends so, else JSON lines, and return their number.
 
+    With `rows_per_file` the path is a folder, of Parquet files with so many rows each.
     The file appears whole or not at all. Raises ConfigError if the path cannot be written, or if Parquet is asked for
     and pyarrow is not installed.
     """
+    if rows_per_file is not None:
+        return write_parquet_shards(found, path, rows_per_file)
     return write_parquet(found, path) if path.suffix.lower() == ".parquet" else write_jsonl(found, path)
-
-
-_AT_ONCE = 1000
-"""Rows of a row group of a Parquet file: no more are held."""
-
-
-def write_parquet(found: Iterable[Mapping[str, Any]], path: Path) -> int:
-    """As `write_rows`, Parquet. Columns get the types of the first rows; an empty file has no column."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ConfigError(
-            f"{path}: Parquet is written by pyarrow, not installed; `pip install pyarrow`, or name a .jsonl file"
-        ) from None
-    count = 0
-
-    def write(target: Path) -> None:
-        nonlocal count
-        rows = iter(found)
-        first = list(islice(rows, _AT_ONCE))
-        schema = pa.Table.from_pylist(first).schema
-        with pq.ParquetWriter(target, schema) as writer:
-            some = first
-            while some:
-                writer.write_table(pa.Table.from_pylist(some, schema=schema))
-                count += len(some)
-                some = list(islice(rows, _AT_ONCE))
-
-    write_file_atomically(path, write)
-    return count
 
 
 def write_jsonl(found: Iterable[Mapping[str, Any]], path: Path) -> int:

@@ -8,7 +8,7 @@ from interalign.config import (
     RunSettings,
 )
 from interalign.errors import ConfigError, did_you_mean
-from interalign.files import refuse_outputs
+from interalign.files import refuse_full_folder, refuse_outputs
 from interalign.panel import PANEL, with_panel
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ def export(
     audit: Literal["drop", "keep"] = "keep",
     keep_leaks: bool = False,
     keep_cut: bool = False,
+    rows_per_file: int | None = None,
 ) -> int:
     """Write the trees of `run` as training rows to `out`, Parquet if it ends so, else JSON lines; number of rows.
 
     The file appears whole or not at all. Beside it, `out` with `.card.json` behind its name says what the rows were
-    made from (docs/data-format.md).
+    made from (docs/data-format.md). With `rows_per_file` `out` is a new folder, of Parquet files with so many rows each
+    (`train-00000-of-00005.parquet`).
 
     `format`: sft, dpo, kto, rm, grpo, listwise, messages, user, or a plug-in's (`interalign.registries.FORMATS`).
     Preferences are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a
@@ -51,10 +53,16 @@ def export(
     from interalign.training.row_filters import RowFilters
     from interalign.training.user_seats import UserSeats, facts_for_card
 
+    if rows_per_file is not None and rows_per_file < 1:
+        raise ConfigError(f"rows_per_file={rows_per_file}: a file has at least one row")
     if audit not in ("drop", "keep"):
         raise ConfigError(f"audit={audit!r}: write drop or keep")
     card = card_beside(Path(out))
-    refuse_outputs([out, card], inputs=[run])
+    if rows_per_file is None:
+        refuse_outputs([out, card], inputs=[run])
+    else:
+        refuse_full_folder(Path(out), inputs=[run])
+        refuse_outputs([card], inputs=[run])
     with Store.open(Path(run)) as store:
         store.refuse_personas("export")
         name = judge or store.newest_judge()
@@ -75,7 +83,7 @@ def export(
         made = rows(
             tally.counting(judged), format, pairs, judge=name, filters=filters, proof=proof, seats=seats, **keeps
         )
-        written = write_rows(made, Path(out))
+        written = write_rows(made, Path(out), rows_per_file)
         if card is not None:
             warnings = list(store.judge_warnings(name))
             chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks,

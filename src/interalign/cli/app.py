@@ -196,7 +196,9 @@ def export(
         str,
         typer.Option(metavar="|".join(FORMATS.built_in), callback=_known(FORMATS), help="What the rows are for."),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE.jsonl|FILE.parquet", help="File to write.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE.jsonl|FILE.parquet", help="File to write; a folder with --rows-per-file.")
+    ],
     pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
     judge: Annotated[
         str | None,
@@ -224,6 +226,10 @@ def export(
     keep_cut: Annotated[
         bool, typer.Option("--keep-cut", help="Learn replies that were cut at their length limit, too.")
     ] = False,
+    rows_per_file: Annotated[
+        int | None,
+        typer.Option("--rows-per-file", min=1, metavar="N", help="Parquet files of N rows, in a new folder."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write the trees of RUN.db as training data, a row a line of JSON, or Parquet."""
@@ -241,6 +247,7 @@ def export(
             audit=audit.value,
             keep_leaks=keep_leaks,
             keep_cut=keep_cut,
+            rows_per_file=rows_per_file,
         )
     filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
     why = "" if written else api.why_empty(run, format, filtered=filtered)
@@ -364,6 +371,8 @@ def roles_probe(
     json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
     base_url: Annotated[list[str] | None, typer.Option(metavar="URL", help="A server for openai:... names.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Model calls in flight.")] = 8,
+    prompts: Annotated[Path | None, typer.Option(metavar="DIR", help="Prompts of your own, as for a run.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How often user and candidate are asked, with other seeds.")] = 1,
     debug: Debug = False,
 ) -> None:
     """Try a model in every seat on fixed personas, talks and pairs, and say whether it can play it."""
@@ -371,7 +380,7 @@ def roles_probe(
     from interalign.cli.probe import probe_json, probe_lines
 
     with _errors_as_exit_codes(debug):
-        seats = api.probe_role(spec, base_url=base_url or (), concurrency=concurrency)
+        seats = api.probe_role(spec, base_url=base_url or (), concurrency=concurrency, prompts=prompts, repeats=repeats)
         typer.echo(probe_json(spec, seats) if json else "\n".join(probe_lines(spec, seats)))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
-from interalign.judge_warnings import judge_warnings, sibling_warnings
+from interalign.judge_warnings import judge_warnings, sibling_warnings, user_warnings
 from interalign.panel import PANEL, with_panel
 from interalign.records import (
     CallRecord,
@@ -26,6 +26,7 @@ from interalign.store.judged_trees import (
     any_readable,
     count_answers,
     count_siblings,
+    count_user_marks,
     read_judged,
 )
 from interalign.store.labels import read_labels, read_questions
@@ -99,13 +100,20 @@ class AnswerReader(TreeReader):
     def shortfalls(self, judge: str | None) -> Shortfalls:
         """What fell short, as this judge saw it (None: no judge was asked)."""
         counts = None if judge is None else self.judge_counts(judge)
-        warnings = (*sibling_warnings(self.sibling_counts()), *self.judge_warnings(judge))
+        warnings = (*self.speaker_warnings(), *self.judge_warnings(judge))
         return Shortfalls(judge=counts, replies=self.reply_counts(), warnings=warnings)
 
     def sibling_counts(self) -> SiblingCounts:
         """How many replies have siblings, and how many of them say the same."""
         with self._reading() as db:
             return count_siblings(db)
+
+    def speaker_warnings(self) -> Iterator[str]:
+        """Reasons to distrust what user and candidates said, a sentence each."""
+        with self._reading() as db:
+            marked, messages = count_user_marks(db)
+        yield from user_warnings(marked, messages)
+        yield from sibling_warnings(self.sibling_counts())
 
     def judge_warnings(self, judge: str | None) -> Iterator[str]:
         """Reasons to distrust this judge, a sentence each; of a panel, its members."""

@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -91,6 +92,15 @@ def count_siblings(db: sqlite3.Connection) -> SiblingCounts:
     sums = f"SELECT ifnull(sum(replies), 0), ifnull(sum(replies - texts), 0) FROM ({turns})"
     replies, identical = db.execute(sums).fetchone()
     return SiblingCounts(replies=replies, identical=identical)
+
+
+def count_user_marks(db: sqlite3.Connection) -> tuple[dict[str, int], int]:
+    """What a user agent should not do -> how many of its messages do it, as noted when they were written; messages."""
+    noted = "SELECT value, count(*) FROM annotations WHERE name = 'audit' AND by = 'interalign' GROUP BY value"
+    marks = Counter[str]()
+    for value, count in db.execute(noted):
+        marks.update(dict.fromkeys(decode_json(value), count))
+    return dict(marks), db.execute("SELECT count(*) FROM nodes WHERE role = 'user'").fetchone()[0]
 
 
 def any_readable(db: sqlite3.Connection, judge: str) -> bool:
