@@ -41,7 +41,6 @@ from interalign.tree import Message
 
 BATCHED = Runtime(concurrency=64)
 TURNS = 10
-EXERCISES = 2500
 CANDIDATES = ("blind", "average", "oracle")
 USERS = ("scripted", "again", "trained")
 ALLOWED: Mapping[str, float] = {
@@ -63,7 +62,6 @@ ALLOWED: Mapping[str, float] = {
 }
 """What is measured, and how far the trained user's mean may be from the scripted one's."""
 TRAINING = {
-    "learning_rate": 1.5e-3,
     "per_device_train_batch_size": 2,
     "gradient_accumulation_steps": 1,
     "lr_scheduler_type": "cosine",
@@ -79,6 +77,8 @@ class Scale(NamedTuple):
     talks: int
     epochs: float
     cases: int
+    exercises: int
+    lr: float
 
 
 class Turn(NamedTuple):
@@ -153,12 +153,12 @@ def trained(out: Path, seed: int, scale: Scale) -> str:
     if not (out / "user.jsonl").exists():
         api.export(out / "talks.db", out / "user.jsonl", format="user")
     if not (out / "base").exists():
-        base_model(out / "base", seed)
-    config = {**TRAINING, "num_train_epochs": scale.epochs, "seed": seed}
+        base_model(out / "base", seed, scale.exercises)
+    config = {**TRAINING, "learning_rate": scale.lr, "num_train_epochs": scale.epochs, "seed": seed}
     return str(api.train("sft", model=str(out / "base"), data=out / "user.jsonl", out=out / "user", config=config))
 
 
-def base_model(out: Path, seed: int) -> None:
+def base_model(out: Path, seed: int, exercises: int) -> None:
     """A model of 0.4 million weights that has learnt to read a persona's prompt and nothing else of the user.
 
     From random weights it learns the manner and not the facts: it tells any value of a slot. So exercises come first,
@@ -171,9 +171,11 @@ def base_model(out: Path, seed: int) -> None:
     torch.manual_seed(seed)
     recipe = base.BaseRecipe()
     model = base.new_model(tokenizer, recipe)
-    talks = [base.encode(tokenizer, exercise(addressed_rng("user exercise", seed, n))) for n in range(EXERCISES)]
-    losses, _ = base.pretrain(model, [talks], recipe)
-    print(f"seed {seed}: {EXERCISES} exercises, loss {losses[0]:.2f} to {sum(losses[-20:]) / 20:.2f}", flush=True)
+    talks = [base.encode(tokenizer, exercise(addressed_rng("user exercise", seed, n))) for n in range(exercises)]
+    if talks:
+        losses, _ = base.pretrain(model, [talks], recipe)
+        last = losses[-20:]
+        print(f"seed {seed}: {exercises} exercises, loss {losses[0]:.2f} to {sum(last) / len(last):.2f}", flush=True)
     with quiet_libraries():
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
@@ -328,8 +330,10 @@ def main() -> int:
     parser.add_argument(
         "--split", choices=("train", "heldout"), default="train", help="Whose values the personas have."
     )
+    parser.add_argument("--exercises", type=int, default=2500, help="In reading a persona, before; 0: random weights.")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     asked = parser.parse_args()
-    scale = Scale(asked.talks, asked.epochs, asked.cases)
+    scale = Scale(asked.talks, asked.epochs, asked.cases, asked.exercises, asked.lr)
     import torch
 
     torch.set_num_threads(1)
