@@ -129,14 +129,15 @@ async def _listen(session: Session, number: int, process: Process, errors: list[
             _LOG.log(said["level"], "%s", said["log"])
         else:
             end = said
-    error = _error(number, end, await process.wait())
+    error = error_of_worker(number, end, await process.wait())
     if error is not None:
         errors.append(error)
 
 
-def _error(number: int, end: dict[str, Any] | None, code: int) -> InteralignError | None:
+def error_of_worker(number: int, end: dict[str, Any] | None, code: int) -> InteralignError | None:
     """Why a worker ended, by the last that it said and its exit code; None if its share is done."""
     if end is None:
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        how += " (out of memory?)" if code == -signal.SIGKILL else ""
         return StopError(f"worker {number} ended {how}; what was finished is kept, run the same command again to go on")
     return WorkerEnding(end["end"], end["code"]).error
