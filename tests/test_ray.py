@@ -248,11 +248,11 @@ class OneByOne:
         return Reference(lambda: future)
 
 
-def grown_by(ray: OneByOne, run: Path, at_once: int = 2) -> ia.RunSummary:
+def grown_by(ray: OneByOne, run: Path, at_once: int = 2, limit: int | None = None) -> ia.RunSummary:
     """What came of growing the rest of a run."""
 
     async def grow() -> ia.RunSummary:
-        async with open_session(run, Runtime(concurrency=4), None) as session:
+        async with open_session(run, Runtime(concurrency=4, max_tokens=limit), None) as session:
             session.count()
             try:
                 await RayTasks(session, SimulationSettings(**TREES), ray, at_once).grow_all()
@@ -287,6 +287,17 @@ def test_a_batch_that_loses_every_worker_stops_the_run_which_can_go_on(tmp_path:
     assert ray.begun == ["1"] * 5
     assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
     assert ia.simulate(tmp_path / "run.db", **TREES).done == 7
+
+
+def test_a_limit_holds_over_all_tasks_also_when_workers_are_lost(tmp_path: Path) -> None:
+    run = unfinished(tmp_path / "run.db")
+    with pytest.raises(StopError, match="--max-tokens 9,000"):
+        grown_by(OneByOne(*LOST, after=True), run, limit=9000)
+    with ia.open_run(run) as opened:
+        spent = sum(used.prompt_tokens + used.completion_tokens for used in opened.usage().values())
+    assert 5000 < spent <= 9000
+    assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
+    assert grown_by(OneByOne(), run, limit=10**6).done == 7
 
 
 def test_a_task_that_cannot_begin_is_told_in_one_line(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ async def grow_in_workers(session: Session, settings: RunSettings, workers: int)
 def runtime_of_one(session: Session, workers: int) -> Runtime:
     """Each has its part of the calls in flight; the limits they share."""
     if session.budget is not None and session.budget_file is None:
-        session.share_budget(folder_of(session.store.path) / "shared.budget")
+        folder = folder_of(session.store.path)
+        folder.mkdir(exist_ok=True)
+        session.share_budget(folder / "shared.budget")
     if session.budget is not None:
         session.budget.close()
     shared = None if session.budget_file is None else str(session.budget_file.absolute())
