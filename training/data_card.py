@@ -66,6 +66,8 @@ class Origin(NamedTuple):
     """The run file, in the folder of the rows, where it may have been."""
     held_out: int = 0
     """Trees about held-out personas."""
+    shows_persona: bool = False
+    """Whether the rows hold the persona, as those for a user agent do."""
 
 
 def origin_of(data: Path) -> Origin | None:
@@ -76,7 +78,10 @@ def origin_of(data: Path) -> Origin | None:
         run = (facts or {}).get("run") or {}
         file = run.get("file")
         beside = data.with_name(Path(str(file)).name) if file else None
-        return None if facts is None else Origin(run.get("name"), run.get("kind"), beside, facts.get("held_out", 0))
+        if facts is None:
+            return None
+        shows_persona = facts.get("shows_persona") is True
+        return Origin(run.get("name"), run.get("kind"), beside, facts.get("held_out", 0), shows_persona)
     except (OSError, ValueError, AttributeError):
         return None
 

@@ -252,7 +252,7 @@ def export(
     filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
     why = "" if written else api.why_empty(run, format, filtered=filtered)
     _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {why}")
-    for line in api.export_shortfalls(run, judge):
+    for line in api.export_shortfalls(run, judge, format=format):
         _say_short(line)
 
 
