@@ -64,7 +64,7 @@ def _environment(*, is_joined: bool) -> Iterator[None]:
     """Variables that Ray reads, where the user has not set them."""
     has_token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     has_token = has_token or (Path.home() / ".ray" / "auth_token").exists()
-    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0"}
     if has_token or not is_joined:
         wanted["RAY_AUTH_MODE"] = "token"
     if not has_token and not is_joined:
