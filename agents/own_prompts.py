@@ -64,7 +64,7 @@ def recorded_prompts(run: BegunWith | None) -> PromptSet:
 
 def refuse_world(prompts: PromptSet, settings: RunSettings) -> None:
     """ConfigError for a role of the embedded world whose prompts have other words: it reads the built-in ones only."""
-    seats = [("user", settings.user), *(("judge", judge) for judge in settings.judges)]
+    seats = [*(("user", user) for user in settings.users), *(("judge", judge) for judge in settings.judges)]
     seats += [("candidate", candidate.model) for candidate in settings.candidate]
     if isinstance(settings, SimulationSettings):
         seats.append(("inducer", settings.inducer))

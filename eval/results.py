@@ -120,6 +120,40 @@ class CandidateComparison(Frozen):
     n_profiles: int
 
 
+class PairUnderUsers(Frozen):
+    """Two candidates under two simulated users."""
+
+    a: str
+    b: str
+    delta_al: tuple[float | None, float | None]
+    """Mean AL of a less that of b under either user."""
+    ci: tuple[Interval | None, Interval | None]
+    flips: bool
+    """The better one under one user is the worse one under the other."""
+    clear: bool
+    """It flips, and neither interval has 0 in it."""
+    shift: float | None
+    """The difference under the first user less that under the second."""
+    shift_ci: Interval | None
+
+
+class SimulatorSwap(Frozen):
+    """The same candidates under two simulated users (`simulator_swap`)."""
+
+    users: tuple[str, str]
+    rankings: tuple[tuple[str, ...], tuple[str, ...]]
+    """The candidates by mean AL under either user, the best first."""
+    al_mean: tuple[tuple[float | None, ...], tuple[float | None, ...]]
+    """Mean AL of the ranked ones, over the shared cases."""
+    tau: float | None
+    """Kendall's tau-b of both rankings: 1 where they are the same, -1 where one is the other's reverse."""
+    ci: Interval | None
+    n: int
+    """Cases that every candidate has under both users."""
+    n_profiles: int
+    pairs: tuple[PairUnderUsers, ...]
+
+
 class Bootstrap(Frozen):
     """How the intervals were made."""
 
@@ -145,6 +179,8 @@ class Report(Frozen):
     """Replies to one message that are the same."""
     controls: tuple[ControlFigures, ...] = ()
     """Personal fit, of runs with a wrong-persona control."""
+    simulator_swap: tuple[SimulatorSwap, ...] = ()
+    """Whether the ranking stands under another user, of evaluations with several."""
     corrected: Mapping[str, JsonValue] | None = None
     """Figures corrected by people's labels (docs/report.md); None without any."""
     replies: Mapping[str, ReplyCounts] = {}

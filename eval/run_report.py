@@ -1,6 +1,6 @@
 """From a run file to its report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -9,9 +9,11 @@ from interalign.eval.controls import ControlFigures, ControlTally
 from interalign.eval.corrected import as_json
 from interalign.eval.corrections import correction_lines, corrections
 from interalign.eval.results import Report, ScoredCase, candidate_scores, evaluation_report, simulation_report
+from interalign.eval.simulator_swap import scores_by_user, simulator_swaps
+from interalign.eval.tallies import SimulatorFigures, UserTally
 from interalign.judge_warnings import sibling_warnings
 from interalign.ledger.budget import Prices
-from interalign.records import CONTROL, RunRecord, Usage, by_role
+from interalign.records import CONTROL, RunRecord, Usage, by_role, split_case
 from interalign.store import Store
 from interalign.tree import IMPORTED
 
@@ -76,11 +78,25 @@ def _evaluation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Rep
     scores = candidate_scores(cases, run.begun_with.turns, judge)
     profiles = {persona.id: "\n".join(persona.profile) for persona in store.personas().values()}
     report = evaluation_report(_facts(run), scores, judged, usage, judge=judge, profile_of=profiles)
+    if len(users := run.begun_with.users) > 1:
+        swaps = simulator_swaps(scores_by_user(scores, users))
+        simulator = report.simulator.model_copy(update={"members": _each_user(cases, users, report.turns)})
+        report = report.model_copy(update={"simulator_swap": swaps, "simulator": simulator})
     found = corrections(cases, scores, store.labels(), store.label_questions())
     if found is None:
         return report
     notes = (*correction_lines(found), *report.notes)
     return report.model_copy(update={"corrected": as_json(found), "notes": notes})
+
+
+def _each_user(cases: Sequence[ScoredCase], users: Sequence[str], turns: int) -> tuple[SimulatorFigures, ...]:
+    """The figures of each user of an evaluation by itself."""
+    tallies = [UserTally() for _ in users]
+    for case in cases:
+        if case.judged is not None:
+            number = split_case(case.case, len(users))[1]
+            tallies[number - 1].add(case.judged, "\n".join(case.profile))
+    return tuple(tally.figures(user, turns) for tally, user in zip(tallies, users, strict=True))
 
 
 def _simulation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:

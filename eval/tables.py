@@ -8,6 +8,7 @@ from interalign.eval.report import chance as p_value
 from interalign.eval.report import ends as interval
 from interalign.eval.report import number, signed, signed_ends, summary
 from interalign.eval.results import CandidateComparison, CandidateResult, Report
+from interalign.eval.simulator_swap import swap_lines
 
 _COLUMNS = ("candidate", "measure", "turn", "value", "low", "high", "n")
 
@@ -19,6 +20,8 @@ def report_markdown(report: Report) -> str:
         lines += [*_levels(report.candidates), ""]
     if report.comparisons:
         lines += [*comparison_lines(report.comparisons), ""]
+    for swap in report.simulator_swap:
+        lines += [*(f"- {line.strip()}" for line in swap_lines(swap)), ""]
     return "\n".join([*lines, *(f"- {note}" for note in report.notes)]).rstrip() + "\n"
 
 

@@ -138,6 +138,8 @@ class SimulatorFigures(Frozen):
     """Messages in conversations that `interalign audit` has read."""
     findings: Mapping[str, FindingFigures] = {}
     """What it found: kind -> how many of them. Kinds that were not found are not there."""
+    members: "tuple[SimulatorFigures, ...]" = ()
+    """Of an evaluation with several users: each one's own figures."""
 
 
 class HintOutcome(NamedTuple):

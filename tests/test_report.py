@@ -417,6 +417,7 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
         "inducer",
         "controls",
         "siblings",
+        "simulator_swap",
         "corrected",
         "replies",
         "kind",
@@ -439,7 +440,7 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
     counted = {"user", "conversations", "turns", "mean_words", "mean_characters"}
     assert set(found["simulator"]) == counted | {
         "repeated", "ended", "as_assistant", "refused", "third_person", "copied", "ended_after",
-        "audited", "findings",
+        "audited", "findings", "members",
     }  # fmt: skip
     assert found["usage"] == {
         "user": {"calls": 16, "prompt_tokens": 1600, "completion_tokens": 160, "bad": 1, "usd": 0.25}

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from interalign.eval.fidelity import Fidelity
     from interalign.eval.label_files import ImportedLabels
     from interalign.eval.power import PowerFigures
-    from interalign.eval.results import CandidateComparison, Report
+    from interalign.eval.results import CandidateComparison, Report, SimulatorSwap
     from interalign.people.importing import Imported
     from interalign.people.split import SplitPool
     from interalign.records import LabelQuestion
@@ -554,6 +554,17 @@ def compare(*runs: Path | str) -> "tuple[CandidateComparison, ...]":
     from interalign.eval.gates import compared
 
     return compared([Path(run) for run in runs])
+
+
+def simulator_swap(*runs: Path | str) -> "tuple[SimulatorSwap, ...]":
+    """Whether the ranking of candidates stands under another simulated user, for every two users of the evaluations.
+
+    One evaluation with several users, or several with one each; empty where all have the same. Raises ConfigError as
+    `compare` does.
+    """
+    from interalign.eval.gates import swaps
+
+    return swaps([Path(run) for run in runs])
 
 
 def print_report(found: "Report") -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.errors import ConfigError
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
@@ -60,19 +61,27 @@ def report(
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="A.db B.db ...", help="Evaluations of the same cases.")],
     json: Annotated[bool, typer.Option("--json", help="The differences as JSON on standard output.")] = False,
+    swap: Annotated[
+        bool, typer.Option("--swap", help="Only whether the ranking stands between the evaluations' users.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
-    """Compare the candidates of several evaluations, paired by case."""
+    """Compare the candidates of several evaluations, paired by case; under different users, their rankings too."""
     from interalign import api
+    from interalign.eval.simulator_swap import swap_lines
     from interalign.eval.tables import comparison_lines
 
     with errors_as_exit_codes(debug):
-        found = api.compare(*runs)
+        found = () if swap else api.compare(*runs)
+        swaps = api.simulator_swap(*runs) if swap or not json else ()
+        if swap and not swaps:
+            raise ConfigError("no two candidates were met by two users; evaluate the same cases with another --user")
         if json:
-            typer.echo(dumps([each.model_dump() for each in found], indent=2))
-        else:
-            for line in comparison_lines(found):
-                typer.echo(line)
+            typer.echo(dumps([each.model_dump() for each in (swaps if swap else found)], indent=2))
+            return
+        table = comparison_lines(found) if not swap else ()
+        for line in (*table, *(line for each in swaps for line in swap_lines(each))):
+            typer.echo(line)
 
 
 def power(

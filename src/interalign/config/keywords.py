@@ -34,7 +34,7 @@ class RunKeywords(RuntimeKeywords, total=False):
     """Fields of RunSettings and Runtime."""
 
     turns: int
-    user: str
+    user: str | Sequence[str]
     candidate: _Candidate | Sequence[_Candidate]
     judge: str | Sequence[str]
     seed: int

@@ -58,7 +58,9 @@ class RunSettings(Frozen):
     """What a simulation and an evaluation have in common."""
 
     turns: Annotated[int, Option()] = Field(default=10, ge=1, le=1000, description="Turns of each conversation.")
-    user: Annotated[str, Option("MODEL")] = Field(default="world:user", description="Who plays the persona.")
+    user: Annotated[str | tuple[str, ...], Option("MODEL")] = Field(
+        default="world:user", description="Who plays the persona."
+    )
     candidate: Annotated[tuple[CandidateSpec, ...], Option("[NAME=]MODEL", several=True)] = Field(
         description="Who answers. Repeat it for several."
     )
@@ -109,6 +111,11 @@ class RunSettings(Frozen):
         return named[0] if len(named) == 1 else tuple(named)
 
     @property
+    def users(self) -> tuple[str, ...]:
+        """Who plays the persona, in order; several only in an evaluation."""
+        return (self.user,) if isinstance(self.user, str) else self.user
+
+    @property
     def judges(self) -> tuple[str, ...]:
         """The judges by name, in order; several are a panel."""
         return (self.judge,) if isinstance(self.judge, str) else self.judge
@@ -151,6 +158,7 @@ class RunSettings(Frozen):
 class SimulationSettings(RunSettings):
     """Everything that decides what `interalign simulate` grows."""
 
+    user: Annotated[str, Option("MODEL")] = Field(default="world:user", description="Who plays the persona.")
     personas: Annotated[str, Option("FILE|people|world")] = Field(
         default="world", description="Persona file, the shipped pool, or the embedded world."
     )
@@ -204,6 +212,10 @@ class SimulationSettings(RunSettings):
 class EvaluationSettings(RunSettings):
     """Everything that decides what `interalign evaluate` measures."""
 
+    user: Annotated[str | tuple[str, ...], Option("MODEL", several=True)] = Field(
+        default="world:user",
+        description="Who plays the persona. Repeat it to see whether the ranking stands under another one.",
+    )
     cases: Annotated[str, Option("FILE|aloe|world")] = Field(
         default="world",
         description="Personas to be met; `aloe`, and `world` in its way: 20 held-out profiles x 5 personalities.",
@@ -212,6 +224,16 @@ class EvaluationSettings(RunSettings):
     repeats: Annotated[int, Option()] = Field(
         default=1, ge=1, description="Conversations of each candidate with each case, each with chance of its own."
     )
+
+    @field_validator("user", mode="before")
+    @classmethod
+    def _one_user_or_several(cls, value: object) -> object:
+        named = value if isinstance(value, list | tuple) else [value]
+        if not named or not all(isinstance(name, str) for name in named):
+            raise ValueError(f"expected the name of a model, or a list of them, got {value!r}")
+        if twice := [name for name, times in Counter(named).items() if times > 1]:
+            raise ValueError(f"{twice[0]} is named twice; each user is met once")
+        return named[0] if len(named) == 1 else tuple(named)
 
 
 def split_candidate(text: str) -> tuple[str | None, str]:
@@ -238,4 +260,4 @@ def models_of(settings: RunSettings) -> tuple[str, ...]:
     """The names of all models and plug-ins in the seats of a run, each once."""
     inducer = [settings.inducer] if isinstance(settings, SimulationSettings) and settings.inducer != "none" else []
     candidates = [candidate.model for candidate in settings.candidate]
-    return tuple(dict.fromkeys([settings.user, *inducer, *candidates, *settings.judges]))
+    return tuple(dict.fromkeys([*settings.users, *inducer, *candidates, *settings.judges]))
