@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from itertools import combinations
 
-from interalign.agents.answers import parse_findings, parse_score, parse_verdict
+from interalign.agents.answers import parse_findings, parse_score, parse_score_with_aspects, parse_verdict
 from interalign.agents.protocols import (
     At,
     AuditOpinion,
@@ -38,10 +38,18 @@ class PromptedJudge:
     async def score(self, ask: Scoring) -> ScoreOpinion:
         """The parsed score of one reply; value None if no reply could be read."""
         prompt = self._speaker.prompts.render(
-            "judge_score", message=ask.transcript[-1].content, persona=ask.persona, reply=ask.reply
+            "judge_aspects" if ask.aspects else "judge_score",
+            message=ask.transcript[-1].content,
+            persona=ask.persona,
+            reply=ask.reply,
         )
-        heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_score, "again_score")
-        return ScoreOpinion(value=heard.value, replies=heard.replies)
+        messages = with_last(ask.transcript, prompt)
+        if not ask.aspects:
+            heard = await self._speaker.ask(ask.at, messages, parse_score, "again_score")
+            return ScoreOpinion(value=heard.value, replies=heard.replies)
+        said = await self._speaker.ask(ask.at, messages, parse_score_with_aspects, "again_aspects")
+        value, aspects = said.value or (None, {})
+        return ScoreOpinion(value=value, replies=said.replies, aspects=aspects)
 
     async def audit(self, ask: UserAudit) -> AuditOpinion:
         """What is wrong with a user's message; value None if no reply could be read."""
@@ -78,14 +86,23 @@ async def compare_siblings(
 
 
 async def score_siblings(
-    judge: Judge, name: str, at: At, persona: Persona, transcript: Sequence[Message], replies: Sequence[Node]
+    judge: Judge,
+    name: str,
+    at: At,
+    persona: Persona,
+    transcript: Sequence[Message],
+    replies: Sequence[Node],
+    *,
+    aspects: bool = False,
 ) -> list[Score]:
-    """A score for every sibling on its own: n replies take n judge calls."""
+    """A score for every sibling on its own, with its aspects if asked: n replies take n judge calls."""
 
     async def one(reply: Node) -> Score:
-        ask = Scoring(at=_at(at, reply.id), persona=persona, transcript=tuple(transcript), reply=reply.text)
+        place, talk = _at(at, reply.id), tuple(transcript)
+        ask = Scoring(at=place, persona=persona, transcript=talk, reply=reply.text, aspects=aspects)
         opinion = await judge.score(ask)
-        return Score(judge=name, node=reply.id, replies=opinion.replies, value=opinion.value)
+        found = opinion.aspects if opinion.value is not None else {}
+        return Score(judge=name, node=reply.id, replies=opinion.replies, value=opinion.value, aspects=found)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(reply)) for reply in replies]

@@ -23,7 +23,7 @@ from interalign.personas import Persona
 from interalign.records import BegunWith
 
 _LOG = logging.getLogger("interalign")
-_JUDGING: Final = {"judge_compare": "Verdict:", "judge_score": "Score:"}
+_JUDGING: Final = {"judge_compare": "Verdict:", "judge_score": "Score:", "judge_aspects": "Score:"}
 """The judge's prompts, and how the line begins that an answer has to end with."""
 _PERSONA: Final = Persona(id="sample", profile=("I keep bees.",), personality="Dry and short.")
 
@@ -37,11 +37,16 @@ def read_prompts(settings: RunSettings, recorded: Mapping[str, str] | None) -> P
     own = {} if settings.prompts is None else _read_folder(Path(settings.prompts))
     rubric = None if settings.rubric is None else _text(Path(settings.rubric), "--rubric").removesuffix("\n")
     system = None if settings.system is None else _system(settings.system)
-    prompts = prompts_of(recorded, own=own, rubric=rubric, system=system)
+    prompts = prompts_of(recorded, own=own, rubric=rubric, system=system, asked_for=asked_for(settings))
     for name in prompts.own:
         _check(Path(str(settings.prompts), f"{name}.jinja"), name, prompts)
     refuse_world(prompts, settings)
     return prompts
+
+
+def asked_for(settings: RunSettings) -> tuple[str, ...]:
+    """The prompts that only these settings use, of those that a run uses if its settings ask for them."""
+    return ("judge_aspects", "again_aspects") if settings.aspects else ()
 
 
 def persona_prompts(settings: PersonaSettings, recorded: Mapping[str, str] | None) -> PromptSet:

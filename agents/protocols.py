@@ -6,7 +6,7 @@ from typing import Protocol
 from pydantic import Field, JsonValue
 
 from interalign.personas import Persona
-from interalign.tree import Choice, Frozen, Message, Node, Score, Text, Verdict
+from interalign.tree import Aspect, Choice, Frozen, Message, Node, Score, Text, Verdict
 
 
 class At(Frozen):
@@ -74,6 +74,9 @@ class Scoring(Frozen):
     persona: Persona
     transcript: tuple[Message, ...]
     reply: str
+    # Left out where they are not asked for, so that a plug-in's calls on record from before there were any are found.
+    aspects: bool = Field(default=False, exclude_if=lambda asked: not asked)
+    """Score content, style and engagement, too."""
 
 
 class UserAudit(Frozen):
@@ -107,6 +110,8 @@ class ScoreOpinion(Frozen):
 
     value: int | None = Field(ge=1, le=5)
     replies: tuple[str, ...]
+    aspects: Mapping[Aspect, int] = Field(default={}, exclude_if=lambda found: not found)
+    """Of content, style and engagement those that could be read, 1 to 5 each; none without a value."""
 
 
 class AuditOpinion(Frozen):

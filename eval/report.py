@@ -79,6 +79,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print()
     for line in (
         *_judge_lines(report),
+        *_aspect_lines(report),
         *_control_lines(report),
         *(line for swap in report.simulator_swap for line in swap_lines(swap)),
         *_simulator_lines(report),
@@ -229,6 +230,12 @@ def _lines_of(judge: JudgeFigures) -> Iterator[str]:
             f"  hinted against unhinted: wins {number(hint.win_rate)} {ends(hint.ci)} of {hint.n} "
             f"({hint.wins} won, {hint.ties} tied, {hint.losses} lost)"
         )
+
+
+def _aspect_lines(report: Report) -> Iterator[str]:
+    for one in report.aspects:
+        gone = f", {one.missing:,} missing" if one.missing else ""
+        yield f"{one.aspect.capitalize()} of {one.candidate}: {number(one.mean)} {ends(one.ci)} (n {one.n:,}{gone})"
 
 
 def _control_lines(report: Report) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pydantic import JsonValue, model_validator
 
 from interalign.errors import MetricError
 from interalign.eval import metrics
+from interalign.eval.aspects import AspectFigures
 from interalign.eval.controls import ControlFigures
 from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
 from interalign.eval.note_figures import NoteFigures, NoteTally
@@ -177,6 +178,8 @@ class Report(Frozen):
     """None where no notes were taken."""
     siblings: SiblingCounts = SiblingCounts()
     """Replies to one message that are the same."""
+    aspects: tuple[AspectFigures, ...] = ()
+    """Content, style and engagement, of runs whose judge was asked for them."""
     controls: tuple[ControlFigures, ...] = ()
     """Personal fit, of runs with a wrong-persona control."""
     simulator_swap: tuple[SimulatorSwap, ...] = ()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
+from interalign.eval.aspects import AspectFigures, AspectTally
 from interalign.eval.controls import ControlFigures, ControlTally
 from interalign.eval.corrected import as_json
 from interalign.eval.corrections import correction_lines, corrections
@@ -13,7 +14,7 @@ from interalign.eval.simulator_swap import scores_by_user, simulator_swaps
 from interalign.eval.tallies import SimulatorFigures, UserTally
 from interalign.judge_warnings import sibling_warnings
 from interalign.ledger.budget import Prices
-from interalign.records import CONTROL, RunRecord, Usage, by_role, split_case
+from interalign.records import ASPECTS_NOTE, CONTROL, RunRecord, Usage, by_role, split_case
 from interalign.store import Store
 from interalign.tree import IMPORTED
 
@@ -30,6 +31,7 @@ def run_report(store: Store, prices: Prices) -> Report:
     warnings = (f"Warning: {each}." for each in told)
     notes = (*warnings, *_how_far(store, run), *report.notes)
     more = {"notes": notes, "replies": store.reply_counts(), "controls": _controls(store), "siblings": siblings}
+    more["aspects"] = _aspects(store, report.turns)
     return report.model_copy(update=more)
 
 
@@ -38,6 +40,17 @@ def _controls(store: Store) -> tuple[ControlFigures, ...]:
     if CONTROL not in store.note_names():
         return ()
     tally, personas = ControlTally(store.newest_judge()), store.personas()
+    for judged in store.judged_trees():
+        persona = personas.get(judged.tree.persona)
+        tally.add(judged, "\n".join(persona.profile) if persona else judged.tree.id)
+    return tally.figures()
+
+
+def _aspects(store: Store, turns: int) -> tuple[AspectFigures, ...]:
+    """Content, style and engagement by the newest judge; the trees are read for it only where there is any."""
+    if ASPECTS_NOTE not in store.note_names():
+        return ()
+    tally, personas = AspectTally(store.newest_judge(), turns), store.personas()
     for judged in store.judged_trees():
         persona = personas.get(judged.tree.persona)
         tally.add(judged, "\n".join(persona.profile) if persona else judged.tree.id)

@@ -78,6 +78,7 @@ def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resol
         inducer=inducer,
         judges=seating.judges(),
         judging=settings.judging,
+        aspects=settings.aspects,
         branch=settings.branch,
         hooks=seating.hooks(),
         system=prompts.system,
@@ -93,7 +94,7 @@ def all_evaluation_seats(
     seating = Seating(settings, ledger, resolve, prompts)
     users, judges, hooks = seating.users(), seating.judges(), seating.hooks()
     return {
-        (name, number): evaluation_seats(user, name, candidate, judges, hooks, prompts.system)
+        (name, number): evaluation_seats(user, name, candidate, judges, hooks, prompts.system, aspects=settings.aspects)
         for name, candidate in seating.candidates().items()
         for number, user in enumerate(users, start=1)
     }

@@ -51,6 +51,8 @@ class Seats:
     judges: Mapping[str, Judge] = field(default_factory=dict)
     """By name; several are a panel, none: the replies are not judged."""
     judging: Judging = "compare"
+    aspects: bool = False
+    """Scores have content, style and engagement beside the whole."""
     branch: int = 1
     """Replies per turn, the hinted one included."""
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]] = field(default_factory=dict)
@@ -254,7 +256,7 @@ async def _judged(
     """What one judge says about the replies of a turn."""
     if seats.judging == "compare":
         return await compare_siblings(role, name, *siblings)
-    return await score_siblings(role, name, *siblings)
+    return await score_siblings(role, name, *siblings, aspects=seats.aspects)
 
 
 def _hooks_at(point: HookPoint) -> Callable[[TurnState, Runtime[Seats]], Awaitable[dict[str, Any]]]:

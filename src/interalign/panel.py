@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from interalign.tree import Choice, JudgedTree, Outcome, Presentation, Score, Verdict
+from interalign.tree import ASPECTS, Choice, JudgedTree, Outcome, Presentation, Score, Verdict
 
 PANEL: Final = "panel"
 _SAID: Final[dict[Outcome, tuple[Choice | None, Choice | None]]] = {
@@ -62,7 +62,19 @@ def majority(votes: Sequence[Verdict]) -> Verdict:
 
 
 def mean_score(scores: Sequence[Score]) -> Score:
-    """The panel's score of one reply: the mean of those that are not missing; missing only if all are."""
-    known = [score.value for score in scores if score.value is not None]
-    value = sum(known) / len(known) if known else None
-    return Score(judge=PANEL, node=scores[0].node, replies=(), value=value)
+    """The panel's score of one reply: the mean of those that are not missing; missing only if all are.
+
+    Its aspects are the means of those that its members scored.
+    """
+    aspects = {name: _mean([score.aspects[name] for score in scores if name in score.aspects]) for name in ASPECTS}
+    return Score(
+        judge=PANEL,
+        node=scores[0].node,
+        replies=(),
+        value=_mean([score.value for score in scores if score.value is not None]),
+        aspects={name: value for name, value in aspects.items() if value is not None},
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

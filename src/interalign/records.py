@@ -303,6 +303,8 @@ class RunPart(NamedTuple):
 
 CONTROL: Final = "control"
 """Name of the annotation at a reply that was scored again for another persona, by the judge."""
+ASPECTS_NOTE: Final = "aspects"
+"""Name of the annotation at a reply with the scores of its aspects, by the judge."""
 
 
 class LabelQuestion(Frozen):

@@ -37,6 +37,7 @@ class RunKeywords(RuntimeKeywords, total=False):
     user: str | Sequence[str]
     candidate: _Candidate | Sequence[_Candidate]
     judge: str | Sequence[str]
+    aspects: bool
     seed: int
     prompts: str | Path | None
     rubric: str | Path | None

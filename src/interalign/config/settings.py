@@ -67,6 +67,11 @@ class RunSettings(Frozen):
     judge: Annotated[str | tuple[str, ...], Option("MODEL", several=True)] = Field(
         default="world:judge", description="Who judges. Repeat it for a panel."
     )
+    aspects: Annotated[bool, Option()] = Field(
+        default=False,
+        exclude_if=lambda asked: not asked,
+        description="Have content, style and engagement scored beside the whole, in one call.",
+    )
     seed: Annotated[int, Option()] = Field(default=0, description="Seed of every random choice.")
     prompts: Annotated[str | None, Option("DIR")] = Field(
         default=None, description="Folder of your own prompts, each in place of the one of its name."
@@ -192,6 +197,12 @@ class SimulationSettings(RunSettings):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return value
+
+    @model_validator(mode="after")
+    def _aspects_are_scored(self) -> Self:
+        if self.aspects and self.judging != "score":
+            raise ValueError("--aspects are scores, and the judge is to compare; add --judging score")
+        return self
 
     @model_validator(mode="after")
     def _branches_are_whole(self) -> Self:

@@ -127,7 +127,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
 
         async def judge_one(record: TreeRecord, judged: JudgedTree) -> None:
             conversation = conversation_of(record, persona_of(session.store, record), settings)
-            said = await judge_tree(judged.tree, conversation, role, judge, judging)
+            said = await judge_tree(judged.tree, conversation, role, judge, judging, aspects=settings.aspects)
             await session.store.save_judgement(record.id, *said)
 
         def jobs() -> Iterator[Job]:

@@ -42,6 +42,20 @@ def score(person: Person, user_texts: Sequence[str], reply: str, faults: Faults,
     return f"The reply {_reason(assessment)}.\nScore: {said}"
 
 
+def score_with_aspects(person: Person, user_texts: Sequence[str], reply: str, faults: Faults, rng: Random) -> str:
+    """As `score`, the same whole, with lines for content, style and engagement before the last one."""
+    *reasons, whole = score(person, user_texts, reply, faults, rng).split("\n")
+    assessment = assess(person, user_texts, reply)
+    engages = assessment.asks + 0.5 * (assessment.right and not assessment.wrong)
+    shares = {"Content": max(0.0, assessment.content), "Style": assessment.style, "Engagement": min(1.0, engages)}
+    lines = []
+    for name, share in shares.items():
+        noise, coin = rng.random(), rng.random()
+        said = int(1.5 + 4 * assessment.gate * share)
+        lines.append(f"{name}: {_off_by_one(said, coin) if noise < faults.noise else said}")
+    return "\n".join([*reasons, *lines, whole])
+
+
 def audit(person: Person, message: str) -> str:
     """Reasons and a last line `Findings: ...` about a user's message: what its words show, without planted faults."""
     found = {

@@ -142,9 +142,11 @@ def _judge(numbers: Mapping[str, float]) -> Speak:
         if first is not None and second is not None:
             return judge.compare(person, texts, "\n".join(first), "\n".join(second), faults, rng)
         if single is not None:
-            return judge.score(person, texts, "\n".join(single), faults, rng)
+            scores = judge.score_with_aspects if "`Engagement: N`" in prompt.instructions else judge.score
+            return scores(person, texts, "\n".join(single), faults, rng)
         raise ConfigError(
-            "world:judge answers only the prompts judge_compare.jinja, judge_score.jinja and audit_user.jinja"
+            "world:judge answers only the prompts judge_compare.jinja, judge_score.jinja, judge_aspects.jinja and "
+            "audit_user.jinja"
         )
 
     return speak
