@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
+from string import ascii_lowercase, ascii_uppercase
 from typing import Final, Literal, NamedTuple, cast
 
 from interalign.errors import BadContentError
@@ -83,6 +85,31 @@ def parse_verdict(reply: str) -> Choice:
     """
     said = _one_value(reply, _VERDICT)
     return cast(Choice, said if said == "tie" else said.upper())
+
+
+def parse_ranking(reply: str, count: int) -> tuple[int, ...]:
+    """The places, A is 0, of a line `Ranking: B > A > C`, best first; BadContentError unless it names each once.
+
+    `count` replies were shown, 2 to 26. Where the line may stand and what may be around it and its letters is as with
+    `parse_verdict`. Equal places (`=`), commas, letters that are missing, twice or too many are no ranking.
+    """
+    said = _one_value(reply, _ranking(count))
+    places = tuple(ascii_lowercase.index(re.findall("[a-z]", part)[-1]) for part in said.split(">"))
+    if len(set(places)) < count:
+        raise BadContentError(f"a reply is named twice in 'Ranking: {said[:200]}'", reply)
+    return places
+
+
+@cache
+def _ranking(count: int) -> _Form:
+    one = rf"(?:{_A_REPLY})?{_AROUND}(?a:[a-{ascii_lowercase[count - 1]}])"
+    shown = " > ".join(ascii_uppercase[:count])
+    return _form(
+        "ranking",
+        rf"({one}(?:{_AROUND}>{_AROUND}{one}){{{count - 1}}})",
+        r".*[>=<,].*|\w+",
+        f"Ranking: {shown}, in the order of the judge",
+    )
 
 
 def parse_score(reply: str) -> Literal[1, 2, 3, 4, 5]:

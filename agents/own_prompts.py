@@ -23,7 +23,12 @@ from interalign.personas import Persona
 from interalign.records import BegunWith
 
 _LOG = logging.getLogger("interalign")
-_JUDGING: Final = {"judge_compare": "Verdict:", "judge_score": "Score:", "judge_aspects": "Score:"}
+_JUDGING: Final = {
+    "judge_compare": "Verdict:",
+    "judge_score": "Score:",
+    "judge_aspects": "Score:",
+    "judge_list": "Ranking:",
+}
 """The judge's prompts, and how the line begins that an answer has to end with."""
 _PERSONA: Final = Persona(id="sample", profile=("I keep bees.",), personality="Dry and short.")
 
@@ -46,7 +51,10 @@ def read_prompts(settings: RunSettings, recorded: Mapping[str, str] | None) -> P
 
 def asked_for(settings: RunSettings) -> tuple[str, ...]:
     """The prompts that only these settings use, of those that a run uses if its settings ask for them."""
-    return ("judge_aspects", "again_aspects") if settings.aspects else ()
+    if settings.aspects:
+        return ("judge_aspects", "again_aspects")
+    lists = isinstance(settings, SimulationSettings) and settings.judging == "list"
+    return ("judge_list", "again_list") if lists else ()
 
 
 def persona_prompts(settings: PersonaSettings, recorded: Mapping[str, str] | None) -> PromptSet:

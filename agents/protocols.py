@@ -79,6 +79,16 @@ class Scoring(Frozen):
     """Score content, style and engagement, too."""
 
 
+class Listing(Frozen):
+    """Rank the replies of a turn by how well they suit this user. Asked twice, the second time in reverse order."""
+
+    at: At
+    persona: Persona
+    transcript: tuple[Message, ...]
+    ranked: tuple[str, ...]
+    """The replies in the order shown, at least two; the first one is shown as A."""
+
+
 class UserAudit(Frozen):
     """Say what is wrong with the last message, which a user agent wrote in the persona's place."""
 
@@ -112,6 +122,14 @@ class ScoreOpinion(Frozen):
     replies: tuple[str, ...]
     aspects: Mapping[Aspect, int] = Field(default={}, exclude_if=lambda found: not found)
     """Of content, style and engagement those that could be read, 1 to 5 each; none without a value."""
+
+
+class RankingOpinion(Frozen):
+    """A judge's answer to a listing."""
+
+    value: tuple[int, ...] | None
+    """The places of the replies as they were shown, from 0, the best first, each once. None: no usable answer came."""
+    replies: tuple[str, ...]
 
 
 class AuditOpinion(Frozen):
@@ -155,6 +173,14 @@ class Judge(Protocol):
 
     async def score(self, ask: Scoring) -> ScoreOpinion:
         """How well one reply suits the user."""
+        ...
+
+
+class ListJudge(Protocol):
+    """A judge that ranks any number of replies in one call."""
+
+    async def rank(self, ask: Listing) -> RankingOpinion:
+        """Which reply suits the user best, which second best, and so on."""
         ...
 
 

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 _NO_CONVERSATION = ("persona_", "audit_")
 """How the names of the prompts begin that ask for personas or look at a finished talk: no conversation sees them."""
-IF_ASKED_FOR = ("judge_aspects", "again_aspects")
+IF_ASKED_FOR = ("judge_aspects", "again_aspects", "judge_list", "again_list")
 """Prompts that only a run uses whose settings ask for them: only its identity has their hashes."""
 
 

@@ -1,9 +1,10 @@
 """Judging stored trees again with another judge: nothing is generated anew."""
 
 import asyncio
+from typing import cast
 
-from interalign.agents.judge import compare_siblings, score_siblings
-from interalign.agents.protocols import Judge
+from interalign.agents.judge import compare_siblings, rank_siblings, score_siblings
+from interalign.agents.protocols import Judge, ListJudge
 from interalign.config import Judging
 from interalign.graphs.many_trees import unwrapped
 from interalign.graphs.turn import Conversation
@@ -24,6 +25,8 @@ async def judge_tree(
         compares = judging == "compare" or (judging is None and len(tree.children(node_id)) > 1)
         if compares:
             return await compare_siblings(judge, name, *siblings), []
+        if judging == "list":
+            return await rank_siblings(cast(ListJudge, judge), name, *siblings), []
         return [], await score_siblings(judge, name, *siblings, aspects=aspects)
 
     async with unwrapped(), asyncio.TaskGroup() as group:

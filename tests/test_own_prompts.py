@@ -76,7 +76,7 @@ def test_a_run_without_own_wording_records_the_hashes_of_its_prompts_and_nothing
     ia.simulate(tmp_path / "run.db", trees=1, turns=1)
     with ia.open_run(tmp_path / "run.db") as run:
         identity = run.run.identity
-    others = ("persona_", "audit_", "judge_aspects", "again_aspects")
+    others = ("persona_", "audit_", "judge_aspects", "again_aspects", "judge_list", "again_list")
     of_talks = {name: each for name, each in PROMPTS.hashes.items() if not name.startswith(others)}
     assert identity["prompts"] == of_talks
     assert identity.keys().isdisjoint({"own_prompts", "rubric", "system"})

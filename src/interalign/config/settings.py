@@ -15,7 +15,9 @@ from interalign.registries import POLICIES
 from interalign.shard import Shard
 from interalign.tree import Frozen
 
-Judging = Literal["compare", "score"]
+Judging = Literal["compare", "score", "list"]
+MOST_LISTED = 26
+"""Replies that one call can rank: they are shown as A to Z."""
 HookPoint = Literal["after_user", "before_candidates", "after_candidates", "after_judge"]
 WORDING = ("prompts", "rubric", "system")
 """Settings that say where a text is read; a run records the text."""
@@ -201,7 +203,16 @@ class SimulationSettings(RunSettings):
     @model_validator(mode="after")
     def _aspects_are_scored(self) -> Self:
         if self.aspects and self.judging != "score":
-            raise ValueError("--aspects are scores, and the judge is to compare; add --judging score")
+            raise ValueError(f"--aspects are scores, and the judge is to {self.judging}; add --judging score")
+        return self
+
+    @model_validator(mode="after")
+    def _list_is_no_longer_than_the_alphabet(self) -> Self:
+        if self.judging == "list" and self.branch > MOST_LISTED:
+            raise ValueError(
+                f"--judging list shows a turn's replies as A to Z, and --branch {self.branch} makes more; use at most "
+                f"{MOST_LISTED}, or another --judging"
+            )
         return self
 
     @model_validator(mode="after")

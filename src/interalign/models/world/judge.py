@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from random import Random
+from string import ascii_uppercase
 from typing import Final, NamedTuple
 
 from interalign.models.world.consistency import candidate_sentence, contradictions, style_shown, told_facts
@@ -15,9 +16,9 @@ class Faults(NamedTuple):
     """Faults planted in a judge, for calibration to find. Both are probabilities."""
 
     noise: float = 0.0
-    """Of a comparison decided by a fair coin between A and B, and of a score that is off by one."""
+    """Of a comparison decided by a fair coin between A and B, of a list shuffled, and of a score that is off by one."""
     position_bias: float = 0.0
-    """Of a comparison (that noise has spared) decided for the reply shown first."""
+    """Of a comparison (that noise has spared) decided for the reply shown first, and of a list left as it was shown."""
 
 
 def compare(person: Person, user_texts: Sequence[str], first: str, second: str, faults: Faults, rng: Random) -> str:
@@ -30,6 +31,24 @@ def compare(person: Person, user_texts: Sequence[str], first: str, second: str, 
     elif bias < faults.position_bias:
         said = "A"
     return f"Reply A {_reason(a)}.\nReply B {_reason(b)}.\nVerdict: {said}"
+
+
+def rank(person: Person, user_texts: Sequence[str], replies: Sequence[str], faults: Faults, rng: Random) -> str:
+    """Reasons and a last line `Ranking: B > A > C`; of replies closer than TIE the one shown first stands first.
+
+    Noise puts all of them in an order of chance, position bias (where noise has spared them) in the order shown.
+    """
+    found = [assess(person, user_texts, reply) for reply in replies]
+    noise, bias, order = rng.random(), rng.random(), list(range(len(replies)))
+    if noise < faults.noise:
+        rng.shuffle(order)
+    elif bias >= faults.position_bias:
+        for end in range(len(order) - 1, 0, -1):  # a bubble sort, which never turns a tie round
+            for at in range(end):
+                if found[order[at + 1]].score - found[order[at]].score >= TIE:
+                    order[at : at + 2] = order[at + 1], order[at]
+    reasons = [f"Reply {letter} {_reason(each)}." for letter, each in zip(ascii_uppercase, found, strict=False)]
+    return "\n".join([*reasons, "Ranking: " + " > ".join(ascii_uppercase[place] for place in order)])
 
 
 def score(person: Person, user_texts: Sequence[str], reply: str, faults: Faults, rng: Random) -> str:
