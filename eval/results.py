@@ -13,6 +13,7 @@ from interalign.eval.controls import ControlFigures
 from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
 from interalign.eval.note_figures import NoteFigures, NoteTally
 from interalign.eval.panel_tally import PanelTally
+from interalign.eval.panel_weights import MemberWeight
 from interalign.eval.tallies import (
     JudgeFigures,
     JudgeTally,
@@ -182,6 +183,8 @@ class Report(Frozen):
     """Content, style and engagement, of runs whose judge was asked for them."""
     controls: tuple[ControlFigures, ...] = ()
     """Personal fit, of runs with a wrong-persona control."""
+    panel_weights: tuple[MemberWeight, ...] = ()
+    """Where the panel of the run weighs its members: by what."""
     simulator_swap: tuple[SimulatorSwap, ...] = ()
     """Whether the ranking stands under another user, of evaluations with several."""
     corrected: Mapping[str, JsonValue] | None = None

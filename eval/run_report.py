@@ -9,6 +9,7 @@ from interalign.eval.aspects import AspectFigures, AspectTally
 from interalign.eval.controls import ControlFigures, ControlTally
 from interalign.eval.corrected import as_json
 from interalign.eval.corrections import correction_lines, corrections
+from interalign.eval.panel_weights import MemberWeight, weight_lines
 from interalign.eval.results import Report, ScoredCase, candidate_scores, evaluation_report, simulation_report
 from interalign.eval.simulator_swap import scores_by_user, simulator_swaps
 from interalign.eval.tallies import SimulatorFigures, UserTally
@@ -19,8 +20,11 @@ from interalign.store import Store
 from interalign.tree import IMPORTED
 
 
-def run_report(store: Store, prices: Prices) -> Report:
-    """The figures of an open run; ConfigError if nothing was run in it. A failed conversation's scores are missing."""
+def run_report(store: Store, prices: Prices, weights: Sequence[MemberWeight] = ()) -> Report:
+    """The figures of an open run; ConfigError if nothing was run in it. A failed conversation's scores are missing.
+
+    `weights`: those by which the store weighs the members of the run's panel.
+    """
     run = store.run
     if run is None:
         raise ConfigError("nothing was run in this file yet; `interalign simulate` or `evaluate` begins a run")
@@ -29,9 +33,9 @@ def run_report(store: Store, prices: Prices) -> Report:
     siblings = store.sibling_counts()
     told = (*sibling_warnings(siblings), *store.judge_warnings(store.newest_judge()))
     warnings = (f"Warning: {each}." for each in told)
-    notes = (*warnings, *_how_far(store, run), *report.notes)
+    notes = (*warnings, *_how_far(store, run), *(weight_lines(weights) if weights else ()), *report.notes)
     more = {"notes": notes, "replies": store.reply_counts(), "controls": _controls(store), "siblings": siblings}
-    more["aspects"] = _aspects(store, report.turns)
+    more |= {"aspects": _aspects(store, report.turns), "panel_weights": tuple(weights)}
     return report.model_copy(update=more)
 
 

@@ -418,6 +418,7 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
         "controls",
         "siblings",
         "simulator_swap",
+        "panel_weights",
         "aspects",
         "corrected",
         "replies",

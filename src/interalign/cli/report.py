@@ -28,6 +28,14 @@ def report(
             metavar="BASE.db", help="Exit 1 if a candidate is worse than in this evaluation, by its interval."
         ),
     ] = None,
+    panel_weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--panel-weights",
+            metavar="labels|truth|FILE.json",
+            help="Weigh the judges of the panel by their accuracy; repeat it for the `calibrate --json` of each judge.",
+        ),
+    ] = None,
     prices: Annotated[
         Path | None, typer.Option(metavar="FILE.yaml", help="What each model costs, USD per million tokens.")
     ] = None,
@@ -35,11 +43,13 @@ def report(
 ) -> None:
     """Say what came out: alignment level per turn, improvement rate, intervals, comparisons, the judge."""
     from interalign import api
+    from interalign.api.exports import is_weight_file
     from interalign.files import refuse_outputs
 
     with errors_as_exit_codes(debug):
-        refuse_outputs([html, md, csv], inputs=[run, prices, no_worse_than])
-        found = api.report(run, prices)
+        weights = panel_weights or []
+        refuse_outputs([html, md, csv], inputs=[run, prices, no_worse_than, *filter(is_weight_file, weights)])
+        found = api.report(run, prices, panel_weights=weights)
         missed = api.missed_gates(run, found, fail_under=fail_under or (), no_worse_than=no_worse_than)
         if html:
             api.write_report_html(found, html)
