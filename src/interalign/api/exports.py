@@ -9,7 +9,7 @@ from interalign.config import (
     RunSettings,
 )
 from interalign.errors import ConfigError, did_you_mean
-from interalign.files import refuse_outputs
+from interalign.files import refuse_full_folder, refuse_outputs
 from interalign.panel import PANEL, with_panel
 
 if TYPE_CHECKING:
@@ -34,31 +34,41 @@ def export(
     keep_leaks: bool = False,
     keep_cut: bool = False,
     panel_weights: Sequence[str] = (),
+    rows_per_file: int | None = None,
 ) -> int:
     """Write the trees of `run` as training rows to `out`, Parquet if it ends so, else JSON lines; number of rows.
 
     The file appears whole or not at all. Beside it, `out` with `.card.json` behind its name says what the rows were
-    made from (docs/data-format.md).
+    made from (docs/data-format.md). With `rows_per_file` `out` is a new folder, of Parquet files with so many rows each
+    (`train-00000-of-00005.parquet`).
 
-    `format`: sft, dpo, kto, rm, grpo, listwise, messages, or a plug-in's (`interalign.registries.FORMATS`). Preferences
-    are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a readable
-    answer. `panel` for a run with one judge: of all judges that were asked about it since. Replies that repeat the
-    inducer's note are left out, with what follows them, unless `keep_leaks`; those that were cut at their length limit
-    are learnt in no row unless `keep_cut`. A turn gives no row if its clearest pair has a margin below `min_margin`, or
-    if fewer than the share `min_agreement` of the run's judges prefer the chosen reply. `audit="drop"` leaves out user
-    messages with a finding (`audit`), and what follows them. `panel_weights` (`labels`, `truth`, or files of `calibrate
-    --json`, one a judge): the panel weighs its members by their accuracy there.
+    `format`: sft, dpo, kto, rm, grpo, listwise, messages, user, or a plug-in's (`interalign.registries.FORMATS`).
+    Preferences are those of `judge`, by default the panel of a run with several judges, else the last judge that gave a
+    readable answer. `panel` for a run with one judge: of all judges that were asked about it since. Replies that repeat
+    the inducer's note are left out, with what follows them, unless `keep_leaks`; those that were cut at their length
+    limit are learnt in no row unless `keep_cut`. A turn gives no row if its clearest pair has a margin below
+    `min_margin`, or if fewer than the share `min_agreement` of the run's judges prefer the chosen reply. `audit="drop"`
+    leaves out user messages with a finding (`audit`), and what follows them. `panel_weights` (`labels`, `truth`, or
+    files of `calibrate --json`, one a judge): the panel weighs its members by their accuracy there.
     """
     from interalign.store import Store
     from interalign.training.data_card import Tally, card_beside, write_card
-    from interalign.training.export import rows, write_rows
+    from interalign.training.export import export_format, rows, write_rows
     from interalign.training.leak_proof import LeakProof
     from interalign.training.row_filters import RowFilters
+    from interalign.training.user_seats import UserSeats, facts_for_card
 
+    if rows_per_file is not None and rows_per_file < 1:
+        raise ConfigError(f"rows_per_file={rows_per_file}: a file has at least one row")
     if audit not in ("drop", "keep"):
         raise ConfigError(f"audit={audit!r}: write drop or keep")
     card = card_beside(Path(out))
-    refuse_outputs([out, card], inputs=[run, *filter(is_weight_file, panel_weights)])
+    inputs = [run, *filter(is_weight_file, panel_weights)]
+    if rows_per_file is None:
+        refuse_outputs([out, card], inputs=inputs)
+    else:
+        refuse_full_folder(Path(out), inputs=inputs)
+        refuse_outputs([card], inputs=inputs)
     with Store.open(Path(run)) as store:
         store.refuse_personas("export")
         name = judge or store.newest_judge()
@@ -78,15 +88,18 @@ def export(
         proof = LeakProof(people, rubric, notes=not keep_leaks)
         filters = RowFilters(min_margin, min_agreement, drops, people)
         keeps = {"keep_leaks": keep_leaks, "keep_cut": keep_cut}
-        made = rows(tally.counting(judged), format, pairs, judge=name, filters=filters, proof=proof, **keeps)
-        written = write_rows(made, Path(out))
+        seats = UserSeats(store.run, people)
+        made = rows(
+            tally.counting(judged), format, pairs, judge=name, filters=filters, proof=proof, seats=seats, **keeps
+        )
+        written = write_rows(made, Path(out), rows_per_file)
         if card is not None:
             warnings = list(store.judge_warnings(name))
             chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks,
                       "min_margin": min_margin, "min_agreement": min_agreement, "audit": audit,
                       "left_out": dict(filters.left_out), "judge_warnings": warnings,
-                      "leak_proof": proof.facts,
-                      **({"panel_weights": [each.model_dump() for each in weights]} if weights else {})}  # fmt: skip
+                      **({"panel_weights": [each.model_dump() for each in weights]} if weights else {}),
+                      **facts_for_card(export_format(format), seats, proof.facts)}  # fmt: skip
             write_card(card, Path(out), (Path(run), store.run), written, tally, chosen)
         return written
 
@@ -105,13 +118,20 @@ def _weights(store: "Store", given: Sequence[str], judge: str | None) -> "tuple[
     return panel_weights(store, given)
 
 
-def export_shortfalls(run: Path | str, judge: str | None = None) -> list[str]:
-    """What fell short in what `export` with this judge writes, and why to distrust the judge, a line each."""
+def export_shortfalls(run: Path | str, judge: str | None = None, *, format: str = "dpo") -> list[str]:  # noqa: A002
+    """What fell short in what `export` with this judge writes, and why to distrust the judge, a line each.
+
+    Of a `format` that is made of the user's side, also which conversations have no known persona.
+    """
     from interalign.store import Store
+    from interalign.training.export import export_format
+    from interalign.training.user_seats import unknown_personas
 
     with Store.open(Path(run)) as store:
+        unknown = unknown_personas(store) if export_format(format).user_rows is not None else None
         found = store.shortfalls(judge or store.newest_judge())
-        return [line for line in (str(found), *(f"warning: {each}" for each in found.warnings)) if line]
+        lines = (unknown, str(found), *(f"warning: {each}" for each in found.warnings))
+        return [line for line in lines if line]
 
 
 def why_empty(run: Path | str, format: str, *, filtered: bool = False) -> str:  # noqa: A002  (the option's name)
@@ -121,10 +141,16 @@ def why_empty(run: Path | str, format: str, *, filtered: bool = False) -> str:  
 
     with Store.open(Path(run)) as store:
         trees = list(store.judged_trees())
+        known = store.personas()
     if not trees:
         return "no tree of the run is finished yet; run `interalign simulate` again to go on"
+    for_user = export_format(format).user_rows is not None
+    if for_user and not any(tree.tree.persona in known for tree in trees):
+        return "no conversation of the run has a known persona, which a user agent plays"
     if filtered and not export_format(format).needs_judge:
         return "the audit finds fault with the first message of every conversation; leave --audit drop out"
+    if for_user:
+        return "every user message was cut at its length limit (--keep-cut keeps it), or copied from another tree"
     if not export_format(format).needs_judge:
         if any(tree.cut for tree in trees):
             return "every conversation begins with a message that was cut at its length limit; --keep-cut keeps it"
