@@ -201,6 +201,11 @@ def _judge_lines(report: Report) -> Iterator[str]:
         return
     for judge in (report.judge, *report.judge.members):
         yield from _lines_of(judge)
+    if ties := report.judge.ties:
+        yield (
+            f"The panel has no preference about {ties.ties:,} of {_count(ties.n, 'pair')}: its members are split about "
+            f"{ties.split:,}, and too few prefer one reply of {ties.undecided:,}."
+        )
     for pair in report.judge.agreement:
         yield f"{pair.a} and {pair.b}: {percent(pair.same)} of {pair.n} answers alike, kappa {number(pair.kappa)}"
 

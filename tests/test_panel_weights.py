@@ -10,9 +10,10 @@ import pytest
 
 import interalign as ia
 from interalign import api
+from interalign.eval.panel_tally import PanelTally
 from interalign.eval.panel_weights import weight_of
 from interalign.panel import weighted, weighted_score, with_panel
-from interalign.tree import Choice, Presentation, Score, Verdict
+from interalign.tree import Choice, JudgedTree, Node, Presentation, Score, Tree, Verdict
 
 Cli = Callable[..., Any]
 SAID: dict[str, tuple[Choice | None, Choice | None]] = {
@@ -259,3 +260,24 @@ def test_without_weights_a_tree_reads_as_ever(run: Path) -> None:
         update={"verdicts": tuple(verdict for verdict in judged.verdicts if verdict.judge != "panel")}
     )
     assert with_panel(alone, [GOOD, BAD, COIN]) == judged
+
+
+@pytest.mark.parametrize(
+    ("votes", "split", "undecided"),
+    [("a a b", 0, 0), ("a b", 1, 0), ("a b tie", 1, 0), ("a tie", 0, 1), ("first tie", 0, 1), ("a first gone", 0, 1)],
+)
+def test_the_report_says_whether_a_panel_is_split_or_undecided(votes: str, split: int, undecided: int) -> None:
+    nodes = (Node(id="u", parent=None, turn=1, role="user", text="Hi", by="user"),)
+    nodes += tuple(Node(id=i, parent="u", turn=1, role="assistant", text=i, by="c") for i in "12")
+    named = [vote(each, f"j{number}") for number, each in enumerate(votes.split())]
+    members = [each.judge for each in named]
+    tally = PanelTally(members)
+    judged = JudgedTree(tree=Tree(id="t", run="r", persona="p", seed=0, nodes=nodes), verdicts=tuple(named))
+    tally.add(with_panel(judged, members), "p")
+    ties = tally.figures(turns=1, resamples=10).ties
+    assert ties is not None
+    assert (ties.n, ties.ties, ties.split, ties.undecided) == (1, split + undecided, split, undecided)
+
+
+def test_a_panel_that_only_scored_has_no_ties_to_explain() -> None:
+    assert PanelTally(["x", "y"]).figures(turns=1, resamples=10).ties is None

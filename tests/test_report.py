@@ -437,7 +437,19 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
         {"a", "b", "delta_al", "ci", "p", "n"} | {"p_holm", "delta_ir", "delta_ir_ci", "n_profiles"}
     )
     assert set(found["judge"]) == (
-        {"name", "others", "asked", "missing", "re_asked", "comparisons", "scores", "hint", "members", "agreement"}
+        {
+            "name",
+            "others",
+            "asked",
+            "missing",
+            "re_asked",
+            "comparisons",
+            "scores",
+            "hint",
+            "members",
+            "agreement",
+            "ties",
+        }
     )
     counted = {"user", "conversations", "turns", "mean_words", "mean_characters"}
     assert set(found["simulator"]) == counted | {
