@@ -220,6 +220,14 @@ def export(
         AuditMode,
         typer.Option(help="`drop` leaves out user messages with a finding of the audit, and what follows them."),
     ] = AuditMode.keep,
+    panel_weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--panel-weights",
+            metavar="labels|truth|FILE.json",
+            help="Weigh the judges of the panel by their accuracy; repeat it for the `calibrate --json` of each judge.",
+        ),
+    ] = None,
     keep_leaks: Annotated[
         bool, typer.Option("--keep-leaks", help="Keep replies that repeat the inducer's note, and what follows them.")
     ] = False,
@@ -247,6 +255,7 @@ def export(
             audit=audit.value,
             keep_leaks=keep_leaks,
             keep_cut=keep_cut,
+            panel_weights=panel_weights or (),
             rows_per_file=rows_per_file,
         )
     filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
