@@ -313,14 +313,20 @@ def view(
     export: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write the pages as one HTML file instead of serving them.")
     ] = None,
+    instructions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What labellers are told; kept with the labels. A short one ships."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Look at what was said in RUN.db in a browser, beside other runs if you like. Reads only."""
+    """Look at what was said in RUN.db in a browser, beside other runs if you like. Writes nothing but labels."""
     from interalign import api
 
     with _errors_as_exit_codes(debug):
         if export is None:
-            api.view(run, *(others or ()), host=host, port=port, announce=_say)
+            api.view(run, *(others or ()), host=host, port=port, instructions=instructions, announce=_say)
+        elif instructions is not None:
+            raise ConfigError(f"--instructions {instructions}: {export} will have no labelling page; leave them out")
         elif others:
             raise ConfigError("--export writes one run file; leave the others out")
         else:
