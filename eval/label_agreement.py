@@ -12,7 +12,7 @@ Key = tuple[str, str, str | None]
 """What a label is about: tree, reply, the other reply or None."""
 
 
-class Agreement(NamedTuple):
+class LabelAgreement(NamedTuple):
     """One person's answers beside another's, or a judge's."""
 
     other: str
@@ -25,7 +25,7 @@ class Agreement(NamedTuple):
     """The questions with another answer."""
 
 
-def agreements(store: Store, who: str) -> list[Agreement]:
+def agreements(store: Store, who: str) -> list[LabelAgreement]:
     """With every other person, then with every judge, of those who answered one of the same questions."""
     labels = store.labels()
     mine = {label.key: label.answer for label in labels if label.who == who}
@@ -69,7 +69,7 @@ def _agreement(
     mine: Mapping[Key, str],
     theirs: Mapping[Key, str],
     profiles: Mapping[str, tuple[str, ...]],
-) -> Agreement:
+) -> LabelAgreement:
     both = [key for key in mine if key in theirs]
     scores = [key for key in both if key[2] is None]
 
@@ -79,7 +79,7 @@ def _agreement(
         )
 
     differing = tuple(key for key in both if mine[key] != theirs[key])
-    return Agreement(other, is_judge, rate(both, 0), rate(scores, 1) if scores else None, differing)
+    return LabelAgreement(other, is_judge, rate(both, 0), rate(scores, 1) if scores else None, differing)
 
 
 def _distance(one: str, other: str) -> int:

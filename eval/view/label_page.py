@@ -18,7 +18,7 @@ from interalign.store import Store
 from interalign.tree import Message
 
 if TYPE_CHECKING:  # numpy and scipy, 60 MB, only once everything is answered
-    from interalign.eval.label_agreement import Agreement
+    from interalign.eval.label_agreement import LabelAgreement
 
 LONGEST_NAME = 80
 """Characters of a labeller's name."""
@@ -43,7 +43,7 @@ class AskedQuestion(NamedTuple):
 class Beside(NamedTuple):
     """The labels of the person beside somebody else's."""
 
-    agreement: "Agreement"
+    agreement: "LabelAgreement"
     differing: tuple[Link, ...]
     """Messages of trees, of questions that a judge answered otherwise; some of them."""
 

@@ -27,6 +27,7 @@ from interalign.cli.steps import shown_step
 from interalign.cli.trust import calibrate, fidelity
 from interalign.config import EvaluationSettings, RewardSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
+from interalign.files import refuse_outputs
 from interalign.registries import FORMATS, METHODS, Registry
 from interalign.signals import OWN_PROCESS, end_process
 from interalign.version import __version__
@@ -326,6 +327,7 @@ def view(
         if export is None:
             api.view(run, *(others or ()), host=host, port=port, instructions=instructions, announce=_say)
         elif instructions is not None:
+            refuse_outputs([export], inputs=[run, instructions, *(others or ())])
             raise ConfigError(f"--instructions {instructions}: {export} will have no labelling page; leave them out")
         elif others:
             raise ConfigError("--export writes one run file; leave the others out")
