@@ -1,6 +1,5 @@
 """The command line: parse, call one library function, report. Data to standard output, messages to standard error."""
 
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.processes import in_processes, without
-from interalign.cli.progress import json_line, names_failed, shown, shown_training
+from interalign.cli.progress import json_line, names_failed, shown, shown_training, view_command
 from interalign.cli.report import compare, power, report
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
@@ -139,7 +138,7 @@ def simulate(
         if dry_run:
             typer.echo(api.estimate("simulation", run, config=config, fork=fork, **settings))
             return
-        with shown("trees", log_json=log_json) as progress:
+        with shown("trees", log_json=log_json, run=fork or run) as progress:
             summary = api.simulate(run, config=config, fork=fork, progress=progress, **settings)
     _end(summary, log_json)
 
@@ -165,7 +164,7 @@ def evaluate(
             return
         if note := api.about_cases(config=config, cases=settings.get("cases")):
             _say(json_line("note", message=note) if log_json else note)
-        with shown("conversations", log_json=log_json) as progress:
+        with shown("conversations", log_json=log_json, run=fork or run) as progress:
             summary = api.evaluate(run, config=config, fork=fork, progress=progress, **settings)
     _end(summary, log_json)
 
@@ -417,7 +416,7 @@ def _end(summary: "RunSummary", log_json: bool) -> None:
         _say(
             json_line(
                 "end", trees=summary.trees, done=summary.done, failed=len(summary.failed), calls=summary.calls,
-                shortfalls=summary.shortfalls and summary.shortfalls.model_dump(),
+                shortfalls=summary.shortfalls and summary.shortfalls.model_dump(), view=view_command(summary.run),
             )
         )  # fmt: skip
     else:
@@ -428,7 +427,7 @@ def _end(summary: "RunSummary", log_json: bool) -> None:
 
 def _say_all(summary: "RunSummary") -> None:
     counts = f"{summary.done} of {summary.trees} trees done in {summary.run}"
-    view = f"; `interalign view {shlex.quote(str(summary.run))}` shows them" if summary.calls else ""
+    view = f"; `{view_command(summary.run)}` shows them" if summary.calls else ""
     _say(f"{counts}; {summary.calls} calls made, {summary.replayed} answered from the ledger{view}")
     if summary.usd is not None:
         costs = ", ".join(
