@@ -68,7 +68,7 @@ def _settings(run: RunRecord, store: Store, tree: str) -> Mapping[str, Any]:
     if run.kind == "simulation":
         return run.identity
     record = store.tree_record(tree)
-    candidates: Any = run.identity.get("candidate", [])
+    candidates = run.begun_with.candidate
     mine = [each for each in candidates if record is None or each["name"] == record.candidate]
     return {**run.identity, **_ALONE, "candidate": mine or candidates}
 
