@@ -42,6 +42,7 @@ from interalign.eval.view.page import Labelling
 from interalign.personas import Persona
 from interalign.records import Label, LabelQuestion
 from interalign.store import Store
+from interalign.tree import Node
 
 pytest_plugins = ["view_fixtures"]
 TOLD = "Say which reply Ada would like."
@@ -122,6 +123,9 @@ def test_twenty_questions_are_answered_by_keys_alone_and_kept_as_the_terminal_ke
             await browser.press("x")
             for number in range(20):
                 await key_to("120"[number % 3], number + 1)
+                if number == 0:  # the key is held: no second question is answered by it
+                    for _ in range(5):
+                        await browser.ask("Input.dispatchKeyEvent", type="keyDown", key="1", text="1", autoRepeat=True)
                 if number == 4:
                     await key_to("u", 4)
                     await key_to("u", 3)
@@ -137,23 +141,6 @@ def test_twenty_questions_are_answered_by_keys_alone_and_kept_as_the_terminal_ke
     assert [label.first for label in in_plan] == [order_shown(each, "me")[0] for each in questions_of(planned)]
     assert {label.who for label in in_plan} == {"me"}
     assert all("which suits this user better" in str(label.instructions) for label in in_plan)
-
-
-@with_a_browser
-def test_a_key_that_is_held_answers_one_question(planned: Path, tmp_path: Path) -> None:
-    with listening(planned, Labelling("the token")) as address:
-
-        async def work(browser: Browser) -> None:
-            await browser.open(f"{address}/label?who=ann")
-            await browser.press("1")
-            await browser.until("document.title.startsWith('2 of 20') && document.readyState === 'complete'")
-            for _ in range(5):
-                await browser.ask("Input.dispatchKeyEvent", type="keyDown", key="1", text="1", autoRepeat=True)
-            await browser.press("2")
-            await browser.until("document.title.startsWith('3 of 20') && document.readyState === 'complete'")
-
-        browsing(tmp_path / "browser", work)
-    assert len(labels_of(planned)) == 2
 
 
 def test_the_page_says_nothing_of_who_replied_and_what_a_judge_said(run: Run, tmp_path: Path) -> None:
@@ -417,15 +404,13 @@ def test_five_hundred_hostile_texts_are_shown_and_never_run(run: Run, tmp_path: 
     texts = [f"{HOSTILE[number % len(HOSTILE)]} {number}" for number in range(500)]
     run.begin("simulation", [Persona(id="p", profile=(ATTACK,), personality=ATTACK, source="file")])
     run.plan("t1", persona="p")
-    parent: str | None = None
+    said: list[Node] = []
     for number in range(0, 498, 2):
-        asked = user(parent, texts[number])
-        said = [asked, reply(asked, 1, texts[number + 1])]
-        run.say("t1", said)
-        parent = said[1].id
-    asked = user(parent, texts[498])
+        said.append(user(said[-1].id if said else None, texts[number]))
+        said.append(reply(said[-1], 1, texts[number + 1]))
+    asked = user(said[-1].id, texts[498])
     replies = [reply(asked, number, texts[499]) for number in (1, 2)]
-    run.say("t1", [asked, *replies], [compared(replies[0].id, replies[1].id, "A", "B")])
+    run.say("t1", [*said, asked, *replies], [compared(replies[0].id, replies[1].id, "A", "B")])
     run.end("t1")
     run.store.plan_labels([LabelQuestion(tree="t1", a=replies[0].id, b=replies[1].id, probability=1)])
     run.store.close()
