@@ -202,7 +202,7 @@ def _about(call: CallRecord) -> tuple[str, tuple[str, ...]]:
     messages = tuple(call.place.node.split("|"))
     if call.place.role != "judge":
         return "for message", messages
-    return ("scoring reply" if len(messages) == 1 else "comparing replies"), messages
+    return ({1: "scoring reply", 2: "comparing replies"}.get(len(messages), "ranking replies")), messages
 
 
 def known_judge(store: Store, judge: str | None) -> str | None:

@@ -384,6 +384,9 @@ class _PageBuilder:
         winner = "" if order.winner is None else f"{order.value}, reply {places[order.winner]}"
         asked = f"Reply {places[order.first]} shown as A, reply {places[order.second]} as B"
         calls = self._options.calls.of_judge(judge, f"{order.first}|{order.second}", order.replies)
+        if any(call.place.node.count("|") > 1 for call in calls):
+            asked = f"All replies ranked, reply {places[order.first]} shown before reply {places[order.second]}"
+            winner = "" if order.winner is None else f"reply {places[order.winner]} is ranked higher"
         answers = _split_answers(order.replies, order.value is not None)
         return JudgeAnswer(asked, answer or winner, *answers, self._provenance(calls, user))
 

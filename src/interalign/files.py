@@ -72,6 +72,16 @@ def write_file_atomically(path: Path, write: Callable[[Path], None]) -> None:
             partial.unlink(missing_ok=True)
 
 
+def put_run_file(path: Path, content: bytes) -> None:
+    """A run file that came from another machine, whole or not at all, also in place of its earlier state."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_folder_atomically(folder: Path, write: Callable[[Path], None]) -> None:
     """Have `write` fill a folder beside `folder`, then put it in its place, which must be free or an empty folder.
 

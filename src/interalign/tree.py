@@ -17,6 +17,9 @@ MARGIN: Final = "margin"
 """Name of IMPORTED's annotation of a chosen reply: id of the rejected one -> the margin in the file."""
 Choice = Literal["A", "B", "tie"]
 """What a judge may answer to a comparison, in the contract's words."""
+Aspect = Literal["content", "style", "engagement"]
+"""What a judge may score of a reply beside the whole."""
+ASPECTS: Final[tuple[Aspect, ...]] = ("content", "style", "engagement")
 Outcome = Literal["a", "b", "tie", "missing"]
 """What both orders of a comparison add up to."""
 
@@ -218,6 +221,8 @@ class Score(Frozen):
     """Raw replies of the judge in the order asked; all but the last could not be read."""
     value: int | float | None = Field(ge=1, le=5)
     """A judge's is a whole number, a panel's a mean; None if no reply could be read (missing, never guessed)."""
+    aspects: Mapping[Aspect, int | float] = Field(default={}, exclude_if=lambda found: not found)
+    """Of content, style and engagement those that were asked for and could be read, 1 to 5 each."""
 
 
 class Annotation(Frozen):

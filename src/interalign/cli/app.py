@@ -220,6 +220,14 @@ def export(
         AuditMode,
         typer.Option(help="`drop` leaves out user messages with a finding of the audit, and what follows them."),
     ] = AuditMode.keep,
+    panel_weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--panel-weights",
+            metavar="labels|truth|FILE.json",
+            help="Weigh the judges of the panel by their accuracy; repeat it for the `calibrate --json` of each judge.",
+        ),
+    ] = None,
     keep_leaks: Annotated[
         bool, typer.Option("--keep-leaks", help="Keep replies that repeat the inducer's note, and what follows them.")
     ] = False,
@@ -247,6 +255,7 @@ def export(
             audit=audit.value,
             keep_leaks=keep_leaks,
             keep_cut=keep_cut,
+            panel_weights=panel_weights or (),
             rows_per_file=rows_per_file,
         )
     filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
@@ -378,6 +387,8 @@ def roles_probe(
     json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
     base_url: Annotated[list[str] | None, typer.Option(metavar="URL", help="A server for openai:... names.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Model calls in flight.")] = 8,
+    prompts: Annotated[Path | None, typer.Option(metavar="DIR", help="Prompts of your own, as for a run.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How often user and candidate are asked, with other seeds.")] = 1,
     debug: Debug = False,
 ) -> None:
     """Try a model in every seat on fixed personas, talks and pairs, and say whether it can play it."""
@@ -385,7 +396,7 @@ def roles_probe(
     from interalign.cli.probe import probe_json, probe_lines
 
     with _errors_as_exit_codes(debug):
-        seats = api.probe_role(spec, base_url=base_url or (), concurrency=concurrency)
+        seats = api.probe_role(spec, base_url=base_url or (), concurrency=concurrency, prompts=prompts, repeats=repeats)
         typer.echo(probe_json(spec, seats) if json else "\n".join(probe_lines(spec, seats)))
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from interalign.config import RunSettings
 from interalign.config.engines import ray_address
 from interalign.errors import ConfigError, InteralignError, StopError
+from interalign.files import put_run_file
 from interalign.records import RunSummary, TreeRecord
 from interalign.run.ray_cluster import ray_cluster
 from interalign.run.ray_task import GrownBatch, batch_orders, grow_batch, packed, unpacked
@@ -129,7 +130,7 @@ class _Tasks:
         for level, text in grown.log:
             _LOG.log(level, "%s", text)
         if grown.content is not None:
-            file.write_bytes(unpacked(grown.content))
+            put_run_file(file, unpacked(grown.content))
         gather_one(self._session.store, file)
         if grown.summary is not None:
             self._count(RunSummary.model_validate(grown.summary))

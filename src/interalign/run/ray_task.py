@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from interalign.errors import ConfigError
+from interalign.files import put_run_file
 from interalign.records import RunSummary
 from interalign.run.worker_orders import WorkerEnding, carry_out_orders
 from interalign.version import __version__
@@ -64,9 +65,7 @@ def grow_batch(told: dict[str, Any], content: bytes) -> GrownBatch:
         return GrownBatch(WorkerEnding(reason, ConfigError.exit_code), None, [], None)
     copy = _scratch() / f"{told['name']}.db"
     if not copy.exists():
-        part = copy.with_suffix(".part")
-        part.write_bytes(unpacked(content))
-        part.replace(copy)
+        put_run_file(copy, unpacked(content))
     grown = _grown(told, copy)._replace(content=packed(copy))
     copy.unlink()
     return grown
