@@ -39,7 +39,7 @@ COMMANDS = {
     "compare": "compare {eval}",
     "power": "power {eval} --delta 0.5",
     "fidelity": "fidelity {run} --real {eval}",
-    "view": "view {run} --export {out}",
+    "view": "view {run} --export {out} --instructions {data}",
     "personas generate": "personas generate --n 2 --out {out} --model world:personas "
     "--seeds {personas} --prompts {folder} --prices {prices}",
     "personas import": "personas import {personas} --out {out} --personalities {personas}",
