@@ -29,6 +29,8 @@ class BranchingPolicy:
     """One line that says which replies are continued."""
     build: Callable[[str], Policy]
     """From the argument of `NAME:ARGUMENT` (empty: none was given) to the policy."""
+    continued: Callable[[str, int], int] | None = None
+    """From the argument and the number of a level's replies to how many of them are continued; None: it depends."""
 
 
 def branching_policy(spec: str) -> Policy:
@@ -44,6 +46,19 @@ def branching_policy(spec: str) -> Policy:
     raise ConfigError(
         f"branching policy {spec!r} is {type(found).__name__}; expected an async function or a BranchingPolicy"
     )
+
+
+def turns_of_a_tree(spec: str, turns: int, replies: int) -> int | None:
+    """How many turns a tree has under this policy, with paths of `turns` turns of so many replies; None: it depends."""
+    found, argument = POLICIES.load(spec)
+    continued = found.continued if isinstance(found, BranchingPolicy) else None
+    if continued is None:
+        return None
+    paths, every = 1, 0
+    for _ in range(turns):
+        every += paths
+        paths = continued(argument, paths * replies)
+    return every
 
 
 async def caterpillar(conversation: Conversation, level: Sequence[Turn]) -> list[Node]:
@@ -92,7 +107,19 @@ def standing(turn: Turn) -> dict[str, float]:
     return {node: float(wins) for node, wins in net_wins(ids, verdicts).items()}
 
 
-CATERPILLAR = BranchingPolicy("caterpillar", "one reply a turn, at random (the paper's shape)", lambda _: caterpillar)
-FULL = BranchingPolicy("full", "every reply", lambda _: full)
-BEST = BranchingPolicy("best", "one reply a turn, that which the judge prefers; ties at random", lambda _: beam(1))
-BEAM = BranchingPolicy("beam:K", "the K best replies of a level", lambda width: beam(int(width)))
+def _one(_: str, replies: int) -> int:
+    return 1
+
+
+def _at_most(width: str, replies: int) -> int:
+    return min(int(width), replies)
+
+
+CATERPILLAR = BranchingPolicy(
+    "caterpillar", "one reply a turn, at random (the paper's shape)", lambda _: caterpillar, _one
+)
+FULL = BranchingPolicy("full", "every reply", lambda _: full, lambda _, replies: replies)
+BEST = BranchingPolicy(
+    "best", "one reply a turn, that which the judge prefers; ties at random", lambda _: beam(1), _one
+)
+BEAM = BranchingPolicy("beam:K", "the K best replies of a level", lambda width: beam(int(width)), _at_most)

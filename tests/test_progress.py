@@ -87,6 +87,30 @@ def test_time_to_go_counts_the_trees_that_ended_since_the_start_and_not_those_do
     assert pace.eta() == 0
 
 
+def test_time_to_go_counts_the_turns_of_trees_that_are_not_done() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.note(stands(trees=10, under_way=0.0))
+    clock.now += 20
+    pace.note(stands(trees=10, under_way=0.5))  # sixteen trees wait for their first replies, five have a turn of ten
+    assert pace.eta() == 380
+    clock.now += 20
+    pace.note(stands(trees=10, done=1, under_way=1.0))
+    assert pace.eta() == 160
+
+
+def test_what_is_replayed_from_the_record_is_no_measure_of_the_pace() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.note(stands(trees=10))
+    clock.now += 1
+    pace.note(stands(trees=10, replayed=500, under_way=4.0))  # four trees' worth in a second, and then new calls
+    assert pace.eta() is None
+    clock.now += 30
+    pace.note(stands(trees=10, replayed=500, done=1, under_way=4.0))
+    assert pace.eta() == 150
+
+
 def test_a_tree_that_failed_in_an_earlier_command_is_still_to_go() -> None:
     clock = Clock()
     pace = Pace(clock)

@@ -66,9 +66,7 @@ def test_neither_workers_nor_engine_is_a_part_of_what_the_run_is() -> None:
     [
         (("--workers", "0"), "workers"),
         (("--workers", "257"), "workers"),
-        (("--engine", "ray"), "no engine 'ray': trees are not grown on Ray yet; for several machines use --shard I/N"),
-        (("--engine", "ray://10.0.0.1:6379"), "no engine 'ray://10.0.0.1:6379': trees are not grown on Ray yet"),
-        (("--engine", "spark"), "no engine 'spark': there is `local`"),
+        (("--engine", "spark"), "no engine 'spark': there are local, ray and ray://HOST:PORT"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(words: tuple[str, ...], says: str, cli, tmp_path: Path) -> None:

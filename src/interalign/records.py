@@ -223,6 +223,8 @@ class BegunWith(Frozen):
     """The user's own prompts whole, by name."""
     rubric: str | None = None
     system: str | None = None
+    end_mark: str | None = None
+    """What the user agent writes to end a talk; None: it cannot."""
 
     @property
     def panel(self) -> tuple[str, ...]:
@@ -378,6 +380,8 @@ class RunSummary(Frozen):
     """Model calls made now; what the ledger already had is not among them."""
     replayed: int
     """Calls answered from the ledger."""
+    under_way: float = 0.0
+    """How much of the trees being grown is done, in trees: half a tree has half its turns."""
     in_flight: int = 0
     """Calls being answered at this moment."""
     note: str = ""
@@ -401,6 +405,7 @@ class RunSummary(Frozen):
             "failed": {**self.failed, **part.failed},
             "calls": self.calls + part.calls,
             "replayed": self.replayed + part.replayed,
+            "under_way": self.under_way + part.under_way,
             "in_flight": self.in_flight + part.in_flight,
             "retried": self.retried + part.retried,
             "usage": {role: self._used(role) + part._used(role) for role in sorted(roles)},

@@ -130,7 +130,7 @@ FORMATS = Registry(
     group="interalign.formats",
     built_in={
         name: f"interalign.training.formats.{name}:FORMAT"
-        for name in ("sft", "dpo", "kto", "rm", "grpo", "listwise", "messages")
+        for name in ("sft", "dpo", "kto", "rm", "grpo", "listwise", "messages", "user")
     },
 )
 METHODS = Registry(

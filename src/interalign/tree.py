@@ -256,12 +256,13 @@ class JudgedTree(Frozen):
             }
         )
 
-    def without(self, nodes: Collection[str]) -> Self | None:
+    def without(self, nodes: Collection[str], *, unanswered: bool = False) -> Self | None:
         """The same tree without these replies, what follows them, and what was said of either; None if nothing is left.
 
-        A user message that nobody answers any more goes too.
+        A user message that nobody answers any more goes too, unless `unanswered` messages are to stay.
         """
-        kept = _answered(self.tree, set(nodes))
+        kept = _kept(self.tree, set(nodes))
+        kept = kept if unanswered else _answered(self.tree, kept)
         if not kept:
             return None
         return self.model_copy(
@@ -285,12 +286,17 @@ class JudgedTree(Frozen):
         )
 
 
-def _answered(tree: Tree, gone: set[str]) -> set[str]:
-    """Ids of the nodes whose path has none of `gone`, less the user messages that have no reply among them."""
+def _kept(tree: Tree, gone: set[str]) -> set[str]:
+    """Ids of the nodes whose path has none of `gone`."""
     kept: set[str] = set()
     for node in sorted(tree.nodes, key=lambda node: (node.turn, node.role == "assistant")):  # parents come first
         if node.id not in gone and (node.parent is None or node.parent in kept):
             kept.add(node.id)
+    return kept
+
+
+def _answered(tree: Tree, kept: set[str]) -> set[str]:
+    """Those of these nodes that are no user message without a reply among them."""
     answered = {node.parent for node in tree.nodes if node.id in kept}
     return {node for node in kept if tree.node(node).role == "assistant" or node in answered}
 

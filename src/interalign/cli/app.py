@@ -196,7 +196,9 @@ def export(
         str,
         typer.Option(metavar="|".join(FORMATS.built_in), callback=_known(FORMATS), help="What the rows are for."),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE.jsonl|FILE.parquet", help="File to write.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE.jsonl|FILE.parquet", help="File to write; a folder with --rows-per-file.")
+    ],
     pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
     judge: Annotated[
         str | None,
@@ -224,6 +226,10 @@ def export(
     keep_cut: Annotated[
         bool, typer.Option("--keep-cut", help="Learn replies that were cut at their length limit, too.")
     ] = False,
+    rows_per_file: Annotated[
+        int | None,
+        typer.Option("--rows-per-file", min=1, metavar="N", help="Parquet files of N rows, in a new folder."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write the trees of RUN.db as training data, a row a line of JSON, or Parquet."""
@@ -241,11 +247,12 @@ def export(
             audit=audit.value,
             keep_leaks=keep_leaks,
             keep_cut=keep_cut,
+            rows_per_file=rows_per_file,
         )
     filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
     why = "" if written else api.why_empty(run, format, filtered=filtered)
     _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {why}")
-    for line in api.export_shortfalls(run, judge):
+    for line in api.export_shortfalls(run, judge, format=format):
         _say_short(line)
 
 

@@ -128,7 +128,7 @@ def run_lines(what: str, pace: Pace, width: int) -> "RenderableType | None":
     facts = [f"{pace.calls_per_s():,.1f} calls/s", f"{run.in_flight:,} in flight", f"{run.retried:,} retries"]
     facts += [f"{_short(tokens)} tokens", *([] if run.usd is None else [_dollars(run.usd)])]
     facts += [run.note] if run.note else []
-    share = (run.done + len(run.failed)) / max(1, run.trees)
+    share = (run.done + len(run.failed) + run.under_way) / max(1, run.trees)
     return Group(_bar(what, share, ended, _times(pace.elapsed(), pace.eta()), width), Text("  ".join(facts)))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from interalign.config.engines import LOCAL, check_engine
 from interalign.config.option import Option
 from interalign.config.parameters import SeatParameters
 from interalign.errors import ConfigError
@@ -82,7 +83,9 @@ class RunSettings(Frozen):
     workers: Annotated[int, Option()] = Field(
         default=1, ge=1, le=256, description="Processes on this machine that share the trees, to use all its cores."
     )
-    engine: Annotated[str, Option("local")] = Field(default="local", description="Where trees are grown.")
+    engine: Annotated[str, Option("local|ray[://ADDRESS]")] = Field(
+        default=LOCAL, description="Where trees are grown: this machine, or Ray, on --workers CPUs or all."
+    )
     end_mark: str | None = None
     """What the user agent writes to end the talk early, such as `[END]`; None: every talk has all its turns."""
     parameters: SeatParameters = SeatParameters()
@@ -126,9 +129,10 @@ class RunSettings(Frozen):
     @field_validator("engine")
     @classmethod
     def _known_engine(cls, value: str) -> str:
-        if value != "local":
-            what = "trees are not grown on Ray yet" if value.partition("://")[0] == "ray" else "there is `local`"
-            raise ValueError(f"no engine {value!r}: {what}; for several machines use --shard I/N and merge")
+        try:
+            check_engine(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return value
 
     @field_validator("end_mark")

@@ -19,9 +19,10 @@ from interalign.config import (
     build,
     models_of,
 )
+from interalign.config.engines import LOCAL
 from interalign.errors import ConfigError, FailedTreeError, StopError
 from interalign.graphs.many_trees import Finish, Job, each_tree
-from interalign.graphs.policy import Policy, branching_policy, caterpillar
+from interalign.graphs.policy import Policy, branching_policy, caterpillar, turns_of_a_tree
 from interalign.graphs.rejudge import judge_tree
 from interalign.graphs.seats import Seating, all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth, Start, grow_tree
@@ -97,11 +98,16 @@ async def run_planned(
 
 
 async def _grow_all(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
-    """Grow every tree that is not done, here or in worker processes."""
+    """Grow every tree that is not done: here, in worker processes or on Ray."""
     workers = min(settings.workers, session.trees - session.done)
-    if workers < 2:
+    if settings.engine != LOCAL and session.done < session.trees:
+        from interalign.run.ray_engine import grow_on_ray
+
+        await grow_on_ray(session, settings)
+    elif workers < 2:
         return await _grow(session, seats, policy, settings)
-    await grow_in_workers(session, settings, workers)
+    else:
+        await grow_in_workers(session, settings, workers)
     return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
@@ -166,13 +172,16 @@ def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
     return build(EvaluationSettings, given)
 
 
-def _saver(store: Store) -> Callable[[str, Turn | Farewell], Awaitable[None]]:
+def _saver(session: Session) -> Callable[[str, Turn | Farewell], Awaitable[None]]:
+    store = session.store
+
     async def save(tree: str, turn: Turn | Farewell) -> None:
         if isinstance(turn, Farewell):
             await store.save_turn(tree, (), annotations=turn.annotations)
         else:
             notes = (*turn.annotations, *_actions(store, turn))
             await store.save_turn(tree, turn.nodes, turn.verdicts, turn.scores, notes)
+            session.turns[tree] += 1
 
     return save
 
@@ -192,10 +201,11 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
     """Grow every tree that is not done; `seats` by the candidate measured, None in a simulation."""
     await session.load_models()
     session.failed.clear()  # they are tried again
+    session.turns_of_a_tree = _turns_of_a_tree(settings)
     seated = next(iter(seats.values())).judges
     judges = {name: watched(session, judge, name) for name, judge in seated.items()}
     growths = {
-        name: Growth(seats=replace(each, judges=judges), policy=policy, save=_saver(session.store))
+        name: Growth(seats=replace(each, judges=judges), policy=policy, save=_saver(session))
         for name, each in seats.items()
     }
 
@@ -215,6 +225,12 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
 
     await carry_out(session, jobs(), session.ended, ask_anew)
     return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
+
+
+def _turns_of_a_tree(settings: RunSettings) -> int | None:
+    if isinstance(settings, SimulationSettings):
+        return turns_of_a_tree(settings.policy, settings.turns, settings.branch)
+    return settings.turns
 
 
 def _branched(store: Store, tree: str, node: str, growth: Growth) -> tuple[Growth, Start]:
