@@ -104,6 +104,15 @@ def test_coverage_is_counted_for_every_planted_judge() -> None:
     assert "biased | raw mean AL | 0.000" in found
 
 
+def test_every_panel_is_counted_by_every_way_of_labelling() -> None:
+    said = bench("panel.py", "--trees", "2", "--turns", "1")
+    assert re.findall(r"^(.+); noise -> weight", said, re.MULTILINE) == [
+        "three alike", "three unlike", "five, three of them poor", "one good, four near coins",
+    ]  # fmt: skip
+    assert set(rows(said)) >= {"best member", "majority", "unweighted answers", "weighted"}
+    assert said.count("right, weighted - majority: ") == 4
+
+
 def test_a_finished_run_is_resumed_without_a_call() -> None:
     found = rows(bench("scale.py", *TINY["scale.py"]))
     assert found["calls made"] == ["0", "0", "yes"]
