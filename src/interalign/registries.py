@@ -123,6 +123,8 @@ POLICIES = Registry(
         "full": "interalign.graphs.policy:FULL",
         "beam:K": "interalign.graphs.policy:BEAM",
         "best": "interalign.graphs.policy:BEST",
+        "adaptive": "interalign.graphs.policy:ADAPTIVE",
+        "adaptive:K": "interalign.graphs.policy:ADAPTIVE",
     },
 )
 FORMATS = Registry(

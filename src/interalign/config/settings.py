@@ -20,6 +20,9 @@ HookPoint = Literal["after_user", "before_candidates", "after_candidates", "afte
 WORDING = ("prompts", "rubric", "system")
 """Settings that say where a text is read; a run records the text."""
 
+MOST_REPLIES = 4
+"""Replies that a turn has at most under the policy `adaptive` without a number."""
+
 CARRIED_OUT = ("trees", "limit", "shard", "workers", "engine", "from_")
 """Settings that say how much of a run is grown, and where."""
 
@@ -189,6 +192,18 @@ class SimulationSettings(RunSettings):
     def _branches_are_whole(self) -> Self:
         if self.from_ is not None and self.shard is not None:
             raise ValueError("--from branches within one run file; leave --shard out")
+        return self
+
+    @model_validator(mode="after")
+    def _adaptive_has_room(self) -> Self:
+        name, _, most = self.policy.partition(":")
+        if name == "adaptive" and self.branch < 2:
+            raise ValueError("policy adaptive needs two replies to compare; use --branch 2 or more")
+        if name == "adaptive" and self.branch >= int(most or MOST_REPLIES):
+            raise ValueError(
+                f"policy {self.policy} adds replies up to {most or MOST_REPLIES} a turn, and --branch {self.branch} "
+                f"begins with as many; use adaptive:{self.branch + 1} or more, or a smaller --branch"
+            )
         return self
 
     @model_validator(mode="after")
