@@ -352,11 +352,11 @@ TURN: tuple[tuple[str, Any, Step | None], ...] = (
 )
 """The nodes of a turn in the order they run: name, node, and what it is there for if it can be left out: the hooks of a
 point, or a policy that wants more replies."""
-EVERY_STEP = frozenset(step for *_, step in TURN if step is not None)
+EVERY_POINT: frozenset[Step] = frozenset(step for *_, step in TURN if step not in (None, "more_replies"))
 
 
 @cache
-def turn_graph(steps: frozenset[Step] = EVERY_STEP) -> CompiledStateGraph[Any, Any, Any, Any]:
+def turn_graph(steps: frozenset[Step] = EVERY_POINT) -> CompiledStateGraph[Any, Any, Any, Any]:
     """The compiled turn graph with these of the nodes that can be left out; its context is `Seats`.
 
     A run leaves out the points where no plug-in waits: every step of LangGraph costs 0.2 ms.

@@ -195,7 +195,7 @@ class SimulationSettings(RunSettings):
         return self
 
     @model_validator(mode="after")
-    def _adaptive_has_room(self) -> Self:
+    def _adaptive_can_add_replies(self) -> Self:
         name, _, most = self.policy.partition(":")
         if name == "adaptive" and self.branch < 2:
             raise ValueError("policy adaptive needs two replies to compare; use --branch 2 or more")
