@@ -1,6 +1,6 @@
 """Informative preference pairs a call, by branching policy, at equal numbers of calls, on the embedded world.
 
-    python bench/policies.py [--seeds 6] [--calls 1000] [--turns 5] [--json FILE]
+    python bench/policies.py [--seeds 6] [--calls 600] [--turns 5] [--out FOLDER]
 
 Each policy grows trees of the same personas, and its first whole trees that fit into the calls are counted. A pair is
 one that `export --format dpo` would write (the clearest of a turn; the judge's two orders agree) with a margin of at
@@ -9,11 +9,10 @@ those of differences paired by seed. The figures validate the pipeline; they say
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -24,7 +23,7 @@ from interalign.preferences import Pair, pairs
 from interalign.store import Store
 from interalign.tree import JudgedTree
 
-POLICIES = ("caterpillar", "full", "best", "beam:2", "adaptive", "adaptive:3")
+POLICIES = ("caterpillar", "full", "best", "beam:2", "adaptive")
 NOISE = "noise=0.2&position_bias=0.2"
 MARGINS = {"compare": 0.3, "score": 1.0}
 """Of net wins (1 is the largest), and of scores: a pair is informative from here on."""
@@ -49,6 +48,9 @@ class Grown(NamedTuple):
 def grown(run: Path, policy: str, judging: str, seed: int, asked: argparse.Namespace) -> Grown:
     """The first trees of a run by this policy that fit into the calls."""
     spent, trees = 0, 2
+    if run.exists():
+        with Store.open(run) as store:
+            trees = sum(store.count_trees().values())
     while spent < asked.calls:
         trees = max(trees + 1, round(1.05 * trees * asked.calls / spent)) if spent else trees
         done = ia.simulate(
@@ -116,11 +118,12 @@ def shown(values: Sequence[float], sign: str = "") -> str:
 
 def table(judging: str, found: dict[str, list[Grown]]) -> str:
     """A row a policy."""
-    base = [each.figures for each in found["caterpillar"]]
+    first, *_ = found
+    base = [each.figures for each in found[first]]
     rows = [
         f"\n{judging}, {len(base)} seeds, informative from a margin of {MARGINS[judging]:g}\n"
-        "| policy | calls a seed | turns | informative pairs / 100 calls | minus caterpillar | "
-        "right pairs / 100 calls | minus caterpillar | right of informative |\n|---|---|---|---|---|---|---|---|"
+        f"| policy | calls a seed | turns | informative pairs / 100 calls | minus {first} | "
+        f"right pairs / 100 calls | minus {first} | right of informative |\n|---|---|---|---|---|---|---|---|"
     ]
     for policy, runs in found.items():
         figures = [run.figures for run in runs]
@@ -130,9 +133,9 @@ def table(judging: str, found: dict[str, list[Grown]]) -> str:
             f"{np.mean([run.calls for run in runs]):,.0f}",
             f"{np.mean([run.turns for run in runs]):,.0f}",
             shown([each[0] for each in figures]),
-            "" if policy == "caterpillar" else shown(more, "+"),
+            "" if policy == first else shown(more, "+"),
             shown([each[1] for each in figures]),
-            "" if policy == "caterpillar" else shown(righter, "+"),
+            "" if policy == first else shown(righter, "+"),
             f"{np.mean([each[2] for each in figures]):.3f}",
         )
         rows.append(f"| {' | '.join(cells)} |")
@@ -142,24 +145,30 @@ def table(judging: str, found: dict[str, list[Grown]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--calls", type=int, default=1000, help="of each policy and seed")
+    parser.add_argument("--calls", type=int, default=600, help="of each policy and seed")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--judging", choices=[*MARGINS], nargs="+", default=[*MARGINS])
+    parser.add_argument(
+        "--policies", nargs="+", default=[*POLICIES], help="the first one is what others are set beside"
+    )
+    parser.add_argument("--out", type=Path, help="keep the runs in this folder, and go on with those that are there")
     asked = parser.parse_args()
-    figures: dict[str, Any] = {}
+    if asked.out:
+        asked.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        for judging in MARGINS:
-            found = {
-                policy: [
-                    grown(Path(folder) / f"{judging}-{policy.replace(':', '')}-{seed}.db", policy, judging, seed, asked)
-                    for seed in range(asked.seeds)
-                ]
-                for policy in POLICIES
-            }
-            print(table(judging, found), flush=True)
-            figures[judging] = {policy: [run._asdict() for run in runs] for policy, runs in found.items()}
-    if asked.json:
-        asked.json.write_text(json.dumps(figures, indent=1))
+        for judging in asked.judging:
+            print(table(judging, measured(asked.out or Path(folder), judging, asked)), flush=True)
+
+
+def measured(folder: Path, judging: str, asked: argparse.Namespace) -> dict[str, list[Grown]]:
+    """What each policy got, seed by seed."""
+    return {
+        policy: [
+            grown(folder / f"{judging}-{policy.replace(':', '')}-{seed}.db", policy, judging, seed, asked)
+            for seed in range(asked.seeds)
+        ]
+        for policy in asked.policies
+    }
 
 
 if __name__ == "__main__":

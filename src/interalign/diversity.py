@@ -68,7 +68,7 @@ def _new(personas: Sequence[Persona], pool: Sequence[Persona]) -> Iterator[Perso
         if persona.id not in known:
             yield persona
         elif known[persona.id] != persona:
-            raise ConfigError(f"the id {persona.id!r} is another persona in the pool that is added to; rename one of them")
+            raise ConfigError(f"the id {persona.id!r} is another persona in the pool that is added to; rename one")
 
 
 class Near(Frozen):
