@@ -62,10 +62,11 @@ def main() -> None:
         wall, used = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         most = max(1, 2 * calls_in(runs[0]) // (asked.kills + 2) - 1)
         hit = 0
-        for _ in range(asked.kills):
+        for number in range(1, asked.kills + 1):
             starts = rng.random() < STARTING
             more, pause = (0, rng.uniform(0, 2 * wall / 3)) if starts else (rng.randint(1, most), rng.uniform(0, 0.02))
             hit += killed(generate(broken, asked.n), runs[1], more, pause)
+            print(f"  kill {number} of {asked.kills}, {calls_in(runs[1])} calls on record", file=sys.stderr, flush=True)
         subprocess.run(generate(broken, asked.n), check=True, capture_output=True)
         calls = [calls_in(run) for run in runs]
         equal = whole.read_bytes() == broken.read_bytes()

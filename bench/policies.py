@@ -42,7 +42,8 @@ class Grown(NamedTuple):
     @property
     def figures(self) -> tuple[float, float, float]:
         """Informative pairs and right pairs per 100 calls, and the share of informative ones that are right."""
-        return 100 * self.informative / self.calls, 100 * self.right / self.calls, self.right / self.informative
+        share = self.right / self.informative if self.informative else float("nan")
+        return 100 * self.informative / self.calls, 100 * self.right / self.calls, share
 
 
 def grown(run: Path, policy: str, judging: str, seed: int, asked: argparse.Namespace) -> Grown:

@@ -158,7 +158,7 @@ CONVERSATION_FORMATS = Registry(
     # `auto` asks them in this order: what has more of its own comes first.
     built_in={
         name: f"interalign.conversations.formats.{name}:FORMAT"
-        for name in ("openai", "inspect", "langsmith", "langgraph", "pairs", "listwise", "sharegpt", "messages")
+        for name in ("openai", "inspect", "langsmith", "langgraph", "pairs", "sharegpt", "listwise", "messages")
     },
 )
 PROVIDERS = Registry(
