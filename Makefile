@@ -29,9 +29,10 @@ check: $(VENV)/dev.stamp  ## what CI runs besides the tests: ruff, mypy --strict
 	$(BIN)/mypy --strict -p interalign
 	$(BIN)/lint-imports
 
-docs: $(VENV)/dev.stamp  ## write docs/commands.md and docs/faults.md anew from what they describe
+docs: $(VENV)/dev.stamp  ## write docs/commands.md, docs/faults.md and docs/modules.md anew from what they describe
 	$(BIN)/python docs/make_commands.py
 	$(BIN)/python docs/make_faults.py
+	$(BIN)/python docs/make_modules.py
 
 clean:  ## remove the environment, build outputs and caches; runs and models stay
 	rm -rf $(VENV) $(VENV)-newest build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

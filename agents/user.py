@@ -1,10 +1,13 @@
 """The user: plays a persona, and sees the conversation from the other side."""
 
+from collections.abc import Sequence
+
 from interalign.agents.ending import without_mark
 from interalign.agents.protocols import Said, UserAsk
 from interalign.agents.speaker import Speaker, read_text
 from interalign.agents.templates import PromptSet
 from interalign.errors import BadContentError
+from interalign.personas import Persona
 from interalign.tree import Message
 
 
@@ -34,11 +37,18 @@ def user_messages(prompts: PromptSet, ask: UserAsk) -> list[Message]:
 
     The persona comes anew from its own values in every turn; nothing of an earlier prompt is reused.
     """
+    return user_prompt(prompts, ask.persona, ask.end_mark, ask.transcript)
+
+
+def user_prompt(
+    prompts: PromptSet, persona: Persona, end_mark: str | None, transcript: Sequence[Message]
+) -> list[Message]:
+    """The same for a persona, the end mark of the run and a conversation: what a trained user's rows show, too."""
     begin = Message(role="assistant", content=prompts.render("user_begin"))
-    system = prompts.render("user", persona=ask.persona)
-    if ask.end_mark is not None:
-        system += "\n" + prompts.render("user_end", end_mark=ask.end_mark)
-    return [Message(role="system", content=system), *map(_flipped, (begin, *ask.transcript))]
+    system = prompts.render("user", persona=persona)
+    if end_mark is not None:
+        system += "\n" + prompts.render("user_end", end_mark=end_mark)
+    return [Message(role="system", content=system), *map(_flipped, (begin, *transcript))]
 
 
 def _flipped(message: Message) -> Message:

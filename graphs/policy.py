@@ -35,6 +35,8 @@ class BranchingPolicy:
     """One line that says which replies are continued."""
     build: Callable[[str], Policy]
     """From the argument of `NAME:ARGUMENT` (empty: none was given) to the policy."""
+    continued: Callable[[str, int], int] | None = None
+    """From the argument and the number of a level's replies to how many of them are continued; None: it depends."""
 
 
 def branching_policy(spec: str) -> Policy:
@@ -55,6 +57,19 @@ def branching_policy(spec: str) -> Policy:
 def wants_another_of(policy: Policy) -> WantsAnother | None:
     """The policy's word on whether a judged turn gets one more reply; None: turns keep `branch` replies."""
     return getattr(policy, "wants_another", None)
+
+
+def turns_of_a_tree(spec: str, turns: int, replies: int) -> int | None:
+    """How many turns a tree has under this policy, with paths of `turns` turns of so many replies; None: it depends."""
+    found, argument = POLICIES.load(spec)
+    continued = found.continued if isinstance(found, BranchingPolicy) else None
+    if continued is None:
+        return None
+    paths, every = 1, 0
+    for _ in range(turns):
+        every += paths
+        paths = continued(argument, paths * replies)
+    return every
 
 
 async def caterpillar(conversation: Conversation, level: Sequence[Turn]) -> list[Node]:
@@ -133,12 +148,25 @@ def standing(turn: Turn) -> dict[str, float]:
     return {node: float(wins) for node, wins in net_wins(ids, verdicts).items()}
 
 
-CATERPILLAR = BranchingPolicy("caterpillar", "one reply a turn, at random (the paper's shape)", lambda _: caterpillar)
-FULL = BranchingPolicy("full", "every reply", lambda _: full)
-BEST = BranchingPolicy("best", "one reply a turn, that which the judge prefers; ties at random", lambda _: beam(1))
-BEAM = BranchingPolicy("beam:K", "the K best replies of a level", lambda width: beam(int(width)))
+def _one(_: str, replies: int) -> int:
+    return 1
+
+
+def _at_most(width: str, replies: int) -> int:
+    return min(int(width), replies)
+
+
+CATERPILLAR = BranchingPolicy(
+    "caterpillar", "one reply a turn, at random (the paper's shape)", lambda _: caterpillar, _one
+)
+FULL = BranchingPolicy("full", "every reply", lambda _: full, lambda _, replies: replies)
+BEST = BranchingPolicy(
+    "best", "one reply a turn, that which the judge prefers; ties at random", lambda _: beam(1), _one
+)
+BEAM = BranchingPolicy("beam:K", "the K best replies of a level", lambda width: beam(int(width)), _at_most)
 ADAPTIVE = BranchingPolicy(
     "adaptive:K",
     "one reply a turn, at random; up to K replies where the judge is undecided (without K: 4)",
     lambda most: Adaptive(int(most or MOST_REPLIES)),
+    _one,
 )

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from interalign.agents.audit import audit_user_message
 from interalign.agents.ending import ENDED, without_mark
-from interalign.agents.judge import compare_siblings, score_siblings
+from interalign.agents.judge import compare_siblings, rank_siblings, score_siblings
 from interalign.agents.leaks import LEAK, leaked_words
 from interalign.agents.notes import says_nothing
 from interalign.agents.protocols import (
@@ -29,6 +29,7 @@ from interalign.agents.protocols import (
     Inducer,
     InducerAsk,
     Judge,
+    ListJudge,
     UserAsk,
     UserRole,
 )
@@ -54,6 +55,8 @@ class Seats:
     judges: Mapping[str, Judge] = field(default_factory=dict)
     """By name; several are a panel, none: the replies are not judged."""
     judging: Judging = "compare"
+    aspects: bool = False
+    """Scores have content, style and engagement beside the whole."""
     branch: int = 1
     """Replies per turn, the hinted one included."""
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]] = field(default_factory=dict)
@@ -268,8 +271,10 @@ async def _judged(
     """What one judge says about the replies of a turn, but for what it said of the first `judged` of them."""
     if seats.judging == "compare":
         return await compare_siblings(role, name, *siblings, judged=judged)
+    if seats.judging == "list":
+        return await rank_siblings(cast(ListJudge, role), name, *siblings)
     at, persona, transcript, replies = siblings
-    return await score_siblings(role, name, at, persona, transcript, replies[judged:])
+    return await score_siblings(role, name, at, persona, transcript, replies[judged:], aspects=seats.aspects)
 
 
 async def more_replies(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
@@ -293,19 +298,15 @@ def _judged_turn(state: TurnState) -> Turn:
 
 
 async def _with_another(state: TurnState, runtime: Runtime[Seats]) -> TurnState:
-    """One more reply, of the candidate whose turn it is, and what the judges say of it."""
+    """One more reply, of the candidate whose turn it is, and what the judges say of it; a list is ranked anew."""
     seats, before = runtime.context, state["replies"]
     names = list(seats.candidates)
     reply = await _reply(state, seats, names[len(before) % len(names)], len(before) + 1)
     grown = TurnState(**{**state, "replies": (*before, reply)})
     said = await _judgement(grown, seats, judged=len(before))
-    return TurnState(
-        **{
-            **grown,
-            "verdicts": (*state["verdicts"], *said["verdicts"]),
-            "scores": (*state["scores"], *said["scores"]),
-        }
-    )
+    earlier = () if seats.judging == "list" else state["verdicts"]
+    verdicts, scores = (*earlier, *said["verdicts"]), (*state["scores"], *said["scores"])
+    return TurnState(**{**grown, "verdicts": verdicts, "scores": scores})
 
 
 def _hooks_at(point: HookPoint) -> Callable[[TurnState, Runtime[Seats]], Awaitable[dict[str, Any]]]:

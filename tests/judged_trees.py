@@ -1,6 +1,16 @@
 """Small conversation trees with what a judge said about them, written by hand."""
 
+from interalign.personas import Persona
+from interalign.training.user_seats import UserSeats
 from interalign.tree import JudgedTree, Node, Presentation, Score, Tree, Verdict
+
+P0 = Persona(id="p0", profile=("I keep bees.",), personality="Dry and short.")
+"""The persona of these trees."""
+
+
+def seats(run=None) -> UserSeats:
+    """The user's seat in trees of this run, of whose personas only P0 is known."""
+    return UserSeats(run, {"p0": P0}.get)
 
 
 def user(node_id: str, text: str, *, parent: str | None = None, turn: int = 1) -> Node:

@@ -151,7 +151,7 @@ def test_later_turns_go_on_from_one_reply_among_all_of_them() -> None:
 NOISY = ("--policy", "adaptive:5", "--turns", "3", "--judge", "world:judge?noise=0.5&position_bias=0.3")
 
 
-@pytest.mark.parametrize("judging", ["compare", "score"])
+@pytest.mark.parametrize("judging", ["compare", "score", "list"])
 def test_a_run_is_the_same_at_any_concurrency_and_after_a_stop(judging: str, cli) -> None:
     settings = (*NOISY, "--judging", judging, "--trees", "3")
     assert cli("simulate", "one.db", *settings, "--concurrency", "1").code == 0
@@ -188,6 +188,7 @@ def expected(run: Path, **settings: str) -> tuple[dict[str, int], str]:
     [
         ("compare", "world:judge?position_bias=1", {"user": 4, "inducer": 4, "candidate": 16, "judge": 48}),
         ("score", "world:judge", {"user": 4, "inducer": 4, "candidate": 16, "judge": 16}),
+        ("list", "world:judge", {"user": 4, "inducer": 4, "candidate": 16, "judge": 24}),
     ],
 )
 def test_a_dry_run_counts_the_most_calls_that_there_can_be(judging: str, judge: str, most, tmp_path: Path) -> None:
@@ -213,6 +214,10 @@ def test_a_dry_run_counts_the_most_calls_that_there_can_be(judging: str, judge: 
             {"policy": "adaptive", "branch": 4},
             "policy adaptive adds replies up to 4 a turn, and --branch 4 begins with as many; use adaptive:5 or more, "
             "or a smaller --branch",
+        ),
+        (
+            {"policy": "adaptive:27", "judging": "list"},
+            "--judging list shows a turn's replies as A to Z, and policy adaptive:27 makes more; use at most adaptive:26",
         ),
         ({"policy": "adaptive:0"}, "'adaptive:0' is none of caterpillar, full, beam:K, best, adaptive, adaptive:K"),
         ({"policy": "adaptive:many"}, "'adaptive:many' is none of"),

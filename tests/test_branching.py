@@ -12,6 +12,7 @@ from calls_seen import trees_of
 
 from interalign import api
 from interalign.config import SimulationSettings, identity_of
+from interalign.people import load_personas
 from interalign.store import Store
 from interalign.tree import JudgedTree
 
@@ -23,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulation of two trees of three turns, and an import of two conversations with a world persona."""
     folder = tmp_path_factory.mktemp("branching")
     api.simulate(folder / "sim.db", trees=2, **TURNS)
-    person = api.load_personas("world", split="train", n=3, seed=0)[2]
+    person = load_personas("world", split="train", n=3, seed=0)[2]
     (folder / "people.jsonl").write_text(person.model_dump_json() + "\n")
     say = [{"role": "user", "content": "What should I cook?"}, {"role": "assistant", "content": "Soup is good."}]
     rows: list[Any] = [

@@ -127,6 +127,13 @@ def test_the_page_of_commands_is_the_help_of_the_command_line() -> None:
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == made, "stale: run `make docs`"
 
 
+def test_the_page_of_modules_is_made_of_their_first_lines() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_modules.py"))["page"]()
+    assert (ROOT / "docs" / "modules.md").read_text(encoding="utf-8") == made, "stale: run `make docs`"
+    assert "- `turn`: " in made  # a package at the root, which is a link
+    assert "- `unrecorded`: " in made
+
+
 def test_every_command_has_a_section_there() -> None:
     sections = re.findall(
         r"^## interalign (.+)$", (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), re.MULTILINE

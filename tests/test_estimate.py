@@ -8,6 +8,7 @@ import pytest
 
 import interalign as ia
 from interalign import api
+from interalign.graphs.policy import turns_of_a_tree
 from interalign.run.dry_run import Estimate
 from interalign.store import Store
 
@@ -41,6 +42,19 @@ def test_the_calls_that_are_expected_are_the_calls_that_are_made(
     assert calls(expected) == {role: used.calls for role, used in made.usage.items()}
     assert expected.trees == 3
     assert api.estimate("simulation", tmp_path / "run.db", **{**settings, "trees": 5}).trees == 2
+
+
+@pytest.mark.parametrize("policy", ["caterpillar", "best", "full", "beam:2", "beam:3"])
+def test_the_turns_of_a_tree_follow_from_the_policy_and_say_how_much_of_it_is_done(policy: str, tmp_path: Path) -> None:
+    told: list[float] = []
+    settings = {"trees": 1, "turns": 3, "branch": 2, "policy": policy}
+    ia.simulate(tmp_path / "run.db", progress=lambda run: told.append(run.under_way), **settings)
+    with Store.open(tmp_path / "run.db") as store:
+        (judged,) = store.judged_trees()
+    users = [node for node in judged.tree.nodes if node.role == "user"]
+    assert turns_of_a_tree(policy, 3, 2) == len(users)
+    assert told[-1] == 0  # nothing is under way any more
+    assert all(0 <= share <= 1 for share in told)
 
 
 def test_an_evaluation_counts_every_candidate_and_case(tmp_path: Path) -> None:
@@ -91,8 +105,15 @@ def test_the_cost_follows_from_the_price_table_and_the_longest_reply(tmp_path: P
     brief = {**settings, "parameters": {"candidate": {"max_tokens": 50}}}
     short = api.estimate("simulation", tmp_path / "run.db", runtime=runtime, **brief)
     assert short.total.usd == pytest.approx(10 * 2 * 50 * 10 / 1e6)
-    assert usual.seconds == pytest.approx(20 * (0.5 + 200 * 0.02))
-    assert short.seconds == pytest.approx(20 * (0.5 + 50 * 0.02))
+
+
+def test_nobody_claims_to_know_how_long_calls_take_before_any_was_made(tmp_path: Path) -> None:
+    settings = {"trees": 10, "turns": 1, "candidate": "openai:m"}
+    expected = api.estimate("simulation", tmp_path / "run.db", runtime=ia.Runtime(concurrency=2), **settings)
+    assert (expected.seconds, expected.unmeasured) == (10.0, ("candidate",))  # 20 calls, two at a time
+    assert "about 10 s if a call takes 1 s (how long one of candidate takes is not known yet), " in str(expected)
+    world = api.estimate("simulation", tmp_path / "run.db", trees=10, turns=1)
+    assert (world.seconds, world.unmeasured) == (0.0, ())
 
 
 def test_once_replies_are_on_record_their_length_is_what_counts(tmp_path: Path) -> None:
@@ -104,6 +125,10 @@ def test_once_replies_are_on_record_their_length_is_what_counts(tmp_path: Path) 
     (candidate,) = [line for line in expected.lines if line.role == "candidate"]
     assert candidate.used.completion_tokens == 2 * 2 * 77
     assert "candidate 77" in str(expected)
+    assert expected.unmeasured == ()
+    with Store.open(tmp_path / "run.db") as store:
+        took = sum(call.seconds or 0 for call in store.calls_of("t00000") if call.place.role == "candidate")
+    assert expected.seconds == pytest.approx(max(took / 2, 2 * took / 8))  # one after the other, or by concurrency
 
 
 def test_what_the_run_would_refuse_is_refused_and_a_fork_is_expected_as_a_whole(cli) -> None:

@@ -3,14 +3,20 @@ import random
 from pathlib import Path
 
 import pytest
-from judged_trees import one_turn, prefers, reply, said, score, ties, tree, user
+from judged_trees import one_turn, prefers, reply, said, score, seats, ties, tree, user
 
 from interalign import registries
 from interalign.errors import ConfigError
-from interalign.training.export import rows, write_jsonl
+from interalign.training.export import rows as export_rows
+from interalign.training.export import write_jsonl
 from interalign.tree import Annotation, JudgedTree, Node, Tree
 
 FORMATS = tuple(registries.FORMATS.built_in)
+
+
+def rows(judged_trees, fmt, mode="best-worst"):
+    """Rows of trees whose persona is known to the formats that ask for it."""
+    return export_rows(judged_trees, fmt, mode, seats=seats())
 
 
 def two_turns() -> JudgedTree:

@@ -21,7 +21,7 @@ from interalign.agents.numbered_people import read_people
 from interalign.config import Runtime
 from interalign.errors import ConfigError
 from interalign.nearest_text import NearestText
-from interalign.people import people
+from interalign.people import load_personas, people
 from interalign.personas import dump_personas
 from interalign.run.generation import ITEMS
 from interalign.similarity import embedded
@@ -122,7 +122,8 @@ def test_the_same_pool_comes_out_at_any_concurrency_and_a_larger_one_begins_with
         api.personas_by_model(out, model=WORLD, n=200, per_profile=2, runtime=Runtime(concurrency=concurrency))
     assert files[0].read_bytes() == files[1].read_bytes()
     more = api.personas_by_model(files[0], model=WORLD, n=300, per_profile=2)
-    first, second = (tuple(p.profile for p in api._pool(file)[:100]) for file in (files[1], files[0]))
+    pools = (load_personas(str(file), split="train", n=0, seed=0) for file in (files[1], files[0]))
+    first, second = (tuple(persona.profile for persona in pool[:100]) for pool in pools)
     assert first == second
     assert len(more.personas) == 300
     anew = api.personas_by_model(tmp_path / "anew.jsonl", model=WORLD, n=300, per_profile=2)

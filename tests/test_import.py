@@ -15,6 +15,7 @@ from interalign import api
 from interalign.conversations import import_trees
 from interalign.conversations.chat import read_chat
 from interalign.errors import ConfigError, DataError
+from interalign.people import load_personas
 from interalign.records import RunSummary
 from interalign.registries import CONVERSATION_FORMATS
 from interalign.run.keep_import import keep_import
@@ -429,7 +430,7 @@ PERSONA = {"id": "p1", "profile": ["Keeps bees."], "personality": "Dry."}
 
 
 def test_a_judge_compares_siblings_and_scores_single_replies_of_known_personas(tmp_path: Path) -> None:
-    world = api.load_personas("world", split="train", n=1, seed=0)[0]
+    world = load_personas("world", split="train", n=1, seed=0)[0]
     rows = [
         {"messages": [U, A], "persona": world.id, "tree": "a"},
         {"prompt": "", "messages": [U, {"role": "assistant", "content": "hey"}], "persona": world.id, "tree": "a"},

@@ -13,6 +13,7 @@ import interalign as ia
 from interalign.errors import BadContentError, ConfigError, FailedTreeError, StopError
 from interalign.models.base import Parameters
 from interalign.models.local import LocalModel, LocalOptions, hf_model, last_turns
+from interalign.models.local.weights import load_weights
 from interalign.records import Reply
 from interalign.tree import Message
 
@@ -560,3 +561,17 @@ def test_an_adapter_with_weights_that_its_configuration_does_not_name_is_refused
     file.write_text(file.read_text().replace('"use_dora": true', '"use_dora": false'))
     with pytest.raises(ConfigError, match=r"has no place for \d+ weights, such as .*magnitude"):
         hf_model(f"hf:{file.parent}").load()
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "float16", "float32"])
+def test_a_cpu_computes_in_bfloat16_only_where_the_checkpoint_is_and_it_has_the_instructions(
+    folder: Path, tmp_path: Path, stored: str
+) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=stored)
+    model.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    can = torch.cpu.get_capabilities()
+    fast = any(can.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
+    wanted = torch.bfloat16 if stored == "bfloat16" and fast else torch.float32
+    assert load_weights(str(tmp_path), None).model.dtype == wanted
+    assert load_weights(str(tmp_path), "float32").model.dtype == torch.float32

@@ -15,6 +15,10 @@ LOSS_NOTE = (
     "Training loss and TRL's own accuracies do not show whether the model suits its users better: measure that with "
     "`interalign evaluate`."
 )
+_PLAYS = (
+    "- Plays the user: rows of `--format user`, with the persona in the prompt. For `simulate --user hf:FOLDER`; no "
+    "assistant"
+)
 _PACKAGES = ("interalign", "trl", "transformers", "peft", "torch", "datasets", "accelerate")
 
 
@@ -46,6 +50,8 @@ class CardFacts(NamedTuple):
     picture: str | None
     """The file beside the card that shows what was logged, if there is one."""
     run_name: str | None
+    for_user: bool = False
+    """Whether the rows show a persona and teach to play it."""
 
 
 def model_card(facts: CardFacts) -> str:
@@ -85,6 +91,7 @@ def _origin(facts: CardFacts) -> list[str]:
         f"- Weights: {facts.dtype}",
         f"- Run: {f'`{facts.run_name}`' if facts.run_name else 'not stated'}",
         f"- Data: `{facts.data_name}`, {facts.rows} rows, sha256 `{facts.data_sha256}`{_left_out(facts)}",
+        *([_PLAYS] if facts.for_user else []),
         f"- Steps: {facts.steps}; training loss {first} (first) to {last} (last)",
         *_rewards(facts),
         f"- Versions: {', '.join(_versions())}",

@@ -66,6 +66,8 @@ class Origin(NamedTuple):
     """The run file, in the folder of the rows, where it may have been."""
     held_out: int = 0
     """Trees about held-out personas."""
+    shows_persona: bool = False
+    """Whether the rows hold the persona, as those for a user agent do."""
 
 
 def origin_of(data: Path) -> Origin | None:
@@ -76,7 +78,10 @@ def origin_of(data: Path) -> Origin | None:
         run = (facts or {}).get("run") or {}
         file = run.get("file")
         beside = data.with_name(Path(str(file)).name) if file else None
-        return None if facts is None else Origin(run.get("name"), run.get("kind"), beside, facts.get("held_out", 0))
+        if facts is None:
+            return None
+        shows_persona = facts.get("shows_persona") is True
+        return Origin(run.get("name"), run.get("kind"), beside, facts.get("held_out", 0), shows_persona)
     except (OSError, ValueError, AttributeError):
         return None
 
@@ -95,7 +100,7 @@ def write_card(
         "schema": SCHEMA,
         "version": __version__,
         "data": data.name,
-        "sha256": sha256(data),
+        **_content(data),
         "rows": rows,
         **chosen,
         "counts": tally.counts._asdict(),
@@ -103,6 +108,13 @@ def write_card(
         "run": None if run is None else {**_run(run), "file": file.name},
     }
     write_atomically(card, [json.dumps(facts, indent=2), "\n"])
+
+
+def _content(data: Path) -> dict[str, Any]:
+    """The hash of the file, or of each file of a folder."""
+    if data.is_dir():
+        return {"files": {file.name: sha256(file) for file in sorted(data.iterdir())}}
+    return {"sha256": sha256(data)}
 
 
 def _run(run: RunRecord) -> dict[str, Any]:

@@ -416,6 +416,7 @@ def _way_out(out: Path) -> str:
 
 
 def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], result: TrainResult) -> CardFacts:
+    origin = origin_of(job.data) or Origin()
     args, ours = trainer.args.to_dict(), job.settings.model_dump(exclude={"method", "trl", "lora", "chat_template"})
     shown = {key: str(args[key]) for key in _SHOWN if key in args}
     return CardFacts(
@@ -435,7 +436,8 @@ def _card_facts(job: Job, trainer: Any, identity: Mapping[str, JsonValue], resul
         dtype=_saved_type(job.out),
         adapter=(job.out / "adapter").is_dir(),
         picture=None,
-        run_name=job.run_name or (origin_of(job.data) or Origin()).name,
+        run_name=job.run_name or origin.name,
+        for_user=origin.shows_persona,
     )
 
 

@@ -40,7 +40,7 @@ def at_most(rows: Sequence[TrainingRow], most: int, data: Path) -> list[Training
         if row.persona is None:
             raise DataError(
                 f"{data}, {row.unit} {row.number}: does not say its persona, which max_per_persona counts by; rows of "
-                "`--format dpo` and `grpo` do"
+                "`--format dpo`, `grpo` and `user` do"
             )
         places[row.persona].append(place)
     kept = {own[place] for own in places.values() for place in _evenly(len(own), most)}

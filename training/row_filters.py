@@ -35,13 +35,16 @@ class RowFilters:
         if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:
             raise ConfigError(f"--min-agreement {self.min_agreement:g}: a share of the judges is 0 to 1, such as 0.67")
 
-    def without_faulty(self, judged: JudgedTree) -> JudgedTree | None:
-        """The tree without user messages that an audit finds fault with; None if nothing is left."""
+    def without_faulty(self, judged: JudgedTree, *, unanswered: bool = False) -> JudgedTree | None:
+        """The tree without user messages that an audit finds fault with; None if nothing is left.
+
+        User messages without a reply go as well then, unless `unanswered` ones are to stay.
+        """
         if not self.drop_audited:
             return judged
         faulty = faulty_messages(judged, self.persona_of(judged.tree.persona))
         self.left_out["messages"] += len(faulty)
-        return judged.without(faulty) if faulty else judged
+        return judged.without(faulty, unanswered=unanswered) if faulty else judged
 
     def held_to_limits(self, own: JudgedTree, everyone: JudgedTree) -> JudgedTree:
         """The tree of one judge without the turns, and without the pairs, that fall short.

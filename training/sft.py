@@ -30,7 +30,9 @@ def train_sft(
     run_name: str | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
-    """Fine-tune `model` on the last message of every row of `data` (`export --format sft`) and save it in `out`.
+    """Fine-tune `model` on the last message of every row of `data` and save it in `out`.
+
+    The rows are those of `export --format sft`, or of `--format user`, which teach it to play the user.
 
     ALOE paper, training: learning rate 1e-5, 1 epoch. `model` is a folder or hub id, with or without `hf:`. `config` is
     YAML (or a mapping) of TRL's SFTConfig keys and ours (docs/data-format.md). `drop_too_long` leaves rows out that are
@@ -46,9 +48,12 @@ def train_sft(
 
 class _SftLine(BaseModel):
     messages: tuple[Message, ...] = Field(min_length=2)
+    persona: Any = None
+    """An id in rows of `--format user`; whatever else others write there is left alone."""
 
     def row(self, number: int) -> TrainingRow:
-        return TrainingRow(number, self.messages[:-1], self.messages[-1:])
+        persona = self.persona if isinstance(self.persona, str) else None
+        return TrainingRow(number, self.messages[:-1], self.messages[-1:], persona=persona)
 
 
 class Example(NamedTuple):

@@ -6,7 +6,7 @@ minority, so that SFT and DPO have something to bring forward: docs/world.md say
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import Field
 
 from interalign.files import write_atomically
-from interalign.models.world import deciding_exercise, long_talk, reading_exercise, short_talk, vocabulary
+from interalign.models.world import deciding_exercise, long_talk, reading_exercise, short_talk, tokenize, vocabulary
 from interalign.models.world.values import FACT_OF
 from interalign.seeds import addressed_rng, addressed_seed
 from interalign.training.library_output import quiet_libraries
@@ -130,12 +130,15 @@ def _save(out: Path, model: Any, tokenizer: Any, card: BaseCard) -> None:
     write_atomically(out / "base.json", [card.model_dump_json(indent=2), "\n"])
 
 
-def world_tokenizer(positions: int = 1024) -> Any:
-    """A word-level PreTrainedTokenizerFast over the world's vocabulary; what it decodes is the text again."""
+def world_tokenizer(positions: int = 1024, texts: Iterable[str] = ()) -> Any:
+    """A word-level PreTrainedTokenizerFast over the world's vocabulary; what it decodes is the text again.
+
+    `texts`: what else it has to read, such as the prompts of a user agent, wherever a word stands in them.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = map(_one_form, vocabulary())
+    words = [*map(_one_form, vocabulary()), *(token for text in texts for token in tokenize(f" {text}"))]
     ids = {token: place for place, token in enumerate(dict.fromkeys((*SPECIALS, " ", "\n", *words)))}
     splitter = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     splitter.pre_tokenizer = pre_tokenizers.Split(Regex(_SPLIT), "isolated")

@@ -8,6 +8,7 @@ knows the inputs and outputs of the command.
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -69,6 +70,46 @@ def write_file_atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def put_run_file(path: Path, content: bytes) -> None:
+    """A run file that came from another machine, whole or not at all, also in place of its earlier state."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_folder_atomically(folder: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a folder beside `folder`, then put it in its place, which must be free or an empty folder.
+
+    An error on the way leaves nothing. Raises ConfigError if the folder cannot be made or has something in it.
+    """
+    refuse_full_folder(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir()
+        write(partial)
+        for path in partial.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        partial.replace(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_full_folder(folder: Path, inputs: Iterable[Path | str | None] = ()) -> None:
+    """ConfigError unless this folder is empty, or can be made in one that is there. Nothing is touched."""
+    refuse_folder(folder, inputs)
+    refuse_companion(_real(folder))
+    if not folder.absolute().parent.is_dir():
+        raise ConfigError(f"{folder}: cannot be written (there is no folder {folder.parent}); its folder must exist")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} has something in it; remove it, or name another folder")
 
 
 def read_text(path: Path) -> str:

@@ -211,6 +211,7 @@ class BegunWith(Frozen):
 
     turns: int = 0
     """K; 0 if the identity does not say."""
+    user: str | tuple[str, ...] = ()
     judge: str | tuple[str, ...] = ()
     candidate: tuple[dict[str, str], ...] = ()
     repeats: int = 1
@@ -223,6 +224,13 @@ class BegunWith(Frozen):
     """The user's own prompts whole, by name."""
     rubric: str | None = None
     system: str | None = None
+    end_mark: str | None = None
+    """What the user agent writes to end a talk; None: it cannot."""
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """Who plays the persona, in order; several only in an evaluation."""
+        return (self.user,) if isinstance(self.user, str) else self.user
 
     @property
     def panel(self) -> tuple[str, ...]:
@@ -267,6 +275,18 @@ def simulated_tree(index: int) -> str:
     return f"t{index:05}"
 
 
+def case_under(case: str, number: int) -> str:
+    """The id under which the user of this number, from 1, meets a case: `CASE`, then `CASE@2` and so on."""
+    return case if number == 1 else f"{case}@{number}"
+
+
+def split_case(case: str, users: int) -> tuple[str, int]:
+    """The case and the number of the user who meets it, in an evaluation with so many users."""
+    name, sign, number = case.rpartition("@")
+    is_further = sign and number in map(str, range(2, users + 1))
+    return (name, int(number)) if is_further else (case, 1)
+
+
 class RunPart(NamedTuple):
     """What part of a run a file holds."""
 
@@ -285,6 +305,8 @@ class RunPart(NamedTuple):
 
 CONTROL: Final = "control"
 """Name of the annotation at a reply that was scored again for another persona, by the judge."""
+ASPECTS_NOTE: Final = "aspects"
+"""Name of the annotation at a reply with the scores of its aspects, by the judge."""
 
 
 class LabelQuestion(Frozen):
@@ -378,6 +400,8 @@ class RunSummary(Frozen):
     """Model calls made now; what the ledger already had is not among them."""
     replayed: int
     """Calls answered from the ledger."""
+    under_way: float = 0.0
+    """How much of the trees being grown is done, in trees: half a tree has half its turns."""
     in_flight: int = 0
     """Calls being answered at this moment."""
     note: str = ""
@@ -401,6 +425,7 @@ class RunSummary(Frozen):
             "failed": {**self.failed, **part.failed},
             "calls": self.calls + part.calls,
             "replayed": self.replayed + part.replayed,
+            "under_way": self.under_way + part.under_way,
             "in_flight": self.in_flight + part.in_flight,
             "retried": self.retried + part.retried,
             "usage": {role: self._used(role) + part._used(role) for role in sorted(roles)},

@@ -132,7 +132,7 @@ FORMATS = Registry(
     group="interalign.formats",
     built_in={
         name: f"interalign.training.formats.{name}:FORMAT"
-        for name in ("sft", "dpo", "kto", "rm", "grpo", "listwise", "messages")
+        for name in ("sft", "dpo", "kto", "rm", "grpo", "listwise", "messages", "user")
     },
 )
 METHODS = Registry(
@@ -177,7 +177,9 @@ PAGES = Registry(
     # In the order of the menu.
     built_in={
         name: f"interalign.eval.view.pages.{name}:PAGE"
-        for name in ("run", "trees", "compare", "evaluation", "judge", "simulator", "personas", "graph", "tree", "call")
+        for name in (
+            "run", "trees", "compare", "evaluation", "judge", "label", "simulator", "personas", "graph", "tree", "call",
+        )
     },
-)
+)  # fmt: skip
 ALL = (POLICIES, FORMATS, METHODS, PERSONA_FORMATS, CONVERSATION_FORMATS, PROVIDERS, PAGES)

@@ -1,18 +1,35 @@
 """What an export format is, and the pieces of a row that several share.
 
-Every message of a row comes from `transcript`: the run's system message, what the user and the candidates said, and
-nothing else: hints, notes, personas and judges' answers have no way in.
+Every message of a row for the candidate comes from `transcript`: the run's system message, what the user and the
+candidates said, and nothing else: hints, notes, personas and judges' answers have no way in.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from interalign.agents.templates import PromptSet
+from interalign.personas import Persona
 from interalign.preferences import PairMode
 from interalign.tree import JudgedTree, Node, Tree
 
 Row = dict[str, Any]
 """One line of an exported file: JSON values only."""
+
+
+class UserSeat(NamedTuple):
+    """What the user agent of one conversation is asked with, beside the conversation itself."""
+
+    persona: Persona
+    prompts: PromptSet
+    end_mark: str | None = None
+    """What it writes to end the talk; None: it cannot."""
+    copied: frozenset[str] = frozenset()
+    """Ids of the messages that the tree has from the one it was branched off."""
+
+
+Rows = Callable[[JudgedTree, PairMode], Iterator[Row]]
+UserRows = Callable[[JudgedTree, UserSeat], Iterator[Row]]
 
 
 @dataclass(frozen=True)
@@ -22,7 +39,7 @@ class ExportFormat:
     name: str
     title: str
     """One line that says what a row is."""
-    rows: Callable[[JudgedTree, PairMode], Iterator[Row]]
+    rows: Rows | None
     """The rows of one tree, which holds what one judge said. The mode says how preferences become pairs.
 
     What is in the tree's `cut` must not be learnt; the judge says nothing of it, so no pair or ranking has it.
@@ -31,6 +48,8 @@ class ExportFormat:
     """False: rows are made of what was said alone."""
     shows_persona: bool = False
     """Whether rows hold the persona by design, as those that a user is trained on; they are not checked for it then."""
+    user_rows: UserRows | None = None
+    """In place of `rows`: those of a tree whose persona is known, made with what its user agent is asked with."""
 
 
 def replies_cut(judged: JudgedTree) -> set[str]:

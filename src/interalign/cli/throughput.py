@@ -21,6 +21,8 @@ class Pace:
         self._clock = clock
         self._began = clock()
         self._first: tuple[float, RunSummary] | None = None
+        self._paced: tuple[float, RunSummary] | None = None
+        """When the pace was last begun to be taken: what is replayed from the record is no measure of it."""
         self._calls: deque[tuple[float, int]] = deque()
 
     def note(self, run: "RunSummary") -> None:
@@ -29,6 +31,8 @@ class Pace:
             return  # refused before anything was planned
         now = self._clock()
         self._first = self._first or (now, run)
+        if self._paced is None or self.run is None or run.replayed > self.run.replayed:
+            self._paced = (now, run)
         self._calls.append((now, run.calls))
         while len(self._calls) > 1 and self._calls[1][0] <= now - WINDOW:
             self._calls.popleft()
@@ -48,24 +52,26 @@ class Pace:
 
     def newly_failed(self) -> dict[str, str]:
         """Tree -> reason of those that failed since the first note."""
-        if self._first is None or self.run is None:
-            return {}
-        before = self._first[1].failed
-        return {tree: reason for tree, reason in self.run.failed.items() if before.get(tree) != reason}
+        return {} if self._first is None or self.run is None else _newly_failed(self._first[1], self.run)
 
     def stopping(self) -> str | None:
         """Why the run stops; None while it goes on."""
         return None if self.run is None else self.run.stopping
 
     def eta(self) -> float | None:
-        """Seconds to the end at the pace of the trees that ended since the first note; None while none has."""
-        if self._first is None or self.run is None:
+        """Seconds to the end at the pace at which trees grow; None while no turn of one is done."""
+        if self._paced is None or self.run is None:
             return None
-        (began, first), failed = self._first, len(self.newly_failed())
-        ended, left = self.run.done - first.done + failed, self.run.trees - self.run.done - failed
+        began, paced = self._paced
+        grown = self.run.done - paced.done + len(_newly_failed(paced, self.run)) + self.run.under_way - paced.under_way
+        left = self.run.trees - self.run.done - len(self.newly_failed()) - self.run.under_way
         if left <= 0:
             return 0.0
-        return left * (self._clock() - began) / ended if ended > 0 else None
+        return left * (self._clock() - began) / grown if grown > 0 else None
+
+
+def _newly_failed(before: "RunSummary", now: "RunSummary") -> dict[str, str]:
+    return {tree: reason for tree, reason in now.failed.items() if before.failed.get(tree) != reason}
 
 
 class StepPace:

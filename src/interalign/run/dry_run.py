@@ -1,42 +1,42 @@
 """Estimate what a run will take: one tree is grown by the real graphs over a ledger that only counts calls."""
 
-import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import JsonValue
 
 from interalign.agents.own_prompts import read_prompts
 from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings, identity_of
-from interalign.graphs.policy import Policy, branching_policy, caterpillar
+from interalign.graphs.policy import branching_policy, caterpillar
 from interalign.graphs.seats import all_evaluation_seats, simulation_seats
-from interalign.graphs.tree import Growth, Start, grow_tree
-from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.ledger.budget import Prices
 from interalign.model_spec import ModelSpec
-from interalign.models.base import ChatModel, Parameters
 from interalign.people.source import persona_source
 from interalign.personas import Persona
-from interalign.records import Call, Place, Reply, RunRecord, Usage
+from interalign.records import RunRecord, Usage
 from interalign.run.branching import BranchPlan, branched_seats, simulation_plan
+from interalign.run.counting import (
+    BYTES_A_TOKEN,
+    REPLY_TOKENS,
+    WORLD_TOKENS,
+    CountedCall,
+    CountingLedger,
+    Unasked,
+    count_calls,
+)
 from interalign.run.plan import EvaluationPlan, Plan
 from interalign.run.session import recorded_hashes, refuse_fewer, refuse_strangers
 from interalign.shard import places
 from interalign.store import Store
-from interalign.tree import Frozen, Message
+from interalign.tree import Frozen
 from interalign.version import __version__
 
 RunKind = Literal["simulation", "evaluation"]
 
-BYTES_A_TOKEN = 4
-_REPLY_TOKENS = {"user": 40, "inducer": 60, "candidate": 200, "judge": 100}
-"""What replies are taken to have where none of that role is on record yet."""
-_WORLD_TOKENS = 25
-"""The same for the embedded world, whose roles are brief."""
-SECONDS_A_CALL, SECONDS_A_TOKEN = 0.5, 0.02
-"""What a call is taken to last until its first token, and for each token of the reply. The world takes no time."""
+UNMEASURED_SECONDS = 1.0
+"""What a call is taken to last, in words, where none of its role is on record. The world takes no time."""
 BYTES_A_CALL, BYTES_A_REPLY_BYTE = 520, 0.5
 """Disk space of a call, beside that of its reply's own words: bench/speed.py finds 38 kB for 60 calls."""
 
@@ -59,6 +59,8 @@ class Estimate(Frozen):
     """Trees or conversations that are not done yet."""
     lines: tuple[EstimateLine, ...]
     seconds: float
+    unmeasured: tuple[str, ...]
+    """The roles of which no call is on record: `seconds` takes each of theirs to last `UNMEASURED_SECONDS`."""
     bytes_on_disk: int
     basis: str
     """What the figures rest on."""
@@ -80,10 +82,16 @@ class Estimate(Frozen):
             [
                 f"Expected for {self.trees:,} {self.what}; nothing was asked, nothing was written.",
                 *(row.rstrip() for row in rows),
-                f"about {_duration(self.seconds)}, {size} on disk",
+                f"about {_duration(self.seconds)}{self._supposed()}, {size} on disk",
                 f"({self.basis})",
             ]
         )
+
+    def _supposed(self) -> str:
+        if not self.unmeasured:
+            return ""
+        roles = ", ".join(self.unmeasured)
+        return f" if a call takes {UNMEASURED_SECONDS:g} s (how long one of {roles} takes is not known yet)"
 
     @property
     def total(self) -> Usage:
@@ -102,11 +110,11 @@ async def estimate_simulation(
     plan, source = simulation_plan(run, settings, personas)
     refuse_strangers(plan.personas, settings)
     record = _Record(run, "simulation", settings, {"personas": source}, plan, forks=forks)
-    counting = _CountingLedger(record.reply_tokens)
+    counting = CountingLedger(record.reply_tokens)
     seats, start = simulation_seats(settings, counting, Unasked, record.prompts), None
     if isinstance(plan, BranchPlan):
         seats, start = branched_seats(seats, plan.point.path, plan.point.system)
-    await _count_calls(counting, seats, settings, plan.personas[0], branching_policy(settings.policy), start)
+    await count_calls(counting, seats, settings, plan.personas[0], branching_policy(settings.policy), start)
     refuse_fewer(run, settings.trees, record.planned)
     asked = len(places(settings.shard, settings.trees))
     found = _estimate(counting.made, record, asked - record.done, runtime)
@@ -123,10 +131,10 @@ async def estimate_evaluation(
     refuse_strangers(plan.personas, settings)
     source = {"cases": persona_source(settings.cases, cases)}
     record = _Record(run, "evaluation", settings, source, plan, forks=forks)
-    counting = _CountingLedger(record.reply_tokens)
+    counting = CountingLedger(record.reply_tokens)
     every = all_evaluation_seats(settings, counting, Unasked, record.prompts)
     for seats in every.values():
-        await _count_calls(counting, seats, settings, cases[0], caterpillar)
+        await count_calls(counting, seats, settings, cases[0], caterpillar)
     met, of_a_case = len(cases[: settings.limit]), settings.repeats * len(every)
     refuse_fewer(run, met * of_a_case, record.planned)
     asked = len(places(settings.shard, met)) * of_a_case
@@ -152,6 +160,7 @@ class _Record:
     ) -> None:
         self.done = self.planned = 0
         self.reply_tokens: dict[str, int] = {}
+        self.call_seconds: dict[str, float] = {}
         recorded = None
         if run.exists():
             with Store.open(run) as store:
@@ -165,13 +174,25 @@ class _Record:
                     self.done = plan.planned(count.get("done", 0), ended)
                     self.planned = part.trees if part else plan.planned(sum(count.values()), branches)
                 used = {role: use for role, use in store.usage().items() if use.calls and use.completion_tokens}
+                times = [time for time in store.role_times() if time.seconds is not None]
+                self.call_seconds = {time.role: time.seconds / time.calls for time in times if time.seconds}
                 self.reply_tokens = {role: ceil(use.completion_tokens / use.calls) for role, use in used.items()}
         self.prompts = read_prompts(settings, recorded)
+
+    def knows_time(self, call: CountedCall) -> bool:
+        """Whether it is known how long a call of this role takes; those of the world take no time."""
+        return ModelSpec.parse(call.model).is_world or call.place.role in self.call_seconds
+
+    def seconds(self, call: CountedCall) -> float:
+        """How long it is taken to last."""
+        if ModelSpec.parse(call.model).is_world:
+            return 0.0
+        return self.call_seconds.get(call.place.role, UNMEASURED_SECONDS)
 
 
 def _refuse_changes(store: Store, run: RunRecord, kind: RunKind, plan: Plan, asked: Mapping[str, JsonValue]) -> None:
     """ConfigError where the run itself would refuse to go on. What is not looked at here (weights) is as it was."""
-    unsaid = dict.fromkeys(("end_mark", "rubric", "system"))
+    unsaid = dict.fromkeys(("end_mark", "repeats", "aspects", "rubric", "system"))
     if not isinstance(plan, BranchPlan):
         store.begin_run(store.path.stem, kind, {**run.identity, **unsaid, **asked}, __version__)
     elif run.kind != "import" or run.grown_with is not None:  # else there is nothing to differ from
@@ -180,105 +201,7 @@ def _refuse_changes(store: Store, run: RunRecord, kind: RunKind, plan: Plan, ask
         store.begin_branches(store.path.stem, {**known, **unsaid, **asked, **kept}, __version__)
 
 
-class Unasked:
-    """A model that has a name and is never asked."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def check(self, parameters: Parameters) -> None:
-        """ConfigError for parameters that the model itself would refuse; only local ones are known beforehand."""
-        if ModelSpec.parse(self.name).scheme == "hf":
-            from interalign.models.local.model import refuse_unknown_parameters
-
-            refuse_unknown_parameters(self.name, parameters)
-
-    async def __call__(self, messages: Sequence[Message], parameters: Parameters, seed: int) -> Reply:
-        """Must not be called."""
-        raise AssertionError("a dry run calls no model")
-
-
-class _Made(NamedTuple):
-    """One counted call."""
-
-    place: Place
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-
-    @property
-    def seconds(self) -> float:
-        if ModelSpec.parse(self.model).is_world:
-            return 0.0
-        return SECONDS_A_CALL + SECONDS_A_TOKEN * self.completion_tokens
-
-
-class _CountingLedger:
-    """Stands in for the ledger: counts the calls, and answers them with filler of the usual length."""
-
-    def __init__(self, reply_tokens: Mapping[str, int]) -> None:
-        """`reply_tokens`: the usual length by role, where it is known."""
-        self._known = reply_tokens
-        self.made: list[_Made] = []
-
-    async def call(
-        self, place: Place, model: ChatModel, messages: Sequence[Message], parameters: Parameters, seed: int
-    ) -> Call:
-        """Filler, for a judge with a last line in the contract's form."""
-        assumed = _WORLD_TOKENS if ModelSpec.parse(model.name).is_world else _REPLY_TOKENS.get(place.role, 0)
-        tokens = min(self._known.get(place.role, assumed), parameters.max_tokens or 10**9)
-        self.made.append(_Made(place, model.name, count_tokens(messages), tokens))
-        text = _filler(tokens)
-        if place.role == "judge":
-            text += "\nVerdict: A" if "Verdict: " in messages[-1].content else "\nScore: 3"
-        return Call(key="", reply=Reply(text=text, model=model.name))
-
-    async def record(self, place: Place, name: str, request: JsonValue, answer: Callable[[], Awaitable[str]]) -> Call:
-        """What a plug-in could have answered; the plug-in itself is not asked, and its tokens are its own."""
-        self.made.append(_Made(place, name, 0, 0))
-        return Call(key="", reply=Reply(text=json.dumps(_answer(place.role, request)), model=name))
-
-    def find_state(
-        self, tree: str, role: str, name: str, paths: Sequence[tuple[str, bytes]]
-    ) -> tuple[int, bytes] | None:
-        """No agent is asked."""
-        return None
-
-
-def _answer(role: str, request: JsonValue) -> JsonValue:
-    if role in ("user", "inducer", "candidate"):
-        return {"text": _filler(_REPLY_TOKENS[role])}
-    if role != "judge":  # a hook
-        return {}
-    compares = isinstance(request, dict) and "second" in request
-    return {"value": "A", "replies": ["A"]} if compares else {"value": 3, "replies": ["3"]}
-
-
-def _filler(tokens: int) -> str:
-    return "word" * max(1, tokens)
-
-
-def count_tokens(messages: Iterable[Message]) -> int:
-    """The tokens of a prompt, about."""
-    return sum(len(message.content.encode("utf-8", "replace")) for message in messages) // BYTES_A_TOKEN
-
-
-async def _count_calls(
-    counting: _CountingLedger,
-    seats: Seats,
-    settings: RunSettings,
-    persona: Persona,
-    policy: Policy,
-    start: Start | None = None,
-) -> None:
-    async def save(tree: str, turn: Turn | Farewell) -> None:
-        pass
-
-    talk = Conversation(tree="t", case="t", seed=settings.seed, persona=persona, turns=settings.turns)
-    await grow_tree(talk, Growth(seats=seats, policy=policy, save=save), start)
-
-
-def _estimate(made: Sequence[_Made], record: _Record, left: int, runtime: Runtime, grown: int = 1) -> Estimate:
+def _estimate(made: Sequence[CountedCall], record: _Record, left: int, runtime: Runtime, grown: int = 1) -> Estimate:
     """The calls of `grown` trees, as many times as it takes for the trees that are left."""
     prices, times = Prices(runtime.prices), left / grown
     lines = []
@@ -296,34 +219,37 @@ def _estimate(made: Sequence[_Made], record: _Record, left: int, runtime: Runtim
         trees=left,
         lines=tuple(lines),
         seconds=max(
-            _sequential_seconds(made) if left else 0.0, sum(call.seconds for call in made) * times / runtime.concurrency
+            _sequential_seconds(made, record) if left else 0.0,
+            sum(map(record.seconds, made)) * times / runtime.concurrency,
         ),
+        unmeasured=tuple(dict.fromkeys(call.place.role for call in made if not record.knows_time(call))),
         bytes_on_disk=round(sum(map(_bytes_on_disk, made)) * times),
         basis=_basis(record),
     )
 
 
-def _sequential_seconds(made: Sequence[_Made]) -> float:
+def _sequential_seconds(made: Sequence[CountedCall], record: _Record) -> float:
     """Seconds of one tree's calls that must wait for each other: of each turn and role one."""
     steps: dict[tuple[int, str], float] = {}
     for call in made:
         step = (call.place.node.partition("|")[0].count("/"), call.place.role)
-        steps[step] = max(steps.get(step, 0.0), call.seconds)
+        steps[step] = max(steps.get(step, 0.0), record.seconds(call))
     return sum(steps.values())
 
 
-def _bytes_on_disk(call: _Made) -> float:
+def _bytes_on_disk(call: CountedCall) -> float:
     return BYTES_A_CALL + BYTES_A_REPLY_BYTE * BYTES_A_TOKEN * call.completion_tokens
 
 
 def _basis(record: _Record) -> str:
     measured = ", ".join(f"{role} {tokens}" for role, tokens in record.reply_tokens.items())
-    assumed = ", ".join(f"{role} {tokens}" for role, tokens in _REPLY_TOKENS.items() if role not in record.reply_tokens)
+    assumed = ", ".join(f"{role} {tokens}" for role, tokens in REPLY_TOKENS.items() if role not in record.reply_tokens)
+    timed = ", ".join(f"{role} {seconds:.2g}" for role, seconds in record.call_seconds.items())
     parts = [
         f"replies as long as those on record (tokens: {measured})" if measured else "",
-        f"replies taken to have so many tokens: {assumed}, the world's {_WORLD_TOKENS}" if assumed else "",
+        f"replies taken to have so many tokens: {assumed}, the world's {WORLD_TOKENS}" if assumed else "",
         f"{BYTES_A_TOKEN} bytes a token",
-        f"{SECONDS_A_CALL:g} s a call and {SECONDS_A_TOKEN * 1000:g} ms a token of the reply, the world's none",
+        f"calls as long as those on record (seconds: {timed})" if timed else "",
         "no retries",
     ]
     return "; ".join(part for part in parts if part)

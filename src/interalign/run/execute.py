@@ -19,9 +19,10 @@ from interalign.config import (
     build,
     models_of,
 )
+from interalign.config.engines import LOCAL
 from interalign.errors import ConfigError, FailedTreeError, StopError
 from interalign.graphs.many_trees import Finish, Job, each_tree
-from interalign.graphs.policy import Policy, branching_policy, caterpillar
+from interalign.graphs.policy import Policy, branching_policy, caterpillar, turns_of_a_tree
 from interalign.graphs.rejudge import judge_tree
 from interalign.graphs.seats import Seating, all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth, Start, grow_tree
@@ -29,7 +30,7 @@ from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.panel import PANEL
 from interalign.people.source import persona_source
 from interalign.personas import Persona
-from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
+from interalign.records import Progress, RunRecord, RunSummary, TreeRecord, split_case
 from interalign.run.branching import branched_seats, simulation_plan
 from interalign.run.plan import EvaluationPlan
 from interalign.run.session import NO_PERSONA, Session, open_session, refuse_unknown_people, refuse_unknown_prices
@@ -97,11 +98,16 @@ async def run_planned(
 
 
 async def _grow_all(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
-    """Grow every tree that is not done, here or in worker processes."""
+    """Grow every tree that is not done: here, in worker processes or on Ray."""
     workers = min(settings.workers, session.trees - session.done)
-    if workers < 2:
+    if settings.engine != LOCAL and session.done < session.trees:
+        from interalign.run.ray_engine import grow_on_ray
+
+        await grow_on_ray(session, settings)
+    elif workers < 2:
         return await _grow(session, seats, policy, settings)
-    await grow_in_workers(session, settings, workers)
+    else:
+        await grow_in_workers(session, settings, workers)
     return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
@@ -127,7 +133,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
 
         async def judge_one(record: TreeRecord, judged: JudgedTree) -> None:
             conversation = conversation_of(record, persona_of(session.store, record), settings)
-            said = await judge_tree(judged.tree, conversation, role, judge, judging)
+            said = await judge_tree(judged.tree, conversation, role, judge, judging, aspects=settings.aspects)
             await session.store.save_judgement(record.id, *said)
 
         def jobs() -> Iterator[Job]:
@@ -166,13 +172,16 @@ def settings_of(run: RunRecord) -> SimulationSettings | EvaluationSettings:
     return build(EvaluationSettings, given)
 
 
-def _saver(store: Store) -> Callable[[str, Turn | Farewell], Awaitable[None]]:
+def _saver(session: Session) -> Callable[[str, Turn | Farewell], Awaitable[None]]:
+    store = session.store
+
     async def save(tree: str, turn: Turn | Farewell) -> None:
         if isinstance(turn, Farewell):
             await store.save_turn(tree, (), annotations=turn.annotations)
         else:
             notes = (*turn.annotations, *_actions(store, turn))
             await store.save_turn(tree, turn.nodes, turn.verdicts, turn.scores, notes)
+            session.turns[tree] += 1
 
     return save
 
@@ -189,13 +198,14 @@ def _actions(store: Store, turn: Turn) -> Iterator[Annotation]:
 
 
 async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
-    """Grow every tree that is not done; `seats` by the candidate measured, None in a simulation."""
+    """Grow every tree that is not done; `seats` as `_seated` names them."""
     await session.load_models()
     session.failed.clear()  # they are tried again
+    session.turns_of_a_tree = _turns_of_a_tree(settings)
     seated = next(iter(seats.values())).judges
     judges = {name: watched(session, judge, name) for name, judge in seated.items()}
     growths = {
-        name: Growth(seats=replace(each, judges=judges), policy=policy, save=_saver(session.store))
+        name: Growth(seats=replace(each, judges=judges), policy=policy, save=_saver(session))
         for name, each in seats.items()
     }
 
@@ -204,7 +214,7 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
     def jobs() -> Iterator[Job]:
         for record in session.store.walk_trees("planned", "failed"):
             conversation = conversation_of(record, session.store.persona(record.persona), settings)
-            growth, start = growths[record.candidate], None
+            growth, start = growths[_seated(record, settings)], None
             if record.id in branches:
                 growth, start = _branched(session.store, record.id, branches[record.id], growth)
             yield record.id, partial(grow_tree, conversation, growth, start)
@@ -215,6 +225,19 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
 
     await carry_out(session, jobs(), session.ended, ask_anew)
     return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
+
+
+def _seated(record: TreeRecord, settings: RunSettings) -> tuple[str, int] | None:
+    """Whose seats a tree is grown in: the candidate measured and the user's number; None in a simulation."""
+    if record.candidate is None:
+        return None
+    return record.candidate, split_case(record.case or record.id, len(settings.users))[1]
+
+
+def _turns_of_a_tree(settings: RunSettings) -> int | None:
+    if isinstance(settings, SimulationSettings):
+        return turns_of_a_tree(settings.policy, settings.turns, settings.branch)
+    return settings.turns
 
 
 def _branched(store: Store, tree: str, node: str, growth: Growth) -> tuple[Growth, Start]:

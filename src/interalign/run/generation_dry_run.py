@@ -14,16 +14,13 @@ from interalign.model_spec import ModelSpec
 from interalign.models.base import ChatModel, Parameters
 from interalign.people.seeds import Seeds
 from interalign.records import Call, Place, Reply, Usage
+from interalign.run.counting import BYTES_A_TOKEN, Unasked, count_tokens
 from interalign.run.dry_run import (
     BYTES_A_CALL,
     BYTES_A_REPLY_BYTE,
-    BYTES_A_TOKEN,
-    SECONDS_A_CALL,
-    SECONDS_A_TOKEN,
+    UNMEASURED_SECONDS,
     Estimate,
     EstimateLine,
-    Unasked,
-    count_tokens,
 )
 from interalign.run.generation import Writer, both_pools, refuse_other, seeds_held
 from interalign.run.session import refuse_unknown_prices
@@ -46,16 +43,17 @@ async def estimate_generation(path: Path, settings: PersonaSettings, seeds: Seed
     used, prices = counting.used, Prices(runtime.prices)
     cost = prices.usd(settings.model, used.prompt_tokens, used.completion_tokens)
     line = EstimateLine(role="writer", model=settings.model, used=used.model_copy(update={"usd": cost}))
-    seconds = SECONDS_A_CALL * used.calls + SECONDS_A_TOKEN * used.completion_tokens
+    is_world = ModelSpec.parse(settings.model).is_world
     return Estimate(
         trees=settings.n,
         what="personas",
         lines=(line,),
-        seconds=0.0 if ModelSpec.parse(settings.model).is_world else seconds / min(runtime.concurrency, used.calls),
+        seconds=0.0 if is_world else UNMEASURED_SECONDS * used.calls / min(runtime.concurrency, used.calls),
+        unmeasured=() if is_world else ("writer",),
         bytes_on_disk=round(BYTES_A_CALL * used.calls + BYTES_A_REPLY_BYTE * BYTES_A_TOKEN * used.completion_tokens),
         basis=(
             f"half of what is written is taken to be kept, texts as long as the seeds; {BYTES_A_TOKEN} bytes a token; "
-            f"{SECONDS_A_CALL:g} s a call and {SECONDS_A_TOKEN * 1000:g} ms a token of the reply; no retries; "
+            "no retries; "
             "calls already on record are counted as well"
         ),
     )

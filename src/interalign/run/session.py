@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import inspect
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -61,6 +62,10 @@ class Session:
     trees: int = 0
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    turns_of_a_tree: int | None = None
+    """How many turns a tree will have; None: not known."""
+    turns: Counter[str] = field(default_factory=Counter)
+    """Tree -> its turns that are saved, of the trees being grown now."""
     note: str = ""
     """What else there is to say of how it stands, in words."""
     parts: dict[int, RunSummary] = field(default_factory=dict)
@@ -172,6 +177,7 @@ class Session:
             await self.ledger.settled(tree)
             await self.store.finish_tree(tree, failed=str(failed), on=self.ledger.failed_call(tree, failed))
             self.failed[tree] = str(failed)
+        self.turns.pop(tree, None)
         self._notice(failed)
 
     async def judged(self, tree: str, failed: Exception | None) -> None:
@@ -206,6 +212,10 @@ class Session:
         """The run as it stands, with what its workers do."""
         return reduce(RunSummary.with_part, self.parts.values(), self._own_summary())
 
+    def _under_way(self) -> float:
+        whole = self.turns_of_a_tree
+        return sum(min(1.0, turns / whole) for turns in self.turns.values()) if whole else 0.0
+
     def _own_summary(self) -> RunSummary:
         used, prices = self.store.usage_by_model(), Prices(self.runtime.prices)
         priced = {seat: prices.priced(seat[1], use) for seat, use in used.items()}
@@ -216,6 +226,7 @@ class Session:
             failed=dict(self.failed),
             calls=self.ledger.fresh,
             replayed=self.ledger.replayed,
+            under_way=self._under_way(),
             in_flight=self.ledger.in_flight,
             note=self.note,
             stopping=self.ledger.stopping,
@@ -396,7 +407,7 @@ def refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> None
 
     if isinstance(personas, WorldPersonas):
         return
-    seats = [("user", settings.user), *(("judge", judge) for judge in settings.judges)]
+    seats = [*(("user", user) for user in settings.users), *(("judge", judge) for judge in settings.judges)]
     for option, spec in seats:
         stranger = next((persona for persona in personas if not is_world_persona(persona)), None)
         if ModelSpec.parse(spec).is_world and stranger is not None:

@@ -1,6 +1,5 @@
 """A worker process of `--workers N`: it grows the trees of one file and says on standard output how it stands."""
 
-import asyncio
 import json
 import logging
 import os
@@ -10,9 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from interalign.config import EvaluationSettings, Runtime, SimulationSettings
-from interalign.errors import InteralignError
 from interalign.records import RunSummary
+from interalign.run.worker_orders import carry_out_orders
 from interalign.signals import OWN_PROCESS
 
 
@@ -51,18 +49,8 @@ def main() -> None:
     messages = _Messages()
     logging.getLogger("interalign").addHandler(messages)
     threading.Thread(target=_end_with, args=(orders,), daemon=True).start()
-    from interalign.run.execute import run_planned
-
-    kind = {each.__name__: each for each in (SimulationSettings, EvaluationSettings)}[told["kind"]]
-    settings, runtime = kind.model_validate(told["settings"]), Runtime.model_validate(told["runtime"])
-    try:
-        asyncio.run(run_planned(Path(told["file"]), settings, runtime, messages.tell))
-    except InteralignError as error:
-        messages.send(end=str(error), code=error.exit_code)
-    except Exception as error:  # noqa: BLE001  (told where the command was given)
-        messages.send(end=f"unexpected {type(error).__name__}: {error}; what was finished is kept", code=3)
-    else:
-        messages.send(end=None, code=0)
+    ending = carry_out_orders(told, Path(told["file"]), messages.tell)
+    messages.send(end=ending.reason, code=ending.code)
     os._exit(0)
 
 

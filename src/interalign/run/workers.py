@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from interalign.config import RunSettings, Runtime
-from interalign.errors import ConfigError, InteralignError, StopError
+from interalign.errors import InteralignError, StopError
 from interalign.records import RunSummary
 from interalign.run.session import Session
+from interalign.run.worker_orders import WorkerEnding, orders_for
 from interalign.store.worker_files import folder_of, gather, split
 
 _LONGEST_LINE = 2**26
@@ -30,18 +31,20 @@ async def grow_in_workers(session: Session, settings: RunSettings, workers: int)
     """Grow every tree that is not done in so many processes. When all have ended, raises the first error of theirs."""
     session.failed.clear()  # they are tried again
     files = split(session.store, workers)
-    runtime = _runtime_of_one(session, workers)
+    runtime = runtime_of_one(session, workers)
     try:
         await _work(session, files, settings, runtime)
     finally:
         gather(session.store)
-        _count_again(session)
+        count_again(session)
 
 
-def _runtime_of_one(session: Session, workers: int) -> Runtime:
+def runtime_of_one(session: Session, workers: int) -> Runtime:
     """Each has its part of the calls in flight; the limits they share."""
     if session.budget is not None and session.budget_file is None:
-        session.share_budget(folder_of(session.store.path) / "shared.budget")
+        folder = folder_of(session.store.path)
+        folder.mkdir(exist_ok=True)
+        session.share_budget(folder / "shared.budget")
     if session.budget is not None:
         session.budget.close()
     shared = None if session.budget_file is None else str(session.budget_file.absolute())
@@ -49,7 +52,7 @@ def _runtime_of_one(session: Session, workers: int) -> Runtime:
     return session.runtime.model_copy(update={"concurrency": concurrency, "budget": shared})
 
 
-def _count_again(session: Session) -> None:
+def count_again(session: Session) -> None:
     """The trees are counted from the run's own file again; of the workers the calls that they made remain."""
     gone = {"done": 0, "failed": {}, "usage": {}, "usd": 0.0, "in_flight": 0}
     session.parts = {number: part.model_copy(update=gone) for number, part in session.parts.items()}
@@ -110,22 +113,10 @@ async def _started(file: Path, settings: RunSettings, runtime: Runtime) -> Proce
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     assert process.stdin is not None
-    process.stdin.write(json.dumps(_orders(file, settings, runtime)).encode() + b"\n")
+    told = {"folder": str(Path.cwd()), "path": sys.path, **orders_for(file, settings, runtime)}
+    process.stdin.write(json.dumps(told).encode() + b"\n")
     await process.stdin.drain()
     return process
-
-
-def _orders(file: Path, settings: RunSettings, runtime: Runtime) -> dict[str, Any]:
-    """What a worker is told, as JSON."""
-    shard = getattr(settings, "shard", None)
-    return {
-        "folder": str(Path.cwd()),
-        "path": sys.path,
-        "file": str(file),
-        "kind": type(settings).__name__,
-        "settings": {**settings.model_dump(mode="json"), "shard": None if shard is None else str(shard)},
-        "runtime": runtime.model_dump(mode="json"),
-    }
 
 
 async def _listen(session: Session, number: int, process: Process, errors: list[InteralignError]) -> None:
@@ -140,16 +131,15 @@ async def _listen(session: Session, number: int, process: Process, errors: list[
             _LOG.log(said["level"], "%s", said["log"])
         else:
             end = said
-    error = _error(number, end, await process.wait())
+    error = error_of_worker(number, end, await process.wait())
     if error is not None:
         errors.append(error)
 
 
-def _error(number: int, end: dict[str, Any] | None, code: int) -> InteralignError | None:
+def error_of_worker(number: int, end: dict[str, Any] | None, code: int) -> InteralignError | None:
     """Why a worker ended, by the last that it said and its exit code; None if its share is done."""
     if end is None:
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        how += " (out of memory?)" if code == -signal.SIGKILL else ""
         return StopError(f"worker {number} ended {how}; what was finished is kept, run the same command again to go on")
-    if end["end"] is None:
-        return None
-    return (ConfigError if end["code"] == ConfigError.exit_code else StopError)(end["end"])
+    return WorkerEnding(end["end"], end["code"]).error

@@ -212,7 +212,17 @@ def _begin(target: Store, run: RunRecord, sources: Sequence[Store], name: str) -
 
 def _merge(target: Store, sources: Sequence[Store], tell: Callable[[int], object]) -> Named:
     """Copy what the target has not; which trees several of the sources have."""
-    groups, merged, shared, first = _groups({0: target, **dict(enumerate(sources, start=1))}), 0, 0, list[str]()
+    return _merge_groups(target, sources, _groups({0: target, **dict(enumerate(sources, start=1))}), tell)
+
+
+def _merge_groups(
+    target: Store,
+    sources: Sequence[Store],
+    groups: Iterator[list[_Copy]],
+    tell: Callable[[int], object] = lambda trees: None,
+) -> Named:
+    """The same with these copies of trees, each list those of one tree."""
+    merged, shared, first = 0, 0, list[str]()
     while some := list(islice(groups, _AT_ONCE)):
         target.write(lambda db, some=some: _take(TreeCopier(db), db, sources, some))  # type: ignore[misc]
         merged += len(some)
@@ -297,7 +307,7 @@ def _missing(store: Store, trees: int) -> dict[str, Named]:
     assert store.run is not None
     count, first = Counter[str](), dict[str, list[str]]()
     begun = store.run.begun_with
-    of_a_case = len(begun.candidate) * begun.repeats if store.run.kind == "evaluation" else 1
+    of_a_case = len(begun.candidate) * begun.repeats * max(1, len(begun.users)) if store.run.kind == "evaluation" else 1
     of = store.part.of if store.part else None
     for place in _gaps(store, trees):
         shard = str(Shard(place // of_a_case % of + 1, of)) if of else ""
@@ -321,26 +331,46 @@ def split_off(run: Store, parts: Sequence[Path]) -> None:
 
     A tree with calls on record is moved, so that they are in one file only; of the others `run` keeps the plan.
     """
-    assert run.run is not None
     for number, path in enumerate(parts):
-        with Store.create_or_open(path) as store:
-            _begin(store, run.run, [run], run.run.name)
-            every = islice(run.walk_trees("planned", "failed"), number, None, len(parts))
-            _in_transactions(store, every, lambda copier, record: _copy_from(run, copier, record))
-    moved = (record for record in run.walk_trees("planned", "failed") if run.has_calls(record.id))
+        _make_part(run, path, islice(run.walk_trees("planned", "failed"), number, None, len(parts)))
+    _move(run, run.walk_trees("planned", "failed"))
+
+
+def split_batch(run: Store, path: Path, trees: Sequence[TreeRecord]) -> None:
+    """Make one such file, with these trees."""
+    _make_part(run, path, iter(trees))
+    _move(run, iter(trees))
+
+
+def _make_part(run: Store, path: Path, trees: Iterator[TreeRecord]) -> None:
+    assert run.run is not None
+    with Store.create_or_open(path) as store:
+        _begin(store, run.run, [run], run.run.name)
+        _in_transactions(store, trees, lambda copier, record: _copy_from(run, copier, record))
+
+
+def _move(run: Store, trees: Iterator[TreeRecord]) -> None:
+    """Remove from `run` those of these trees that have calls on record: they were copied."""
+    moved = (record for record in trees if run.has_calls(record.id))
     _in_transactions(run, moved, lambda copier, record: copier.remove(record.id))
 
 
 def bring_back(run: Store, parts: Sequence[Path]) -> None:
     """Bring the trees of these files into `run`. A file in which nothing was begun is passed over."""
-    with ExitStack() as files:
-        opened = [files.enter_context(Store.create_or_open(path)) for path in parts]
-        sources = [store for store in opened if store.run is not None]
-        for source in sources:
-            _refuse_other_run(run, source)
-            with source.reading() as reader:
-                run.write(lambda db, reader=reader: copy_judges(reader, db))  # type: ignore[misc]
-        _merge(run, sources, lambda trees: None)
+    for path in parts:
+        with Store.create_or_open(path) as part:
+            if part.run is not None:
+                _bring_back(run, part)
+
+
+def _bring_back(run: Store, part: Store) -> None:
+    """Only the part's trees are looked at, so that many small parts of a large run cost no more than few large ones."""
+    _refuse_other_run(run, part)
+    with part.reading() as reader:
+        run.write(lambda db: copy_judges(reader, db))
+    records = part.walk_trees("planned", "failed", "done")
+    there = ((run.tree_record(record.id), record) for record in records)
+    _merge_groups(run, [part], ([*([_Copy(0, own)] if own else []), _Copy(1, record)] for own, record in there))
 
 
 def _copy_from(run: Store, copier: TreeCopier, record: TreeRecord) -> None:

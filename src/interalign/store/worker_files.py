@@ -1,10 +1,12 @@
 """The files of a run's worker processes, in the folder `RUN.db.workers`, and what a killed run left there."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from interalign.errors import ConfigError, LockedError
+from interalign.records import TreeRecord
 from interalign.store.lock import is_locked
-from interalign.store.shard_merge import bring_back, split_off
+from interalign.store.shard_merge import bring_back, split_batch, split_off
 from interalign.store.store import Store
 
 
@@ -15,6 +17,27 @@ def split(run: Store, workers: int) -> list[Path]:
     files = [folder / f"{number}.db" for number in range(1, workers + 1)]
     split_off(run, files)
     return files
+
+
+def split_one(run: Store, number: int, trees: Sequence[TreeRecord]) -> Path:
+    """One more such file, with these trees."""
+    folder = folder_of(run.path)
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{number}.db"
+    split_batch(run, file, trees)
+    return file
+
+
+def gather_one(run: Store, file: Path) -> None:
+    """Bring what was grown in one of these files into the run, and remove the file."""
+    bring_back(run, [file])
+    file.unlink()
+
+
+def recover(file: Path) -> None:
+    """Bring what the write-ahead log of a killed worker holds into its file, so that the file alone is all of it."""
+    with Store.create_or_open(file):
+        pass
 
 
 def gather(run: Store) -> None:

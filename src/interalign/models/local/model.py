@@ -72,8 +72,8 @@ class LocalModel:
         """One reply: greedy at temperature 0, sampled by `seed` otherwise (no temperature given: 1.0).
 
         Same messages, parameters and seed give the same reply whatever shares the batch or was read before, up to the
-        last bit of float arithmetic: in float32 some millionth part of the tokens can differ between batches, with
-        `?dtype=float64` none does.
+        last bit of float arithmetic: in float32 some millionth part of the tokens can differ between batches, in
+        bfloat16 many more, with `?dtype=float64` none does.
 
         Raises BadContentError for an empty reply, FailedTreeError for a prompt the model cannot take, or has not
         memory enough for, and if the worker process that was answering ends; StopError if the model itself fails;

@@ -30,7 +30,10 @@ class Weights(NamedTuple):
 
 
 def load_weights(path: str, dtype: str | None, gpu: int | None = None, chat_template: str | None = None) -> Weights:
-    """The model in a folder or of a Hugging Face id, ready to run; `dtype` None: float32, on a GPU the checkpoint's.
+    """The model in a folder or of a Hugging Face id, ready to run.
+
+    `dtype` None: the checkpoint's on a GPU, on a CPU bfloat16 where the checkpoint is and the CPU computes in it, else
+    float32.
 
     `gpu`: the number of the GPU, modulo how many there are; None: PyTorch's choice. `chat_template`: a file with the
     template to use instead of the tokenizer's own.
@@ -48,8 +51,7 @@ def load_weights(path: str, dtype: str | None, gpu: int | None = None, chat_temp
     source = str(folder) if folder.is_dir() else path
     try:
         with _no_bars():
-            dtype = dtype or ("float32" if device == "cpu" else "auto")
-            options = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype}
+            options = {"use_safetensors": True, "trust_remote_code": False, "dtype": dtype or "auto"}
             _refuse_reward_model(source)
             if (folder / "adapter_config.json").is_file():
                 model = adapted_model(folder, options)
@@ -60,7 +62,17 @@ def load_weights(path: str, dtype: str | None, gpu: int | None = None, chat_temp
         missing = "" if folder.is_dir() else "no such folder, and as a name on the Hugging Face hub it "
         raise ConfigError(f"hf:{path}: {missing}cannot be loaded: {first_line(error)}") from None
     install(tokenizer, None if chat_template is None else template_text(chat_template), {}, f"hf:{path}")
+    if dtype is None and device == "cpu" and not _computes_in(model.dtype):
+        model = model.float()
     return _weights(model.to(device).eval(), tokenizer)
+
+
+def _computes_in(dtype: Any) -> bool:
+    """Whether this CPU has instructions for a checkpoint's half precision, without which float32 is faster."""
+    import torch
+
+    can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # of later versions
+    return dtype == torch.bfloat16 and any(can.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
 
 
 def _refuse_reward_model(source: str) -> None:
