@@ -83,11 +83,19 @@ class PromptedJudge:
 
 
 async def compare_siblings(
-    judge: Judge, name: str, at: At, persona: Persona, transcript: Sequence[Message], replies: Sequence[Node]
+    judge: Judge,
+    name: str,
+    at: At,
+    persona: Persona,
+    transcript: Sequence[Message],
+    replies: Sequence[Node],
+    *,
+    judged: int = 0,
 ) -> list[Verdict]:
     """A verdict for every pair of siblings, each asked in both orders so that no position is favoured.
 
-    n replies take n (n - 1) judge calls; with more than two or three, scoring is cheaper.
+    n replies take n (n - 1) judge calls; with more than two or three, scoring is cheaper. Pairs of the first `judged`
+    siblings are left out: they have their verdicts.
     """
 
     async def one(first: Node, second: Node) -> Presentation:
@@ -96,7 +104,8 @@ async def compare_siblings(
         opinion = await judge.compare(ask)
         return Presentation(first=first.id, second=second.id, replies=opinion.replies, value=opinion.value)
 
-    pairs = list(combinations(replies, 2))
+    known = set(combinations(range(judged), 2))
+    pairs = [(replies[a], replies[b]) for a, b in combinations(range(len(replies)), 2) if (a, b) not in known]
     async with asyncio.TaskGroup() as group:
         asked = [(group.create_task(one(a, b)), group.create_task(one(b, a))) for a, b in pairs]
     return [

@@ -11,6 +11,7 @@ from interalign.agents.templates import PromptSet
 from interalign.config import EvaluationSettings, HookPoint, RunSettings, SimulationSettings
 from interalign.errors import BadContentError, ConfigError
 from interalign.graphs.evaluation import evaluation_seats
+from interalign.graphs.policy import branching_policy, wants_another_of
 from interalign.graphs.turn import Seats
 from interalign.ledger import Calls
 from interalign.models.base import ChatModel, Parameters
@@ -84,6 +85,7 @@ def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resol
         system=prompts.system,
         checks_notes=prompts.checks_notes,
         hint_wording=prompts.render("candidate_hint", message="", hint=""),
+        wants_another=wants_another_of(branching_policy(settings.policy)),
     )
 
 

@@ -120,6 +120,24 @@ def test_a_finished_run_is_resumed_without_a_call() -> None:
 
 
 @pytest.mark.slow
+def test_policies_are_set_beside_the_first_one_at_no_more_than_the_calls_asked_for(tmp_path: Path) -> None:
+    options = ("--seeds", "2", "--calls", "40", "--turns", "2", "--judging", "score", "--out", tmp_path)
+    found = rows(bench("policies.py", *options, "--policies", "caterpillar", "adaptive"))
+    assert [found[name][1] for name in ("policy", "caterpillar")] == ["turns", "6"]  # three trees of twelve calls
+    assert int(found["caterpillar"][0]) == 36
+    assert int(found["adaptive"][0]) <= 40
+    assert found["caterpillar"][3] == ""
+    assert re.fullmatch(r"[+-]\d\.\d\d \[[+-]\S+, [+-]\S+\]", found["adaptive"][3])
+
+
+@pytest.mark.slow
+def test_a_pool_killed_twice_is_that_of_an_unbroken_generation() -> None:
+    said = bench("generation_kills.py", "--n", "40", "--kills", "2")
+    assert re.search(r"^\d kills \(and \d commands done before theirs\): \d+ calls", said, re.MULTILINE)
+    assert "pools equal byte by byte: yes" in said
+
+
+@pytest.mark.slow
 def test_after_two_kills_nothing_is_lost_and_the_exports_are_those_of_an_unbroken_run() -> None:
     said = bench("kills.py", *TINY["kills.py"])
     assert re.match(r"2 kills \(and 0 commands done before theirs\), 48 calls", said)

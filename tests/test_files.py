@@ -43,7 +43,7 @@ COMMANDS = {
     "personas generate": "personas generate --n 2 --out {out} --model world:personas "
     "--seeds {personas} --prompts {folder} --prices {prices}",
     "personas import": "personas import {personas} --out {out} --personalities {personas}",
-    "personas filter": "personas filter {personas} --out {out}",
+    "personas filter": "personas filter {personas} --out {out} --add-to {data}",
     "personas split": "personas split {personas} --train {out} --heldout {second}",
     "rounds": "rounds {folder} --model {model} --personas {personas} --cases {personas} --config {config} "
     "--train-config {config} --prices {prices} --prompts {model} --rubric {data} --system {data} "
@@ -72,6 +72,7 @@ READS = (
     "rubric",
     "system",
     "inputs",
+    "add_to",
     "others",
     "no_worse_than",
     "panel_weights",

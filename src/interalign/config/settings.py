@@ -23,6 +23,9 @@ HookPoint = Literal["after_user", "before_candidates", "after_candidates", "afte
 WORDING = ("prompts", "rubric", "system")
 """Settings that say where a text is read; a run records the text."""
 
+MOST_REPLIES = 4
+"""Replies that a turn has at most under the policy `adaptive` without a number."""
+
 CARRIED_OUT = ("trees", "limit", "shard", "workers", "engine", "from_")
 """Settings that say how much of a run is grown, and where."""
 
@@ -212,6 +215,13 @@ class SimulationSettings(RunSettings):
 
     @model_validator(mode="after")
     def _list_is_no_longer_than_the_alphabet(self) -> Self:
+        name, _, most = self.policy.partition(":")
+        replies = int(most or MOST_REPLIES) if name == "adaptive" else self.branch
+        if self.judging == "list" and replies > max(MOST_LISTED, self.branch):
+            raise ValueError(
+                f"--judging list shows a turn's replies as A to Z, and policy {self.policy} makes more; use at most "
+                f"adaptive:{MOST_LISTED}, or another --judging"
+            )
         if self.judging == "list" and self.branch > MOST_LISTED:
             raise ValueError(
                 f"--judging list shows a turn's replies as A to Z, and --branch {self.branch} makes more; use at most "
@@ -223,6 +233,18 @@ class SimulationSettings(RunSettings):
     def _branches_are_whole(self) -> Self:
         if self.from_ is not None and self.shard is not None:
             raise ValueError("--from branches within one run file; leave --shard out")
+        return self
+
+    @model_validator(mode="after")
+    def _adaptive_can_add_replies(self) -> Self:
+        name, _, most = self.policy.partition(":")
+        if name == "adaptive" and self.branch < 2:
+            raise ValueError("policy adaptive needs two replies to compare; use --branch 2 or more")
+        if name == "adaptive" and self.branch >= int(most or MOST_REPLIES):
+            raise ValueError(
+                f"policy {self.policy} adds replies up to {most or MOST_REPLIES} a turn, and --branch {self.branch} "
+                f"begins with as many; use adaptive:{self.branch + 1} or more, or a smaller --branch"
+            )
         return self
 
     @model_validator(mode="after")
