@@ -3,9 +3,9 @@
     python bench/roles.py hf:FOLDER [--prompts DIR ...] [--repeats 4] [--base-url URL] [--json FILE]
 
 Each folder of `--prompts` holds files as `interalign simulate --prompts` takes them. Figures are those of
-`interalign roles probe`; the user and the candidate are asked `--repeats` times with other seeds, and their shares have
-a 95 % Wilson interval (answers taken as independent, which those about one persona are not quite). Any model will do: an
-instruct model of 0.5 B parameters in bfloat16 takes some minutes a folder on two cores.
+`interalign roles probe`. User and candidate are asked `--repeats` times with other seeds; their shares have a 95 %
+Wilson interval (answers taken as independent, which those about one persona are not quite). An instruct model of
+0.5 B parameters in bfloat16 takes some minutes a folder on two cores.
 """
 
 import argparse

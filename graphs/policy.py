@@ -1,16 +1,18 @@
 """Branching policies: which replies of a finished level of the tree are continued.
 
 An open set: `registries.POLICIES` names the built-in ones, entry points of `interalign.policies` and `module:attribute`
-add others.
+add others. A policy that has a method `wants_another` also decides how many replies a turn gets (`Adaptive`).
 """
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from math import isfinite
+from typing import Final, cast
 
+from interalign.config.settings import MOST_REPLIES
 from interalign.errors import ConfigError
-from interalign.graphs.turn import Conversation, Turn
+from interalign.graphs.turn import Conversation, Turn, WantsAnother
 from interalign.panel import panel_words
 from interalign.registries import POLICIES
 from interalign.seeds import addressed_rng
@@ -18,6 +20,10 @@ from interalign.tree import Node, net_wins
 
 Policy = Callable[[Conversation, Sequence[Turn]], Awaitable[list[Node]]]
 """The finished turns of one level -> the replies the conversation goes on with, in stored order; none ends the tree."""
+
+
+CLOSE: Final = 1.0
+"""Replies whose scores or net wins differ by less are not told apart: judges say whole points, and win or lose."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ def branching_policy(spec: str) -> Policy:
     raise ConfigError(
         f"branching policy {spec!r} is {type(found).__name__}; expected an async function or a BranchingPolicy"
     )
+
+
+def wants_another_of(policy: Policy) -> WantsAnother | None:
+    """The policy's word on whether a judged turn gets one more reply; None: turns keep `branch` replies."""
+    return getattr(policy, "wants_another", None)
 
 
 def turns_of_a_tree(spec: str, turns: int, replies: int) -> int | None:
@@ -93,6 +104,36 @@ def beam(width: int) -> Policy:
     return best
 
 
+@dataclass(frozen=True)
+class Adaptive:
+    """One reply a turn, drawn as by `caterpillar`; where the judge is undecided, the turn first gets more replies.
+
+    Every decision rests on one turn's replies and judgements alone, so that it is the same at any concurrency and after
+    any kill. The calls are bounded: a turn never has more than `most` replies.
+    """
+
+    most: int = MOST_REPLIES
+    """Replies that a turn has at most."""
+
+    async def __call__(self, conversation: Conversation, level: Sequence[Turn]) -> list[Node]:
+        """Whatever the judge said, so that later turns are met in the same way as under `caterpillar`."""
+        return await caterpillar(conversation, level)
+
+    def wants_another(self, turn: Turn) -> bool:
+        """Whether another reply is worth its calls: the judge does not tell the best of these from the worst."""
+        return len(turn.replies) < self.most and is_undecided(turn)
+
+
+def is_undecided(turn: Turn) -> bool:
+    """Whether the judge was heard on at least two replies, and prefers none: its two orders disagree, it says tie, or
+    all scores are within less than `CLOSE`. What is missing is not undecided: another reply would not mend it."""
+    heard = any(verdict.outcome != "missing" for verdict in turn.verdicts)
+    values = [value for value in standing(turn).values() if isfinite(value)]
+    if len(values) < 2 or not (heard or turn.scores):
+        return False
+    return max(values) - min(values) < CLOSE
+
+
 def standing(turn: Turn) -> dict[str, float]:
     """Reply id -> its score (minus infinity where it is missing), or its comparisons won minus those lost; of several
     judges, as their panel sees it."""
@@ -123,3 +164,9 @@ BEST = BranchingPolicy(
     "best", "one reply a turn, that which the judge prefers; ties at random", lambda _: beam(1), _one
 )
 BEAM = BranchingPolicy("beam:K", "the K best replies of a level", lambda width: beam(int(width)), _at_most)
+ADAPTIVE = BranchingPolicy(
+    "adaptive:K",
+    "one reply a turn, at random; up to K replies where the judge is undecided (without K: 4)",
+    lambda most: Adaptive(int(most or MOST_REPLIES)),
+    _one,
+)

@@ -11,6 +11,7 @@ from interalign.agents.templates import PromptSet
 from interalign.config import EvaluationSettings, HookPoint, RunSettings, SimulationSettings
 from interalign.errors import BadContentError, ConfigError
 from interalign.graphs.evaluation import evaluation_seats
+from interalign.graphs.policy import branching_policy, wants_another_of
 from interalign.graphs.turn import Seats
 from interalign.ledger import Calls
 from interalign.models.base import ChatModel, Parameters
@@ -39,6 +40,10 @@ class Seating:
             point: [(spec, RecordedHook(point, spec, load_hook(spec), self._ledger, self._resolve)) for spec in specs]
             for point, specs in self._settings.hooks.items()
         }
+
+    def users(self) -> list[UserRole]:
+        """Who plays the persona, in order."""
+        return [cast(UserRole, self.role("user", spec)) for spec in self._settings.users]
 
     def judges(self) -> dict[str, Judge]:
         """The judges by name, in order."""
@@ -69,28 +74,29 @@ def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resol
     seating = Seating(settings, ledger, resolve, prompts)
     inducer = None if settings.inducer == "none" else cast(Inducer, seating.role("inducer", settings.inducer))
     return Seats(
-        user=cast(UserRole, seating.role("user", settings.user)),
+        user=seating.users()[0],
         candidates=seating.candidates(),
         inducer=inducer,
         judges=seating.judges(),
         judging=settings.judging,
+        aspects=settings.aspects,
         branch=settings.branch,
         hooks=seating.hooks(),
         system=prompts.system,
         checks_notes=prompts.checks_notes,
         hint_wording=prompts.render("candidate_hint", message="", hint=""),
+        wants_another=wants_another_of(branching_policy(settings.policy)),
     )
 
 
 def all_evaluation_seats(
     settings: EvaluationSettings, ledger: Calls, resolve: Resolve, prompts: PromptSet
-) -> dict[str, Seats]:
-    """The seats of an evaluation for each candidate by name."""
+) -> dict[tuple[str, int], Seats]:
+    """The seats of an evaluation by candidate's name and number of the user, from 1."""
     seating = Seating(settings, ledger, resolve, prompts)
-    user = cast(UserRole, seating.role("user", settings.user))
-    judges = seating.judges()
-    hooks = seating.hooks()
+    users, judges, hooks = seating.users(), seating.judges(), seating.hooks()
     return {
-        name: evaluation_seats(user, name, candidate, judges, hooks, prompts.system)
+        (name, number): evaluation_seats(user, name, candidate, judges, hooks, prompts.system, aspects=settings.aspects)
         for name, candidate in seating.candidates().items()
+        for number, user in enumerate(users, start=1)
     }

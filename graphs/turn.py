@@ -1,4 +1,4 @@
-"""The one turn graph: user -> inducer -> candidates side by side -> judge -> annotate.
+"""The one turn graph: user -> inducer -> candidates side by side -> judge -> more replies -> annotate.
 
 Nothing else says who speaks when. Growing a tree, evaluating a model and stepping by hand all run this graph; they
 differ in who sits in the seats.
@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from interalign.agents.audit import audit_user_message
 from interalign.agents.ending import ENDED, without_mark
-from interalign.agents.judge import compare_siblings, score_siblings
+from interalign.agents.judge import compare_siblings, rank_siblings, score_siblings
 from interalign.agents.leaks import LEAK, leaked_words
 from interalign.agents.notes import says_nothing
 from interalign.agents.protocols import (
@@ -29,6 +29,7 @@ from interalign.agents.protocols import (
     Inducer,
     InducerAsk,
     Judge,
+    ListJudge,
     UserAsk,
     UserRole,
 )
@@ -37,6 +38,9 @@ from interalign.errors import BadContentError, ConfigError, InteralignError
 from interalign.personas import Persona
 from interalign.seeds import addressed_seed
 from interalign.tree import Annotation, Frozen, Message, Node, Score, Verdict
+
+WantsAnother = Callable[["Turn"], bool]
+"""Whether a turn that is judged gets one more reply; asked again after each one."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Seats:
     judges: Mapping[str, Judge] = field(default_factory=dict)
     """By name; several are a panel, none: the replies are not judged."""
     judging: Judging = "compare"
+    aspects: bool = False
+    """Scores have content, style and engagement beside the whole."""
     branch: int = 1
     """Replies per turn, the hinted one included."""
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]] = field(default_factory=dict)
@@ -61,6 +67,8 @@ class Seats:
     prompts of version 1 do it, so that they go on as they began."""
     hint_wording: str = ""
     """The hint's prompt without any note: its words in a reply are a leak as well."""
+    wants_another: WantsAnother | None = None
+    """None: every turn has `branch` replies."""
 
 
 class Conversation(Frozen):
@@ -236,11 +244,16 @@ async def _reply(state: TurnState, seats: Seats, name: str, number: int) -> Node
 
 async def judge(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
     """Somebody who knows the persona says which reply suits it, or how well each does."""
-    seats, node = runtime.context, state["user"]
+    return await _judgement(state, runtime.context)
+
+
+async def _judgement(state: TurnState, seats: Seats, judged: int = 0) -> dict[str, Any]:
+    """What all judges say about the replies, but for what they said of the first `judged` of them."""
+    node = state["user"]
     at = state["conversation"].at(node.id, node.id, "judge")
     siblings = (at, state["conversation"].persona, state["transcript"], state["replies"])
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_judged(role, name, seats, siblings)) for name, role in seats.judges.items()]
+        tasks = [group.create_task(_judged(role, name, seats, siblings, judged)) for name, role in seats.judges.items()]
     words = [word for task in tasks for word in task.result()]
     return {
         "verdicts": tuple(word for word in words if isinstance(word, Verdict)),
@@ -249,12 +262,51 @@ async def judge(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
 
 
 async def _judged(
-    role: Judge, name: str, seats: Seats, siblings: tuple[At, Persona, tuple[Message, ...], tuple[Node, ...]]
+    role: Judge,
+    name: str,
+    seats: Seats,
+    siblings: tuple[At, Persona, tuple[Message, ...], tuple[Node, ...]],
+    judged: int = 0,
 ) -> Sequence[Verdict | Score]:
-    """What one judge says about the replies of a turn."""
+    """What one judge says about the replies of a turn, but for what it said of the first `judged` of them."""
     if seats.judging == "compare":
-        return await compare_siblings(role, name, *siblings)
-    return await score_siblings(role, name, *siblings)
+        return await compare_siblings(role, name, *siblings, judged=judged)
+    if seats.judging == "list":
+        return await rank_siblings(cast(ListJudge, role), name, *siblings)
+    at, persona, transcript, replies = siblings
+    return await score_siblings(role, name, at, persona, transcript, replies[judged:], aspects=seats.aspects)
+
+
+async def more_replies(state: TurnState, runtime: Runtime[Seats]) -> dict[str, Any]:
+    """Further replies, one at a time, as long as the branching policy wants another, each judged beside the others."""
+    wants, grown = runtime.context.wants_another, TurnState(**state)
+    if wants is None:
+        return {}
+    while wants(_judged_turn(grown)):
+        grown = await _with_another(grown, runtime)
+    return {name: grown[name] for name in ("replies", "verdicts", "scores")}
+
+
+def _judged_turn(state: TurnState) -> Turn:
+    return Turn(
+        user=state["user"],
+        replies=state["replies"],
+        verdicts=state["verdicts"],
+        scores=state["scores"],
+        annotations=(),
+    )
+
+
+async def _with_another(state: TurnState, runtime: Runtime[Seats]) -> TurnState:
+    """One more reply, of the candidate whose turn it is, and what the judges say of it; a list is ranked anew."""
+    seats, before = runtime.context, state["replies"]
+    names = list(seats.candidates)
+    reply = await _reply(state, seats, names[len(before) % len(names)], len(before) + 1)
+    grown = TurnState(**{**state, "replies": (*before, reply)})
+    said = await _judgement(grown, seats, judged=len(before))
+    earlier = () if seats.judging == "list" else state["verdicts"]
+    verdicts, scores = (*earlier, *said["verdicts"]), (*state["scores"], *said["scores"])
+    return TurnState(**{**grown, "verdicts": verdicts, "scores": scores})
 
 
 def _hooks_at(point: HookPoint) -> Callable[[TurnState, Runtime[Seats]], Awaitable[dict[str, Any]]]:
@@ -287,7 +339,8 @@ def _view(state: TurnState) -> HookView:
     )
 
 
-TURN: tuple[tuple[str, Any, HookPoint | None], ...] = (
+Step = HookPoint | Literal["more_replies"]
+TURN: tuple[tuple[str, Any, Step | None], ...] = (
     ("user", user, None),
     ("after_user", _hooks_at("after_user"), "after_user"),
     ("inducer", inducer, None),
@@ -295,22 +348,29 @@ TURN: tuple[tuple[str, Any, HookPoint | None], ...] = (
     ("candidates", candidates, None),
     ("after_candidates", _hooks_at("after_candidates"), "after_candidates"),
     ("judge", judge, None),
+    ("more_replies", more_replies, "more_replies"),
     ("annotate", _hooks_at("after_judge"), "after_judge"),
 )
-"""The nodes of a turn in the order they run: name, node, and the point whose hooks it asks."""
-EVERY_POINT = frozenset(point for *_, point in TURN if point is not None)
+"""The nodes of a turn in the order they run: name, node, and what it is there for if it can be left out: the hooks of a
+point, or a policy that wants more replies."""
+EVERY_POINT: frozenset[Step] = frozenset(step for *_, step in TURN if step not in (None, "more_replies"))
 
 
 @cache
-def turn_graph(points: frozenset[HookPoint] = EVERY_POINT) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """The compiled turn graph with nodes for the hooks at these points; its context is `Seats`.
+def turn_graph(steps: frozenset[Step] = EVERY_POINT) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """The compiled turn graph with these of the nodes that can be left out; its context is `Seats`.
 
     A run leaves out the points where no plug-in waits: every step of LangGraph costs 0.2 ms.
     """
     graph = StateGraph(TurnState, context_schema=Seats)
-    graph.add_sequence([(name, node) for name, node, point in TURN if point is None or point in points])
+    graph.add_sequence([(name, node) for name, node, step in TURN if step is None or step in steps])
     graph.add_edge(START, "user")
     return graph.compile(name="turn")
+
+
+def _steps_for(seats: Seats) -> frozenset[Step]:
+    points: set[Step] = {point for point, hooks in seats.hooks.items() if hooks}
+    return frozenset(points if seats.wants_another is None else {*points, "more_replies"})
 
 
 async def run_turn(
@@ -318,10 +378,9 @@ async def run_turn(
 ) -> Turn | Farewell:
     """One turn after `parent` (None: the first one), by the turn graph; a Farewell if the user had no more to say."""
     state = TurnState(conversation=conversation, parent=parent, transcript=transcript)
-    points = frozenset(point for point, hooks in seats.hooks.items() if hooks)
     try:
         # By version 2 of its output LangGraph does not also collect what each step changed, which nobody reads here.
-        done = (await turn_graph(points).ainvoke(state, context=seats, version="v2")).value
+        done = (await turn_graph(_steps_for(seats)).ainvoke(state, context=seats, version="v2")).value
     except TalkEndedError as error:
         return Farewell(annotations=(error.note,))
     return Turn(**{name: done[name] for name in Turn.model_fields})

@@ -35,6 +35,7 @@ SHAPES: tuple[tuple[str, Any, str, str], ...] = (
     ("messages", {"messages": json.dumps([U, A])}, "t00000", "assistant"),
     ("messages", {"prompt": "hi", "completion": "hello"}, "t00000", "assistant"),
     ("messages", {"prompt": [U], "completion": [A], "label": True}, "t00000", "assistant"),
+    ("listwise", {"prompt": "hi", "completions": ["hello"], "scores": [3]}, "t00000", "assistant"),
     ("sharegpt", {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}, "t00000",
      "assistant"),
     ("sharegpt", {"id": "s1", "conversation": [{"from": "user", "value": "hi"}, {"from": "chatgpt", "value": "hello"}]},

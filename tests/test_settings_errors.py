@@ -45,10 +45,10 @@ def said(ended: tuple[int, str, str]) -> str:
          "candidate.0.modle: no such setting; did you mean model?"),
         ("candidate: []", "name at least one candidate"),
         ("judging: comparing", "judging: expected one of compare, score, got 'comparing'; did you mean compare?"),
-        ("policy: fulll", "policy: 'fulll' is none of caterpillar, full, beam:K, best, nor MODULE:ATTRIBUTE of a "
-                          "plug-in (branching policy); did you mean full?"),
-        ("policy: baem:3", "policy: 'baem:3' is none of caterpillar, full, beam:K, best, nor MODULE:ATTRIBUTE of a "
-                           "plug-in (branching policy); did you mean beam:K?"),
+        ("policy: fulll", "policy: 'fulll' is none of caterpillar, full, beam:K, best, adaptive, "
+                          "adaptive:K, nor MODULE:ATTRIBUTE of a plug-in (branching policy); did you mean full?"),
+        ("policy: baem:3", "policy: 'baem:3' is none of caterpillar, full, beam:K, best, adaptive, "
+                           "adaptive:K, nor MODULE:ATTRIBUTE of a plug-in (branching policy); did you mean beam:K?"),
         ("policy: full\nbranch: 9", "policy full with branch 9 and 10 turns means 3,486,784,401 leaves a tree; "
                                     "use fewer turns or beam:K"),
         ("parameters: {judge: {temprature: 0}}",
@@ -99,7 +99,8 @@ def test_what_is_wrong_in_a_settings_file_is_named_with_the_file(yaml: str, line
         (("--deadline", "0"), "--deadline: must be more than 0, got 0.0"),
         (("--branch", "65"), "--branch: must be at most 64, got 65"),
         (("--policy", "catterpillar"),
-         "--policy: 'catterpillar' is none of caterpillar, full, beam:K, best, nor MODULE:ATTRIBUTE of a plug-in "
+         "--policy: 'catterpillar' is none of caterpillar, full, beam:K, best, adaptive, "
+             "adaptive:K, nor MODULE:ATTRIBUTE of a plug-in "
          "(branching policy); did you mean caterpillar?"),
         (("--candidate", "a b=world:blind"),
          "--candidate: 'a b' cannot name a candidate: give a name of visible signs without blanks, /, + and |, "

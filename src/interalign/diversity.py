@@ -1,8 +1,9 @@
 """How different the profiles of a pool are, and a pool without near-repeats."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from interalign.errors import ConfigError
 from interalign.personas import Persona, by_profile
 from interalign.similarity import EPSILON, TFIDF, embedded, greedily_kept, nearest
 from interalign.tree import Frozen
@@ -26,30 +27,48 @@ class Diversity(Frozen):
     kept_profiles: int
     embedding: str
     threshold: float
+    held_profiles: int = 0
+    """Profiles of the pool that was added to; `profiles` and `kept_profiles` count new ones only."""
 
     def __str__(self) -> str:
+        added = f" and added to {self.held_profiles}" if self.held_profiles else ""
         return (
-            f"{self.kept_profiles} of {self.profiles} profiles kept: cosine at most {self.threshold:g} to each one "
-            f"kept before, by {self.embedding}"
+            f"{self.kept_profiles} of {self.profiles} profiles kept{added}: cosine at most {self.threshold:g} to each "
+            f"one kept before, by {self.embedding}"
         )
 
 
-def diverse(personas: Sequence[Persona], threshold: float = 0.6, embedding: str = TFIDF) -> Diversity:
+def diverse(
+    personas: Sequence[Persona], threshold: float = 0.6, embedding: str = TFIDF, pool: Sequence[Persona] = ()
+) -> Diversity:
     """Keep a profile if its cosine to every profile kept before is at most `threshold` (paper, persona pool).
 
     Greedy, in the order given. `tfidf` is fitted on the pool and sees shared words, not shared meaning;
     `st:NAME_OR_FOLDER` takes a sentence-transformers model. Personas of a kept profile are all kept, in their order.
+    `pool` is kept as it is, before all others, and not compared within itself.
     """
-    profiles = list(by_profile(personas))
+    profiles = list(by_profile([*pool, *personas]))
+    held = len(by_profile(pool))
     vectors = embedded([profile_text(profile) for profile in profiles], embedding)
-    kept = {profiles[row] for row in greedily_kept(vectors, threshold)}
+    kept = {profiles[row] for row in greedily_kept(vectors, threshold, held)}
     return Diversity(
-        kept=tuple(persona for persona in personas if persona.profile in kept),
-        profiles=len(profiles),
-        kept_profiles=len(kept),
+        kept=(*pool, *(persona for persona in _new(personas, pool) if persona.profile in kept)),
+        profiles=len(profiles) - held,
+        kept_profiles=len(kept) - held,
         embedding=vectors.name,
         threshold=threshold,
+        held_profiles=held,
     )
+
+
+def _new(personas: Sequence[Persona], pool: Sequence[Persona]) -> Iterator[Persona]:
+    """Those that are not in the pool already; ConfigError for an id that means somebody else there."""
+    known = {persona.id: persona for persona in pool}
+    for persona in personas:
+        if persona.id not in known:
+            yield persona
+        elif known[persona.id] != persona:
+            raise ConfigError(f"the id {persona.id!r} is another persona in the pool that is added to; rename one")
 
 
 class Near(Frozen):

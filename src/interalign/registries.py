@@ -123,6 +123,8 @@ POLICIES = Registry(
         "full": "interalign.graphs.policy:FULL",
         "beam:K": "interalign.graphs.policy:BEAM",
         "best": "interalign.graphs.policy:BEST",
+        "adaptive": "interalign.graphs.policy:ADAPTIVE",
+        "adaptive:K": "interalign.graphs.policy:ADAPTIVE",
     },
 )
 FORMATS = Registry(
@@ -156,7 +158,7 @@ CONVERSATION_FORMATS = Registry(
     # `auto` asks them in this order: what has more of its own comes first.
     built_in={
         name: f"interalign.conversations.formats.{name}:FORMAT"
-        for name in ("openai", "inspect", "langsmith", "langgraph", "pairs", "sharegpt", "messages")
+        for name in ("openai", "inspect", "langsmith", "langgraph", "pairs", "sharegpt", "listwise", "messages")
     },
 )
 PROVIDERS = Registry(
@@ -175,7 +177,9 @@ PAGES = Registry(
     # In the order of the menu.
     built_in={
         name: f"interalign.eval.view.pages.{name}:PAGE"
-        for name in ("run", "trees", "compare", "evaluation", "judge", "simulator", "personas", "graph", "tree", "call")
+        for name in (
+            "run", "trees", "compare", "evaluation", "judge", "label", "simulator", "personas", "graph", "tree", "call",
+        )
     },
-)
+)  # fmt: skip
 ALL = (POLICIES, FORMATS, METHODS, PERSONA_FORMATS, CONVERSATION_FORMATS, PROVIDERS, PAGES)

@@ -106,14 +106,17 @@ def _sentence_transformer(model: str) -> Any:
         ) from error
 
 
-def greedily_kept(vectors: Embedded, threshold: float) -> list[int]:
-    """Rows, in order, whose cosine to every row kept before is at most `threshold`."""
+def greedily_kept(vectors: Embedded, threshold: float, held: int = 0) -> list[int]:
+    """Rows, in order, whose cosine to every row kept before is at most `threshold`.
+
+    The first `held` rows are kept as they are: they are not compared with each other.
+    """
     import numpy as np
 
     search = _search(vectors.rows, threshold)
-    kept: list[int] = []
-    columns: list[Any] = []
-    for block in _blocks(range(vectors.rows.shape[0])):
+    kept = list(range(held))
+    columns = [_transposed(search.index[kept[start : start + _CHUNK]]) for start in range(0, held, _CHUNK)]
+    for block in _blocks(range(held, vectors.rows.shape[0])):
         close = np.zeros(len(block), dtype=bool)
         for start, index in zip(range(0, len(kept), _CHUNK), columns, strict=True):
             free = np.flatnonzero(~close)

@@ -113,13 +113,22 @@ def personas_import(
 
 
 def personas_filter(
-    file: Path | str, out: Path | str, *, threshold: float = 0.6, embedding: str = "tfidf"
+    file: Path | str,
+    out: Path | str,
+    *,
+    threshold: float = 0.6,
+    embedding: str = "tfidf",
+    add_to: Path | str | None = None,
 ) -> "Diversity":
-    """Write the personas of `file` without near-repeats of a profile; what was kept, and by which measure."""
+    """Write the personas of `file` without near-repeats of a profile; what was kept, and by which measure.
+
+    With `add_to` they are written behind the personas of that pool, and only they are compared: with the pool and with
+    each other.
+    """
     from interalign.diversity import diverse
 
-    refuse_outputs([out], inputs=[file])
-    found = diverse(_pool(file), threshold, embedding)
+    refuse_outputs([out], inputs=[file, None if add_to in ("people", "aloe") else add_to])
+    found = diverse(_pool(file), threshold, embedding, () if add_to is None else _pool(add_to))
     _write_personas(Path(out), found.kept)
     return found
 

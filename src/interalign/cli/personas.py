@@ -154,6 +154,10 @@ def personas_import(
 def personas_filter(
     file: Pool,
     out: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="Where those that are kept go.")],
+    add_to: Annotated[
+        str | None,
+        typer.Option(metavar="POOL.jsonl|people", help="A pool that is kept as it is, before those that FILE adds."),
+    ] = None,
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Largest cosine to a profile kept before.")] = 0.6,
     embedding: Embedding = "tfidf",
     debug: Debug = False,
@@ -162,7 +166,7 @@ def personas_filter(
     from interalign import api
 
     with errors_as_exit_codes(debug):
-        found = api.personas_filter(file, out, threshold=threshold, embedding=embedding)
+        found = api.personas_filter(file, out, threshold=threshold, embedding=embedding, add_to=add_to)
     say(f"{found}; {len(found.kept)} personas written to {out}")
 
 

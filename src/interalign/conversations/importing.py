@@ -7,7 +7,9 @@ rows part.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +20,7 @@ from interalign.conversations.chat import Chat, read_chat
 from interalign.conversations.formats.base import ConversationFormat, RecordedRow, id_of
 from interalign.conversations.merging import Branch, TreeBuilder
 from interalign.errors import ConfigError, DataError
-from interalign.people.table import Bad, TableRow, plain, read_table
+from interalign.people.table import Bad, TableRow, holds_json_lines, plain, read_table, stream_lines
 from interalign.personas import Persona, content_id
 from interalign.records import simulated_tree
 from interalign.registries import CONVERSATION_FORMATS
@@ -121,10 +123,13 @@ def _read_file(path: Path, given: str) -> tuple[str, ConversationFormat, Iterato
     known = {name: _format(name) for name in CONVERSATION_FORMATS.names()}
     known = known if given == "auto" else {given: _format(given)}
     own = next((name for name, each in known.items() if each.rows and path.name.endswith(each.suffix)), None)
+    if own is None and holds_json_lines(path):  # read twice rather than kept
+        name = given if given != "auto" else _recognised(path, partial(stream_lines, path), known)
+        return name, known[name], _parts(stream_lines(path), known[name])
     rows = _whole(read_table(path)) if own is None else _by_library(path, known[own])
     if not rows:
         raise DataError(f"{path}: no conversation in it")
-    name = own or (given if given != "auto" else _recognised(path, rows, known))
+    name = own or (given if given != "auto" else _recognised(path, partial(iter, rows), known))
     return name, known[name], _parts(_emptied(rows), known[name])
 
 
@@ -150,20 +155,20 @@ def _by_library(path: Path, chosen: ConversationFormat) -> list[TableRow]:
     return [TableRow(f"row {number}", plain(row)) for number, row in enumerate(chosen.rows(path), start=1)]
 
 
-def _recognised(path: Path, rows: Sequence[TableRow], known: Mapping[str, ConversationFormat]) -> str:
+def _recognised(path: Path, rows: Callable[[], Iterator[TableRow]], known: Mapping[str, ConversationFormat]) -> str:
     """The format that recognises most rows; the first of those that recognise equally many."""
     counts = Counter[str](dict.fromkeys(known, 0))
-    for row in rows:
+    for row in rows():
         first = next((name for name, each in known.items() if _recognises(each, row.value)), None)
         counts.update([first] if first else [])
     name, count = counts.most_common(1)[0]
     if count == 0:
-        raise DataError(f"{path}: the format is not known: {_first(rows)}; give --format {'|'.join(known)}")
+        raise DataError(f"{path}: the format is not known: {_first(next(rows()))}; give --format {'|'.join(known)}")
     return name
 
 
-def _first(rows: Sequence[TableRow]) -> str:
-    value = rows[0].value
+def _first(row: TableRow) -> str:
+    value = row.value
     if isinstance(value, Bad):
         return f"the first row is {value.reason}"
     if not isinstance(value, Mapping):
@@ -218,17 +223,23 @@ class _Trees:
         columns = row.value if isinstance(row.value, Mapping) else {}
         persona, persona_id = self._persona(columns)
         keys = [(said.tree, chat.system, persona_id, chat.messages[0].text) for chat in chats]
-        margin = _margin(columns) if said.prefers else None
-        if said.prefers:
-            _refuse_no_pair(*chats)
-            self._refuse_contradiction(keys[0], *chats)
+        preferred = list(_preferred(said, chats, columns))
+        for chosen_at, rejected_at, _ in preferred:
+            _refuse_no_pair(chats[chosen_at], chats[rejected_at])
+            self._refuse_contradiction(keys[chosen_at], chats[chosen_at], chats[rejected_at])
+        if said.label is not None:
+            self._refuse_other_label(keys[0], chats[0], label=said.label)
         rest = {name: value for name, value in columns.items() if name not in said.used}
         source = {"file": self._file, "line": row.where, **_named(id_of(columns))}
         _refuse_unwritable([rest, [message.extra for chat in chats for message in chat.messages]])
         if persona is not None:
             self.personas[persona.id] = persona
         leaves = [self._add(key, chat, said.by, source) for key, chat in zip(keys, chats, strict=True)]
-        self._settle(self.builders[keys[0]], leaves, columns, prefers=said.prefers, margin=margin)
+        for chosen_at, rejected_at, margin in preferred:
+            self.builders[keys[0]].prefer(leaves[chosen_at], leaves[rejected_at], margin)
+        if said.label is not None:
+            self.builders[keys[0]].labels[leaves[0]] = said.label
+        self._number(self.builders[keys[0]], leaves[0], columns, is_of_prompt=said.prefers or bool(said.values))
         for leaf in leaves if rest else ():
             leaf.rests.append({**source, "columns": rest})
         self.conversations += len(chats)
@@ -240,20 +251,10 @@ class _Trees:
         builder = self.builders.setdefault(key, TreeBuilder(chat.system, key[2]))
         return builder.add(chat, by, source)
 
-    def _settle(
-        self,
-        tree: TreeBuilder,
-        leaves: Sequence[Branch],
-        row: Mapping[str, Any],
-        *,
-        prefers: bool,
-        margin: float | None,
-    ) -> None:
-        """Give messages of an export of ours the ids that they had, and keep which reply was chosen."""
-        if prefers:
-            tree.prefer(leaves[0], leaves[1], margin)
+    def _number(self, tree: TreeBuilder, leaf: Branch, row: Mapping[str, Any], *, is_of_prompt: bool) -> None:
+        """Give messages of an export of ours the ids that they had; its `node` may be that of the prompt."""
         if isinstance(row.get("node"), str) and row.get("tree"):
-            at = leaves[0].parent if prefers else leaves[0]
+            at = leaf.parent if is_of_prompt else leaf
             assert at is not None
             tree.number(at, row["node"])
 
@@ -261,6 +262,12 @@ class _Trees:
         tree = self.builders.get(key)
         if tree is not None and tree.has_preferred(tree.find(rejected), tree.find(chosen)):
             raise ValueError("prefers the reply that a row above rejects in favour of the other")
+
+    def _refuse_other_label(self, key: tuple[str | None, str | None, str, str], chat: Chat, *, label: bool) -> None:
+        tree = self.builders.get(key)
+        before = None if tree is None else tree.label_of(tree.find(chat))
+        if before is not None and before != label:
+            raise ValueError(f"labels the reply {str(label).lower()}, and a row above labels it {str(before).lower()}")
 
     def _persona(self, row: Mapping[str, Any]) -> tuple[Persona | None, str]:
         """The persona that a row describes or names, None if it is not known, and its id, empty for none."""
@@ -300,6 +307,21 @@ def _chat(messages: Sequence[Any]) -> Chat:
         return read_chat(messages)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+
+
+def _preferred(
+    said: RecordedRow, chats: Sequence[Chat], row: Mapping[str, Any]
+) -> Iterator[tuple[int, int, float | None]]:
+    """Which path of a row is preferred to which, and by how much, if the row says so."""
+    if said.label is not None and chats[0].messages[-1].role == "user":
+        raise ValueError("label: there is no reply that it could be of")
+    if said.prefers:
+        yield 0, 1, _margin(row)
+    for (one, value), (other, than) in combinations(enumerate(said.values), 2):
+        if value is not None and than is not None and value != than:
+            if chats[one].messages[-1].text == chats[other].messages[-1].text:
+                raise ValueError(f"completions: number {one + 1} and {other + 1} are the same, and their scores differ")
+            yield (one, other, value - than) if value > than else (other, one, than - value)
 
 
 def _refuse_no_pair(chosen: Chat, rejected: Chat) -> None:

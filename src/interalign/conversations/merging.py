@@ -50,6 +50,8 @@ class TreeBuilder:
         self._start = Branch()
         self._preferred: dict[tuple[Branch, Branch], float | None] = {}
         """Chosen and rejected reply -> the margin, None if the file has none."""
+        self.labels: dict[Branch, bool] = {}
+        """Which replies the file calls good, and which bad."""
 
     def add(self, chat: Chat, by: str | None, source: Mapping[str, JsonValue]) -> Branch:
         """Add a conversation; the branch of its last message. `source` is noted at each of its messages."""
@@ -84,6 +86,10 @@ class TreeBuilder:
             at = None if at is None else at.children.get(_key(message))
         return at
 
+    def label_of(self, reply: Branch | None) -> bool | None:
+        """What a row before calls this reply; None: nothing."""
+        return None if reply is None else self.labels.get(reply)
+
     def has_preferred(self, chosen: Branch | None, rejected: Branch | None) -> bool:
         """Whether a row before says so."""
         return (chosen, rejected) in self._preferred
@@ -100,12 +106,18 @@ class TreeBuilder:
 
     def _verdicts(self, ids: dict[Branch, str]) -> Iterator[Verdict]:
         order = {branch: place for place, branch in enumerate(ids)}
-        for chosen, rejected in self._preferred:
+        for chosen, rejected in dict.fromkeys([*self._preferred, *self._by_label()]):
             first, second = sorted((chosen, rejected), key=order.__getitem__)
             a, b = ids[first], ids[second]
             forth = Presentation(first=a, second=b, replies=(), value="A" if first is chosen else "B")
             back = Presentation(first=b, second=a, replies=(), value="B" if first is chosen else "A")
             yield Verdict(judge=IMPORTED, a=a, b=b, orders=(forth, back))
+
+    def _by_label(self) -> Iterator[tuple[Branch, Branch]]:
+        """Every good reply with every bad one to the same message."""
+        for good, is_good in self.labels.items():
+            siblings = good.parent.children.values() if is_good and good.parent is not None else ()
+            yield from ((good, each) for each in siblings if self.labels.get(each) is False)
 
     def _annotations(self, ids: dict[Branch, str]) -> Iterator[Annotation]:
         if self.system is not None:
@@ -113,6 +125,8 @@ class TreeBuilder:
         for branch, node in ids.items():
             if branch.message is not None and branch.message.tools:
                 yield Annotation(node=node, name="tool", by=branch.by, value=[*branch.message.tools])
+            if branch in self.labels:
+                yield Annotation(node=node, name="label", by=IMPORTED, value=self.labels[branch])
             for name, value in _notes(branch):
                 yield Annotation(node=node, name=name, by=IMPORTED, value=value)
         for chosen, margins in self._margins().items():

@@ -1,4 +1,4 @@
-"""A file of personas, to numbered rows: JSON lines, JSON, CSV or TSV, Parquet; also in gzip or UTF-16."""
+"""A file to numbered rows: JSON lines, JSON, CSV or TSV, Parquet; also in gzip or UTF-16."""
 
 import codecs
 import csv
@@ -42,7 +42,50 @@ def read_table(path: Path) -> list[TableRow]:
             ]
         return list(_rows(content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")))
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give JSON lines, JSON, CSV or Parquet") from None
+        raise _unreadable(path, str(error)) from None
+
+
+def holds_json_lines(path: Path) -> bool:
+    """Whether the first line shows JSON lines in UTF-8: then `stream_lines` has the rows of `read_table`."""
+    if not path.is_file():  # a pipe could not be read a second time
+        return False
+    try:
+        with path.open("rb") as file:
+            first = next((line for line in file if line.removeprefix(codecs.BOM_UTF8).strip()), b"").decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return False
+    begins = next((line for line in first.splitlines() if line.strip()), "")
+    return begins.lstrip().startswith(("{", '"')) and _is_json(begins)
+
+
+def stream_lines(path: Path) -> Iterator[TableRow]:
+    """The rows of a file of JSON lines, one at a time in memory; errors as `read_table`."""
+    at = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                row = text.decode("utf-8").removesuffix("\n")
+                at += len(text)
+                if row.strip():
+                    yield TableRow(f"line {number}", _parsed(row))
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, _told(error, at)) from None
+    except OSError as error:
+        raise _unreadable(path, str(error)) from None
+
+
+def _unreadable(path: Path, reason: str) -> ConfigError:
+    return ConfigError(f"{path}: cannot be read ({reason}); give JSON lines, JSON, CSV or Parquet")
+
+
+def _told(error: UnicodeDecodeError, at: int) -> str:
+    """The error as it is told of a whole file, in which the text begins `at` bytes from its beginning."""
+    if error.end - error.start == 1:
+        what = f"byte 0x{error.object[error.start]:02x} in position {at + error.start}"
+    else:
+        what = f"bytes in position {at + error.start}-{at + error.end - 1}"
+    return f"'{error.encoding}' codec can't decode {what}: {error.reason}"
 
 
 def plain(value: Any) -> Any:

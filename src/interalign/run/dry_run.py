@@ -40,6 +40,9 @@ UNMEASURED_SECONDS = 1.0
 BYTES_A_CALL, BYTES_A_REPLY_BYTE = 520, 0.5
 """Disk space of a call, beside that of its reply's own words: bench/speed.py finds 38 kB for 60 calls."""
 
+# The filler of the judge prefers what it sees first in both orders, and scores all replies alike.
+_UNDECIDED = "the most it can be: every turn is taken to be undecided"
+
 
 class EstimateLine(Frozen):
     """What one model is expected to be asked for in one role."""
@@ -114,7 +117,10 @@ async def estimate_simulation(
     await count_calls(counting, seats, settings, plan.personas[0], branching_policy(settings.policy), start)
     refuse_fewer(run, settings.trees, record.planned)
     asked = len(places(settings.shard, settings.trees))
-    return _estimate(counting.made, record, asked - record.done, runtime)
+    found = _estimate(counting.made, record, asked - record.done, runtime)
+    if seats.wants_another is None:
+        return found
+    return found.model_copy(update={"basis": f"{found.basis}; {_UNDECIDED}"})
 
 
 async def estimate_evaluation(
@@ -186,7 +192,7 @@ class _Record:
 
 def _refuse_changes(store: Store, run: RunRecord, kind: RunKind, plan: Plan, asked: Mapping[str, JsonValue]) -> None:
     """ConfigError where the run itself would refuse to go on. What is not looked at here (weights) is as it was."""
-    unsaid = dict.fromkeys(("end_mark", "rubric", "system"))
+    unsaid = dict.fromkeys(("end_mark", "repeats", "aspects", "rubric", "system"))
     if not isinstance(plan, BranchPlan):
         store.begin_run(store.path.stem, kind, {**run.identity, **unsaid, **asked}, __version__)
     elif run.kind != "import" or run.grown_with is not None:  # else there is nothing to differ from

@@ -7,12 +7,13 @@ import os
 import secrets
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interalign.errors import ConfigError
+from interalign.errors import ConfigError, StopError
 
 _OBJECT_STORE = 256 * 2**20
 """Bytes for batches on their way, on a Ray of this machine; they are small."""
@@ -22,7 +23,7 @@ _OBJECT_STORE = 256 * 2**20
 def ray_cluster(address: str | None, cpus: int | None) -> Iterator[Any]:
     """The module `ray`, connected; `cpus`: tasks at once, where Ray is started here. The main thread must enter it.
 
-    Raises ConfigError if there is no Ray at this address.
+    Raises ConfigError if there is no Ray at this address, StopError if none could be started here.
     """
     with _environment(is_joined=bool(address or os.environ.get("RAY_ADDRESS"))):
         import ray
@@ -46,13 +47,16 @@ def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
     elif address is not None:
         quiet["address"] = address
     try:
-        ray.init(**quiet)
+        with warnings.catch_warnings():  # of what the error then says
+            warnings.simplefilter("ignore")
+            ray.init(**quiet)
     except Exception as error:  # Ray has no class of errors for this
-        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        where = address or os.environ.get("RAY_ADDRESS")
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if where is None:
+            raise StopError(f"Ray did not start on this machine ({reason}); run the same command again") from error
         raise ConfigError(
-            f"Ray at {where} cannot be used ({type(error).__name__}: {reason}); check the address, and RAY_AUTH_TOKEN "
-            "if the cluster wants a token"
+            f"Ray at {where} cannot be used ({reason}); check the address, and RAY_AUTH_TOKEN if it wants a token"
         ) from error
 
 

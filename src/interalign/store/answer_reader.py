@@ -1,7 +1,7 @@
 """What a run file holds of answers: the calls, the judges' verdicts, people's labels."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -48,6 +48,8 @@ class AnswerReader(TreeReader):
 
     def __init__(self, path: Path, reader: sqlite3.Connection) -> None:
         super().__init__(path, reader)
+        self.panel_weights: Mapping[str, float] | None = None
+        """By which trees that are read from now on weigh the members of the run's panel; None: a vote each."""
         self._any_actions: bool | None = None
         """Whether an agent did anything for any call; None: unknown. A look-up every turn would cost."""
 
@@ -236,4 +238,4 @@ class AnswerReader(TreeReader):
         with self._reading() as db:
             judged = read_judged(db, number, run.name, run.begun_with.system)
         members = run.begun_with.panel
-        return with_panel(judged, members) if judged is not None and members else judged
+        return with_panel(judged, members, self.panel_weights) if judged is not None and members else judged

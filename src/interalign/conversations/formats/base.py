@@ -20,6 +20,10 @@ class RecordedRow(NamedTuple):
     """Whole conversations, each from its first message on."""
     prefers: bool = False
     """There are two paths, and the first was chosen over the second."""
+    values: tuple[float | None, ...] = ()
+    """Of several paths that differ in their last reply: how good each is; None: not said. Empty: nothing is."""
+    label: bool | None = None
+    """Of one path: whether its last reply is a good one; None: not said."""
     used: tuple[str, ...] = ()
     """The columns that are in `paths`; all others are kept beside the last message."""
     by: str | None = None

@@ -1,4 +1,7 @@
-"""`messages`: a row is a conversation; also a `prompt` with its `completion`. TRL's form, and our own exports."""
+"""`messages`: a row is a conversation; also a `prompt` with its `completion`, and a `label` of it where there is one.
+
+TRL's form, and our own exports. A `label` is true or false; anything else of that name is a column like others.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +30,9 @@ def _read(row: Any) -> RecordedRow:
         return RecordedRow((messages,), used=("messages",), by=by_of(row), tree=tree_of(row))
     reply = as_messages(row["completion"], "completion", "assistant")
     prompt = as_messages(row["prompt"], "prompt")
-    return RecordedRow(([*prompt, *reply],), used=("prompt", "completion"), by=by_of(row), tree=tree_of(row))
+    label = row.get("label") if isinstance(row.get("label"), bool) else None
+    used = ("prompt", "completion") if label is None else ("prompt", "completion", "label")
+    return RecordedRow(([*prompt, *reply],), label=label, used=used, by=by_of(row), tree=tree_of(row))
 
 
-FORMAT = ConversationFormat("TRL messages, prompt and completion", _recognises, _read)
+FORMAT = ConversationFormat("TRL messages, prompt and completion, with or without a label", _recognises, _read)
