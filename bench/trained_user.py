@@ -325,13 +325,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="Folder for run files and models.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--talks", type=int, default=500, help="Conversations to train on.")
-    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--cases", type=int, default=40, help="Personas in each evaluation.")
     parser.add_argument(
         "--split", choices=("train", "heldout"), default="train", help="Whose values the personas have."
     )
     parser.add_argument("--exercises", type=int, default=2500, help="In reading a persona, before; 0: random weights.")
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--lr", type=float, default=2.5e-3)
     asked = parser.parse_args()
     scale = Scale(asked.talks, asked.epochs, asked.cases, asked.exercises, asked.lr)
     import torch
