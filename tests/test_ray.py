@@ -313,11 +313,11 @@ RAY = ("--engine", "ray", "--workers", "3")
 
 
 def workers_of(process: int) -> list[int]:
-    """Ray's worker processes that are at work for this command."""
+    """Ray's worker processes for this command, at work or between two batches."""
     found = []
     for each in Path("/proc").iterdir():
         with suppress(OSError):
-            if each.name.isdigit() and b"ray::grow_batch" in (each / "cmdline").read_bytes():
+            if each.name.isdigit() and b"ray::" in (each / "cmdline").read_bytes():
                 found.append(int(each.name))
     return [pid for pid in found if process in ancestors(pid)]
 
@@ -348,8 +348,7 @@ def test_a_run_on_ray_is_that_of_one_process_also_when_its_workers_are_killed(
                     os.kill(rng.choice(at_work), signal.SIGKILL)
                     killed += 1
         _, err = process.communicate()
-    assert (killed, process.returncode, capfd.readouterr().out) == (3, 0, "")
-    assert "a Ray worker was lost; attempt 2 at its batch" in err
+    assert (killed, process.returncode, capfd.readouterr().out) == (3, 0, ""), err
     assert not (folder / "run.db.workers").exists()
     assert exported(folder / "run.db") == exported(whole)
     assert calls(folder / "run.db") == calls(whole)

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,18 +22,19 @@ from interalign.training.card import CardFacts, adapter_card, model_card
 from interalign.training.curves import write_picture
 from interalign.training.data import Learnable, learnable_rows, read_rows, tokenize
 from interalign.training.data_card import Origin, origin_of
+from interalign.training.divided import is_divided, put_together, rounding_of
 from interalign.training.export import write_jsonl
 from interalign.training.library_output import quiet_libraries
 from interalign.training.memory import counts, free_memory, longest_batch, memory, memory_line
 from interalign.training.merging import refuse_shared_weights
 from interalign.training.method import Prepared, Recipe, TrainingMethod, method_called
 from interalign.training.precision import rounding_line
-from interalign.training.processes import rank, refuse_divided_weights, size
+from interalign.training.processes import rank, size
 from interalign.training.result import TrainResult
 from interalign.training.reward import Reward, ScoreReplies
 from interalign.training.row_choice import at_most, refuse_held_out
 from interalign.training.rows import TrainingRow
-from interalign.training.served import Rows, rows_to_compare
+from interalign.training.served import Answers, Rows, rows_to_compare
 from interalign.training.settings import LoraSettings, TrainSettings
 from interalign.training.settings_file import config_class
 from interalign.training.weights import (
@@ -113,7 +115,9 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
     if not is_first:
         job = job._replace(progress=None, tell=print_nothing)
     if job.reward is not None and size() > 1:
-        raise ConfigError(f"train {job.settings.method} runs in one process: the judge's run file has one writer")
+        raise ConfigError(
+            f"train {job.settings.method} runs in one process: the judge's run file has one writer; leave --nproc out"
+        )
     with quiet_libraries():
         every = read_rows(job.data, job.settings.method)
         refuse_held_out(every, job.data)
@@ -129,8 +133,10 @@ def fit(job: Job, recipe: Recipe) -> TrainResult:
             resumed = _train(ready.trainer, job, identity)
         result = _result(job, ready, len(rows), resumed, time.monotonic() - began)
         result = result.model_copy(update={"over_limit": len(every) - len(rows)})
+        if is_first or is_divided(ready.trainer):
+            _save_checked(job, ready, tokenizer)
         if is_first:
-            _finish(job, ready, tokenizer, identity, result)
+            _finish(job, ready, identity, result)
         ready.trainer.accelerator.wait_for_everyone()
     return result
 
@@ -166,7 +172,6 @@ def make_trainer(
         trainer = recipe.trainer(
             Prepared(model, tokenizer, dataset, args, _lora_config(job.settings, method), score, from_adapter)
         )
-    refuse_divided_weights(trainer)
     if job.settings.lora is not None:
         refuse_shared_weights(trainer.model)
     if (kept := _rows_in(trainer.train_dataset)) != len(dataset):
@@ -349,10 +354,9 @@ def _result(job: Job, ready: Ready, rows: int, resumed: bool, seconds: float) ->
     )
 
 
-def _finish(job: Job, ready: Ready, tokenizer: Any, identity: Mapping[str, JsonValue], result: TrainResult) -> None:
-    """Save everything, and last the record that says so: a run killed before that goes on from its checkpoint."""
+def _finish(job: Job, ready: Ready, identity: Mapping[str, JsonValue], result: TrainResult) -> None:
+    """Save all else, and last the record that says so: a run killed before that goes on from its checkpoint."""
     trainer = ready.trainer
-    _save_checked(job, ready, tokenizer)
     write_jsonl(trainer.state.log_history, job.out / "training_log.jsonl")
     facts = _card_facts(job, trainer, identity, result)
     facts = facts._replace(picture=PICTURE if write_picture(trainer.state.log_history, job.out / PICTURE) else None)
@@ -376,13 +380,15 @@ def _save_checked(job: Job, ready: Ready, tokenizer: Any) -> None:
     """Save adapter and model; ConfigError, and no model in the folder, if it answers otherwise than the trained one.
 
     The model is first saved beside its place, so that no folder ever looks like a model that is wrong. An adapter that
-    was trained on top of another one is not saved: no folder holds the model it belongs to.
+    was trained on top of another one is not saved: no folder holds the model it belongs to. Of divided weights every
+    process has a share, and has to call this.
     """
     out, unchecked = job.out, job.out / "unchecked"
+    device, kind, bound = ready.trainer.accelerator.device, job.method.kind, rounding_of(ready.trainer)
+    model, trained = _trained(job, ready)
+    if model is None:
+        return
     shutil.rmtree(unchecked, ignore_errors=True)  # of a run killed right here
-    model = ready.trainer.accelerator.unwrap_model(ready.trainer.model, keep_fp32_wrapper=False)
-    device, kind = model.device, job.method.kind
-    trained = kind.answers(model, ready.compared)
     refuse_diverged(model)
     if not is_adapter(model_path(job.model)):
         save_adapter(model, tokenizer, out / "adapter")
@@ -390,13 +396,24 @@ def _save_checked(job: Job, ready: Ready, tokenizer: Any) -> None:
     del model
     _release(ready.trainer)
     try:
-        check_served(unchecked, trained, ready.compared, device, kind)
+        check_served(unchecked, trained, ready.compared, device, kind, bound)
     except ConfigError as error:
         shutil.rmtree(unchecked)
         raise ConfigError(f"{out} is not finished: {error}; {_way_out(out)}") from None
     for file in unchecked.iterdir():
         file.replace(out / file.name)
     unchecked.rmdir()
+
+
+def _trained(job: Job, ready: Ready) -> tuple[Any, Answers]:
+    """The trained model, None where another process has it, and what it answers to the rows that are compared."""
+    trainer, kind, path = ready.trainer, job.method.kind, model_path(job.model)
+    if not is_divided(trainer):
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        return model, kind.answers(model, ready.compared)
+    answers = kind.answers(trainer.model_wrapped, ready.compared)
+    base = partial(load_model, path, job.settings, ready.compared)
+    return put_together(trainer, kind, base, job.out / "gathered"), answers
 
 
 def _release(trainer: Any) -> None:

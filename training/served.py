@@ -92,9 +92,12 @@ def rounding(model: Any) -> float:
     return float(max(eps, 2.0**-10 if model.device.type != "cpu" else 0.0) ** 0.5)
 
 
-def check_same(known: Answers, model: Any, rows: Rows, what: str, answering: Answering) -> None:
-    """ConfigError that begins with `what` if the model answers the rows otherwise than `known`."""
-    found, most = answering(model, rows), rounding(model)
+def check_same(known: Answers, model: Any, rows: Rows, what: str, answering: Answering, rounded: float = 0.0) -> None:
+    """ConfigError that begins with `what` if the model answers the rows otherwise than `known`.
+
+    `rounded`: a difference that rounding explains, if it is more than that of the model's own type.
+    """
+    found, most = answering(model, rows), max(rounding(model), rounded)
     apart = difference(known, found)
     if not apart <= most:  # a NaN is no match either
         raise ConfigError(

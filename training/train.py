@@ -8,6 +8,7 @@ from typing import Any
 from interalign.errors import ConfigError
 from interalign.training.fit import Job, Progress, fit, print_nothing
 from interalign.training.method import CannotPackError, method_called
+from interalign.training.processes import rank
 from interalign.training.result import TrainResult
 from interalign.training.reward import Reward
 from interalign.training.settings import Packing
@@ -67,7 +68,8 @@ def train(
     try:
         return fitted("tree")
     except CannotPackError as error:
-        tell(f"read as plain pairs: {error}")
+        if rank() == 0:
+            tell(f"read as plain pairs: {error}")
         return fitted("pairs")
 
 

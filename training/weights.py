@@ -157,10 +157,16 @@ def _adapter_config(path: str) -> Any:
     return PeftConfig.from_pretrained(path)
 
 
-def check_served(folder: Path, trained: Answers, rows: Rows, device: Any, kind: ModelKind) -> None:
-    """Load the model in `folder` as it will be served; ConfigError if it answers otherwise than the trained one did."""
+def check_served(
+    folder: Path, trained: Answers, rows: Rows, device: Any, kind: ModelKind, rounded: float = 0.0
+) -> None:
+    """Load the model in `folder` as it will be served; ConfigError if it answers otherwise than the trained one did.
+
+    `rounded`: a difference that rounding explains, where the trained one computed in another type.
+    """
     served = kind.auto().from_pretrained(folder, dtype="auto", use_safetensors=True).to(device)
-    check_same(trained, served, rows, "the saved model does not answer as the trained one did", kind.answers)
+    what = "the saved model does not answer as the trained one did"
+    check_same(trained, served, rows, what, kind.answers, rounded)
 
 
 def is_adapter(path: str) -> bool:

@@ -89,10 +89,11 @@ def _options(begun: Mapping[str, Any]) -> Iterator[str]:
     """The settings that are not the default, as options."""
     usual = SimulationSettings().model_dump(mode="json")
     for name, _, option in options_of(SimulationSettings):
-        if name in (*WORDING, "personas") or begun.get(name, usual[name]) == usual[name]:
+        # Settings that came later are in neither at their default.
+        if name in (*WORDING, "personas") or name not in begun or begun[name] == usual.get(name):
             continue
         values = begun[name] if isinstance(begun[name], list | tuple) else [begun[name]]
-        yield from (f"{option.name or f'--{name}'} {_word(_as_option(value))}" for value in values)
+        yield from (_as_option(option.name or f"--{name.replace('_', '-')}", value) for value in values)
     if system := begun.get("system"):
         yield f"--system {_word(f'@{system}' if system.startswith('@') else system)}"
     yield from (option for name, option in _IN_FILES.items() if begun.get(name))
@@ -100,11 +101,13 @@ def _options(begun: Mapping[str, Any]) -> Iterator[str]:
         yield "--config FILE.yaml"
 
 
-def _as_option(value: Any) -> str:
+def _as_option(option: str, value: Any) -> str:
+    if value is True:
+        return option
     if not isinstance(value, Mapping):
-        return str(value)
+        return f"{option} {_word(str(value))}"
     name, model = value["name"], value["model"]
-    return model if CandidateSpec.parse(model).name == name else f"{name}={model}"
+    return f"{option} {_word(model if CandidateSpec.parse(model).name == name else f'{name}={model}')}"
 
 
 def _needs_a_file(begun: Mapping[str, Any]) -> bool:

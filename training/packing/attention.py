@@ -59,6 +59,8 @@ def refusal(model: Any) -> str | None:
 
 
 def _refusal(model: Any) -> str | None:
+    if any(each.__name__ == "FSDPModule" for each in type(model).__mro__):
+        return "its weights are divided among processes (FSDP)"
     module = vars(sys.modules[type(model).__module__])
     implementation = model.config._attn_implementation
     kinds = layer_kinds(model)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interalign.errors import ConfigError
+from interalign.errors import ConfigError, StopError
 
 _OBJECT_STORE = 256 * 2**20
 """Bytes for batches on their way, on a Ray of this machine; they are small."""
@@ -23,7 +23,7 @@ _OBJECT_STORE = 256 * 2**20
 def ray_cluster(address: str | None, cpus: int | None) -> Iterator[Any]:
     """The module `ray`, connected; `cpus`: tasks at once, where Ray is started here. The main thread must enter it.
 
-    Raises ConfigError if there is no Ray at this address.
+    Raises ConfigError if there is no Ray at this address, StopError if none could be started here.
     """
     with _environment(is_joined=bool(address or os.environ.get("RAY_ADDRESS"))):
         import ray
@@ -51,11 +51,12 @@ def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
             warnings.simplefilter("ignore")
             ray.init(**quiet)
     except Exception as error:  # Ray has no class of errors for this
-        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        where = address or os.environ.get("RAY_ADDRESS")
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if where is None:
+            raise StopError(f"Ray did not start on this machine ({reason}); run the same command again") from error
         raise ConfigError(
-            f"Ray at {where} cannot be used ({type(error).__name__}: {reason}); check the address, and RAY_AUTH_TOKEN "
-            "if the cluster wants a token"
+            f"Ray at {where} cannot be used ({reason}); check the address, and RAY_AUTH_TOKEN if it wants a token"
         ) from error
 
 
@@ -64,7 +65,7 @@ def _environment(*, is_joined: bool) -> Iterator[None]:
     """Variables that Ray reads, where the user has not set them."""
     has_token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     has_token = has_token or (Path.home() / ".ray" / "auth_token").exists()
-    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0"}
     if has_token or not is_joined:
         wanted["RAY_AUTH_MODE"] = "token"
     if not has_token and not is_joined:
