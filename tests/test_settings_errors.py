@@ -44,7 +44,7 @@ def said(ended: tuple[int, str, str]) -> str:
         ("candidate: [{name: a, model: 'world:blind', modle: x}]",
          "candidate.0.modle: no such setting; did you mean model?"),
         ("candidate: []", "name at least one candidate"),
-        ("judging: comparing", "judging: expected one of compare, score, got 'comparing'; did you mean compare?"),
+        ("judging: comparing", "judging: expected one of compare, score, list, got 'comparing'; did you mean compare?"),
         ("policy: fulll", "policy: 'fulll' is none of caterpillar, full, beam:K, best, adaptive, "
                           "adaptive:K, nor MODULE:ATTRIBUTE of a plug-in (branching policy); did you mean full?"),
         ("policy: baem:3", "policy: 'baem:3' is none of caterpillar, full, beam:K, best, adaptive, "
