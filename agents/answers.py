@@ -1,11 +1,14 @@
 """Reading a judge's reply: the one value that it names on a line of its own, or bad content."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from string import ascii_lowercase, ascii_uppercase
 from typing import Final, Literal, NamedTuple, cast
 
 from interalign.errors import BadContentError
-from interalign.tree import Choice
+from interalign.tree import ASPECTS, Aspect, Choice
 
 _LONGEST = 200
 """Characters of a line that can be an answer: the forms are far shorter, whatever markup is around them."""
@@ -53,14 +56,14 @@ _VERDICT = _form(
     rf"\w+|.*\b(?:a|b|tie)\b\W*(?:\b(?:or|and|vs)\b|[/,|&])\W*(?:{_A_REPLY})?(?:a|b|tie)\b.*",
     "Verdict: A, B or tie",
 )
-_SCORE = _form(
-    "score",
-    r"([1-5])(?:\s*/\s*5)?",
-    r"[-+]?\w+(?:[.,]\d+)?(?:\s*/\s*\d+)*|.*\d\W*(?:\b(?:or|and|to)\b|[/,|&\u2013-])\W*\d.*",
-    "Score: N, 1 to 5",
-)
+_SCORE_VALUE = r"([1-5])(?:\s*/\s*5)?"
+_SCORE_RIVAL = r"[-+]?\w+(?:[.,]\d+)?(?:\s*/\s*\d+)*|.*\d\W*(?:\b(?:or|and|to)\b|[/,|&\u2013-])\W*\d.*"
+_SCORE = _form("score", _SCORE_VALUE, _SCORE_RIVAL, "Score: N, 1 to 5")
 
 
+_ASPECTS: Final = {
+    aspect: _form(aspect, _SCORE_VALUE, _SCORE_RIVAL, f"{aspect.capitalize()}: N, 1 to 5") for aspect in ASPECTS
+}
 AUDITED: Final = ("contradiction", "recital", "assistant", "stall", "style")
 """What a judge may find in a user's message."""
 _FINDINGS = _form(
@@ -84,12 +87,57 @@ def parse_verdict(reply: str) -> Choice:
     return cast(Choice, said if said == "tie" else said.upper())
 
 
+def parse_ranking(reply: str, count: int) -> tuple[int, ...]:
+    """The places, A is 0, of a line `Ranking: B > A > C`, best first; BadContentError unless it names each once.
+
+    `count` replies were shown, 2 to 26. Where the line may stand and what may be around it and its letters is as with
+    `parse_verdict`. Equal places (`=`), commas, letters that are missing, twice or too many are no ranking.
+    """
+    said = _one_value(reply, _ranking(count))
+    places = tuple(ascii_lowercase.index(re.findall("[a-z]", part)[-1]) for part in said.split(">"))
+    if len(set(places)) < count:
+        raise BadContentError(f"a reply is named twice in 'Ranking: {said[:200]}'", reply)
+    return places
+
+
+@cache
+def _ranking(count: int) -> _Form:
+    one = rf"(?:{_A_REPLY})?{_AROUND}(?a:[a-{ascii_lowercase[count - 1]}])"
+    shown = " > ".join(ascii_uppercase[:count])
+    return _form(
+        "ranking",
+        rf"({one}(?:{_AROUND}>{_AROUND}{one}){{{count - 1}}})",
+        r".*[>=<,].*|\w+",
+        f"Ranking: {shown}, in the order of the judge",
+    )
+
+
 def parse_score(reply: str) -> Literal[1, 2, 3, 4, 5]:
     """N of a line `Score: N` or `Score: N/5` with N in 1..5; BadContentError unless the reply names exactly one.
 
     Where the line may stand and what may be around it is as with `parse_verdict`.
     """
     return cast(Literal[1, 2, 3, 4, 5], int(_one_value(reply, _SCORE)))
+
+
+class ScoreWithAspects(NamedTuple):
+    """A score of the whole, and of its aspects those that could be read."""
+
+    value: int
+    aspects: Mapping[Aspect, int]
+
+
+def parse_score_with_aspects(reply: str) -> ScoreWithAspects:
+    """N of a line `Score: N` as `parse_score`, and of `Content: N`, `Style: N`, `Engagement: N` what is there.
+
+    The score alone decides whether the reply counts (BadContentError). An aspect without a line, with two different
+    ones or with a value that does not exist is left out.
+    """
+    value, found = parse_score(reply), dict[Aspect, int]()
+    for aspect, form in _ASPECTS.items():
+        with suppress(BadContentError):
+            found[aspect] = int(_one_value(reply, form))
+    return ScoreWithAspects(value, found)
 
 
 def parse_findings(reply: str) -> tuple[str, ...]:

@@ -1,16 +1,27 @@
 """The judge: persona + conversation + replies -> what suits this user. Asked in both orders, read strictly."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import combinations
+from typing import NamedTuple
 
-from interalign.agents.answers import parse_findings, parse_score, parse_verdict
+from interalign.agents.answers import (
+    parse_findings,
+    parse_ranking,
+    parse_score,
+    parse_score_with_aspects,
+    parse_verdict,
+)
 from interalign.agents.protocols import (
     At,
     AuditOpinion,
     ChoiceOpinion,
     Comparison,
     Judge,
+    Listing,
+    ListJudge,
+    RankingOpinion,
     ScoreOpinion,
     Scoring,
     UserAudit,
@@ -18,8 +29,8 @@ from interalign.agents.protocols import (
 from interalign.agents.speaker import Speaker
 from interalign.agents.transcripts import as_script, with_last
 from interalign.personas import Persona
-from interalign.seeds import addressed_seed
-from interalign.tree import Message, Node, Presentation, Score, Verdict
+from interalign.seeds import addressed_rng, addressed_seed
+from interalign.tree import Choice, Message, Node, Presentation, Score, Verdict
 
 
 class PromptedJudge:
@@ -38,10 +49,27 @@ class PromptedJudge:
     async def score(self, ask: Scoring) -> ScoreOpinion:
         """The parsed score of one reply; value None if no reply could be read."""
         prompt = self._speaker.prompts.render(
-            "judge_score", message=ask.transcript[-1].content, persona=ask.persona, reply=ask.reply
+            "judge_aspects" if ask.aspects else "judge_score",
+            message=ask.transcript[-1].content,
+            persona=ask.persona,
+            reply=ask.reply,
         )
-        heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), parse_score, "again_score")
-        return ScoreOpinion(value=heard.value, replies=heard.replies)
+        messages = with_last(ask.transcript, prompt)
+        if not ask.aspects:
+            heard = await self._speaker.ask(ask.at, messages, parse_score, "again_score")
+            return ScoreOpinion(value=heard.value, replies=heard.replies)
+        said = await self._speaker.ask(ask.at, messages, parse_score_with_aspects, "again_aspects")
+        value, aspects = said.value or (None, {})
+        return ScoreOpinion(value=value, replies=said.replies, aspects=aspects)
+
+    async def rank(self, ask: Listing) -> RankingOpinion:
+        """The parsed ranking of all replies in the order shown; value None if no reply could be read."""
+        prompt = self._speaker.prompts.render(
+            "judge_list", message=ask.transcript[-1].content, persona=ask.persona, replies=ask.ranked
+        )
+        read = partial(parse_ranking, count=len(ask.ranked))
+        heard = await self._speaker.ask(ask.at, with_last(ask.transcript, prompt), read, "again_list")
+        return RankingOpinion(value=heard.value, replies=heard.replies)
 
     async def audit(self, ask: UserAudit) -> AuditOpinion:
         """What is wrong with a user's message; value None if no reply could be read."""
@@ -77,15 +105,75 @@ async def compare_siblings(
     ]
 
 
+async def rank_siblings(
+    judge: ListJudge, name: str, at: At, persona: Persona, transcript: Sequence[Message], replies: Sequence[Node]
+) -> list[Verdict]:
+    """A verdict for every pair of siblings, from two rankings of all of them: two judge calls, however many there are.
+
+    The first order is drawn by the address, the second is its reverse. So each reply of a pair is once shown before the
+    other, and a preference is what both rankings agree on, as in `compare_siblings`. One reply alone needs no call.
+    """
+
+    async def one(shown: Sequence[Node]) -> RankingOpinion:
+        place, texts = _at(at, "|".join(node.id for node in shown)), tuple(node.text for node in shown)
+        ask = Listing(at=place, persona=persona, transcript=tuple(transcript), ranked=texts)
+        return await judge.rank(ask)
+
+    if len(replies) < 2:
+        return []
+    shown = list(replies)
+    addressed_rng(at.seed, at.node, "order").shuffle(shown)
+    lists = (shown, shown[::-1])
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(one(each)) for each in lists]
+    seen = [(each, _place_of(task.result())) for each, task in zip(lists, asked, strict=True)]
+    return [Verdict(judge=name, a=a.id, b=b.id, orders=_both_orders(a, b, seen)) for a, b in combinations(replies, 2)]
+
+
+class _PlaceOf(NamedTuple):
+    """One ranking: for each reply in the order shown its place, 0 for the best; None if there is no ranking."""
+
+    places: Mapping[int, int] | None
+    replies: tuple[str, ...]
+
+
+def _place_of(opinion: RankingOpinion) -> _PlaceOf:
+    value = opinion.value
+    return _PlaceOf(None if value is None else {shown: place for place, shown in enumerate(value)}, opinion.replies)
+
+
+def _both_orders(
+    a: Node, b: Node, seen: Sequence[tuple[Sequence[Node], _PlaceOf]]
+) -> tuple[Presentation, Presentation]:
+    """What both rankings say of two replies, first the one in which `a` was shown before `b`."""
+    orders = {}
+    for shown, ranking in seen:
+        first, second = sorted((a, b), key=shown.index)
+        value: Choice | None = None
+        if ranking.places is not None:
+            value = "A" if ranking.places[shown.index(first)] < ranking.places[shown.index(second)] else "B"
+        orders[first.id] = Presentation(first=first.id, second=second.id, replies=ranking.replies, value=value)
+    return orders[a.id], orders[b.id]
+
+
 async def score_siblings(
-    judge: Judge, name: str, at: At, persona: Persona, transcript: Sequence[Message], replies: Sequence[Node]
+    judge: Judge,
+    name: str,
+    at: At,
+    persona: Persona,
+    transcript: Sequence[Message],
+    replies: Sequence[Node],
+    *,
+    aspects: bool = False,
 ) -> list[Score]:
-    """A score for every sibling on its own: n replies take n judge calls."""
+    """A score for every sibling on its own, with its aspects if asked: n replies take n judge calls."""
 
     async def one(reply: Node) -> Score:
-        ask = Scoring(at=_at(at, reply.id), persona=persona, transcript=tuple(transcript), reply=reply.text)
+        place, talk = _at(at, reply.id), tuple(transcript)
+        ask = Scoring(at=place, persona=persona, transcript=talk, reply=reply.text, aspects=aspects)
         opinion = await judge.score(ask)
-        return Score(judge=name, node=reply.id, replies=opinion.replies, value=opinion.value)
+        found = opinion.aspects if opinion.value is not None else {}
+        return Score(judge=name, node=reply.id, replies=opinion.replies, value=opinion.value, aspects=found)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(reply)) for reply in replies]

@@ -23,7 +23,12 @@ from interalign.personas import Persona
 from interalign.records import BegunWith
 
 _LOG = logging.getLogger("interalign")
-_JUDGING: Final = {"judge_compare": "Verdict:", "judge_score": "Score:"}
+_JUDGING: Final = {
+    "judge_compare": "Verdict:",
+    "judge_score": "Score:",
+    "judge_aspects": "Score:",
+    "judge_list": "Ranking:",
+}
 """The judge's prompts, and how the line begins that an answer has to end with."""
 _PERSONA: Final = Persona(id="sample", profile=("I keep bees.",), personality="Dry and short.")
 
@@ -37,11 +42,19 @@ def read_prompts(settings: RunSettings, recorded: Mapping[str, str] | None) -> P
     own = {} if settings.prompts is None else _read_folder(Path(settings.prompts))
     rubric = None if settings.rubric is None else _text(Path(settings.rubric), "--rubric").removesuffix("\n")
     system = None if settings.system is None else _system(settings.system)
-    prompts = prompts_of(recorded, own=own, rubric=rubric, system=system)
+    prompts = prompts_of(recorded, own=own, rubric=rubric, system=system, asked_for=asked_for(settings))
     for name in prompts.own:
         _check(Path(str(settings.prompts), f"{name}.jinja"), name, prompts)
     refuse_world(prompts, settings)
     return prompts
+
+
+def asked_for(settings: RunSettings) -> tuple[str, ...]:
+    """The prompts that only these settings use, of those that a run uses if its settings ask for them."""
+    if settings.aspects:
+        return ("judge_aspects", "again_aspects")
+    lists = isinstance(settings, SimulationSettings) and settings.judging == "list"
+    return ("judge_list", "again_list") if lists else ()
 
 
 def persona_prompts(settings: PersonaSettings, recorded: Mapping[str, str] | None) -> PromptSet:
@@ -64,7 +77,7 @@ def recorded_prompts(run: BegunWith | None) -> PromptSet:
 
 def refuse_world(prompts: PromptSet, settings: RunSettings) -> None:
     """ConfigError for a role of the embedded world whose prompts have other words: it reads the built-in ones only."""
-    seats = [("user", settings.user), *(("judge", judge) for judge in settings.judges)]
+    seats = [*(("user", user) for user in settings.users), *(("judge", judge) for judge in settings.judges)]
     seats += [("candidate", candidate.model) for candidate in settings.candidate]
     if isinstance(settings, SimulationSettings):
         seats.append(("inducer", settings.inducer))

@@ -22,6 +22,8 @@ from interalign.agents.protocols import (
     Comparison,
     HookView,
     InducerAsk,
+    Listing,
+    RankingOpinion,
     Said,
     ScoreOpinion,
     Scoring,
@@ -90,7 +92,7 @@ class RecordedRole:
 
 
 class RecordedJudge:
-    """A plug-in judge: an object with `compare`, `score` or both."""
+    """A plug-in judge: an object with `compare`, `score`, `rank` or several of them."""
 
     def __init__(self, spec: str, judge: Any, ledger: Calls, resolve: Resolve) -> None:
         self._call = _Recorder("judge", spec, ledger, resolve)
@@ -103,6 +105,16 @@ class RecordedJudge:
     async def score(self, ask: Scoring) -> ScoreOpinion:
         """The plug-in's score; RoleError if it raises, has no `score`, or answers with the wrong type."""
         return await self._call(ask, self._method("score", "--judging compare"), ScoreOpinion)
+
+    async def rank(self, ask: Listing) -> RankingOpinion:
+        """The plug-in's ranking; RoleError if it raises, has no `rank`, or answers with anything but a ranking."""
+        opinion = await self._call(ask, self._method("rank", "--judging compare"), RankingOpinion)
+        if opinion.value is not None and sorted(opinion.value) != list(range(len(ask.ranked))):
+            said = (
+                f"{self._call.label} ranked {len(ask.ranked)} replies as {opinion.value}; name each place from 0 once"
+            )
+            raise RoleError(said, self._call.spec, "no ranking")
+        return opinion
 
     def _method(self, name: str, instead: str) -> Callable[[Any], Awaitable[Any]]:
         method = getattr(self._judge, name, None)

@@ -6,7 +6,7 @@ from typing import Protocol
 from pydantic import Field, JsonValue
 
 from interalign.personas import Persona
-from interalign.tree import Choice, Frozen, Message, Node, Score, Text, Verdict
+from interalign.tree import Aspect, Choice, Frozen, Message, Node, Score, Text, Verdict
 
 
 class At(Frozen):
@@ -74,6 +74,19 @@ class Scoring(Frozen):
     persona: Persona
     transcript: tuple[Message, ...]
     reply: str
+    # Left out where they are not asked for, so that a plug-in's calls on record from before there were any are found.
+    aspects: bool = Field(default=False, exclude_if=lambda asked: not asked)
+    """Score content, style and engagement, too."""
+
+
+class Listing(Frozen):
+    """Rank the replies of a turn by how well they suit this user. Asked twice, the second time in reverse order."""
+
+    at: At
+    persona: Persona
+    transcript: tuple[Message, ...]
+    ranked: tuple[str, ...]
+    """The replies in the order shown, at least two; the first one is shown as A."""
 
 
 class UserAudit(Frozen):
@@ -106,6 +119,16 @@ class ScoreOpinion(Frozen):
     """A judge's answer to a scoring."""
 
     value: int | None = Field(ge=1, le=5)
+    replies: tuple[str, ...]
+    aspects: Mapping[Aspect, int] = Field(default={}, exclude_if=lambda found: not found)
+    """Of content, style and engagement those that could be read, 1 to 5 each; none without a value."""
+
+
+class RankingOpinion(Frozen):
+    """A judge's answer to a listing."""
+
+    value: tuple[int, ...] | None
+    """The places of the replies as they were shown, from 0, the best first, each once. None: no usable answer came."""
     replies: tuple[str, ...]
 
 
@@ -150,6 +173,14 @@ class Judge(Protocol):
 
     async def score(self, ask: Scoring) -> ScoreOpinion:
         """How well one reply suits the user."""
+        ...
+
+
+class ListJudge(Protocol):
+    """A judge that ranks any number of replies in one call."""
+
+    async def rank(self, ask: Listing) -> RankingOpinion:
+        """Which reply suits the user best, which second best, and so on."""
         ...
 
 

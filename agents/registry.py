@@ -31,6 +31,8 @@ from interalign.models.world import world_models
 GROUP = "interalign.roles"
 Kind = Literal["user", "inducer", "candidate", "judge"]
 Role = UserRole | Inducer | Candidate | Judge
+_JUDGING = ("compare", "score", "rank")
+"""What a plug-in judge may do."""
 _PROMPTED: dict[Kind, Callable[[Speaker], Role]] = {
     "user": PromptedUser,
     "inducer": PromptedInducer,
@@ -108,11 +110,11 @@ def seat_role(
     if hasattr(plugin, "ainvoke") or isinstance(plugin, ChatModel):
         model = RunnableModel(spec, plugin) if hasattr(plugin, "ainvoke") else PluginModel(spec, plugin)
         return _PROMPTED[kind](AgentSpeaker(kind, model, parameters, ledger, prompts, resolve))
-    if kind == "judge" and (hasattr(plugin, "compare") or hasattr(plugin, "score")):
+    if kind == "judge" and any(hasattr(plugin, name) for name in _JUDGING):
         return RecordedJudge(spec, plugin, ledger, resolve)
     if kind != "judge" and callable(plugin):
         return cast(Role, RecordedRole(kind, spec, plugin, ledger, resolve))
-    needs = "an object with `compare` or `score`" if kind == "judge" else "an async callable"
+    needs = "an object with `compare`, `score` or `rank`" if kind == "judge" else "an async callable"
     raise ConfigError(f"{kind} {spec!r} is {type(plugin).__name__}; expected {needs}, a Runnable or a graph")
 
 
@@ -140,7 +142,7 @@ def describe_role(spec: str) -> str:
     kind = type(plugin).__name__
     if hasattr(plugin, "ainvoke") or isinstance(plugin, ChatModel):
         return f"{spec}: {kind}; can sit in every seat: user, inducer, candidate, judge"
-    judging = [name for name in ("compare", "score") if hasattr(plugin, name)]
+    judging = [name for name in _JUDGING if hasattr(plugin, name)]
     for called in filter(callable, [getattr(plugin, name) for name in judging] or [plugin]):
         _refuse_plain(spec, called)
     if judging:

@@ -6,7 +6,7 @@ A judge's prompt may use `rubric` (None where the user gave none); where it does
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import cast
@@ -17,6 +17,8 @@ from pydantic import JsonValue
 
 _NO_CONVERSATION = ("persona_", "audit_")
 """How the names of the prompts begin that ask for personas or look at a finished talk: no conversation sees them."""
+IF_ASKED_FOR = ("judge_aspects", "again_aspects", "judge_list", "again_list")
+"""Prompts that only a run uses whose settings ask for them: only its identity has their hashes."""
 
 
 def quoted(value: str | Iterable[str]) -> str:
@@ -35,8 +37,9 @@ class PromptSet:
         own: Mapping[str, str] | None = None,
         rubric: str | None = None,
         system: str | None = None,
+        asked_for: Collection[str] = (),
     ) -> None:
-        """`own` prompts take the place of those in `sources` that have their names."""
+        """`own` prompts take the place of those in `sources` that have their names; `asked_for`: of IF_ASKED_FOR."""
         self.own = dict(sorted((own or {}).items()))
         """The user's own prompts, by name."""
         self.sources = dict(sorted({**sources, **self.own}.items()))
@@ -45,6 +48,7 @@ class PromptSet:
         """The user's criteria, in the judge's prompts; None: the built-in ones."""
         self.system = system
         """The system message of the candidate's requests; None: they have none."""
+        self._unused = frozenset(IF_ASKED_FOR) - set(asked_for)
         self._environment = environment()
         self._environment.loader = DictLoader({f"{name}.jinja": text for name, text in self.sources.items()})
         self._environment.globals["rubric"] = rubric
@@ -80,7 +84,8 @@ class PromptSet:
     def identity(self) -> dict[str, JsonValue]:
         """What a run of conversations records of its wording. The user's own texts stand there whole, for judging."""
         said: dict[str, JsonValue] = {"own_prompts": dict(self.own), "rubric": self.rubric, "system": self.system}
-        hashes = {name: each for name, each in self.hashes.items() if not name.startswith(_NO_CONVERSATION)}
+        used = [name for name in self.hashes if not name.startswith(_NO_CONVERSATION) and name not in self._unused]
+        hashes = {name: self.hashes[name] for name in used}
         return {"prompts": cast(JsonValue, hashes), **{name: text for name, text in said.items() if text}}
 
 
@@ -115,13 +120,14 @@ def prompts_of(
     own: Mapping[str, str] | None = None,
     rubric: str | None = None,
     system: str | None = None,
+    asked_for: Collection[str] = (),
 ) -> PromptSet:
     """The prompts of a run that recorded these hashes, of the newest version for a new run (None).
 
     Where no version has all of them it is the one with most, so that what is said to have changed did.
     """
     sources = (_sources(version, with_rubric=rubric is not None) for version in reversed(prompt_versions()))
-    made = [PromptSet(each, own=own, rubric=rubric, system=system) for each in sources]
+    made = [PromptSet(each, own=own, rubric=rubric, system=system, asked_for=asked_for) for each in sources]
     return closest(made, recorded or {})
 
 

@@ -1,13 +1,24 @@
 """A judge whose first answers are looked at: a model that cannot judge is noticed before all of a run is paid for."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from interalign.agents.judge import PromptedJudge
-from interalign.agents.protocols import AuditOpinion, ChoiceOpinion, Comparison, Judge, ScoreOpinion, Scoring, UserAudit
+from interalign.agents.protocols import (
+    AuditOpinion,
+    ChoiceOpinion,
+    Comparison,
+    Judge,
+    Listing,
+    ListJudge,
+    RankingOpinion,
+    ScoreOpinion,
+    Scoring,
+    UserAudit,
+)
 from interalign.errors import ConfigError
 
-Opinion = TypeVar("Opinion", ChoiceOpinion, ScoreOpinion, AuditOpinion)
+Opinion = TypeVar("Opinion", ChoiceOpinion, ScoreOpinion, RankingOpinion, AuditOpinion)
 FIRST = 20
 """Questions, none of them answered in a way that can be read, until a judge is taken to be broken."""
 _SHOWN = 200
@@ -44,6 +55,11 @@ class WatchedJudge:
         self._ask(ask.at.tree)
         return self._looked_at(await self._judge.score(ask))
 
+    async def rank(self, ask: Listing) -> RankingOpinion:
+        """The judge's ranking."""
+        self._ask(ask.at.tree)
+        return self._looked_at(await cast(ListJudge, self._judge).rank(ask))
+
     async def audit(self, ask: UserAudit) -> AuditOpinion:
         """The judge's findings about a user's message; ConfigError for a plug-in that cannot say any."""
         if not isinstance(self._judge, PromptedJudge):
@@ -72,5 +88,5 @@ class WatchedJudge:
         return (
             f"none of the first {FIRST} questions to the judge {self._name} had a readable answer; it said {shown}. "
             "Mend its server or its settings and run the same command again, or name a model that ends its reply with "
-            "the line asked for, such as `Verdict: A`, `Score: 4` or `Findings: none`"
+            "the line asked for, such as `Verdict: A`, `Score: 4`, `Ranking: B > A` or `Findings: none`"
         )

@@ -1,10 +1,11 @@
 """Does a model that is trained on a user's messages play that user? `python bench/trained_user.py --out FOLDER`.
 
 The user of the embedded world talks with `world:blind` and `world:oracle`; `export --format user` and `train sft` make
-a tiny model of its messages, from random weights; the model then takes the user's seat (`--user hf:FOLDER`) and meets
-`world:blind`, `world:average` (whom it has never met) and `world:oracle`, as personas that it was not trained on.
-Beside it the scripted user itself with the same seed, and once more with another seed: so far apart are two draws of
-one user. The scripted user is a function of its prompt and of chance, so the rows hold all that it goes by.
+a tiny model of its messages, which before could read a persona's prompt and nothing else. The model then takes the
+user's seat (`--user hf:FOLDER`) and meets `world:blind`, `world:average` (whom it has never met) and `world:oracle`, as
+personas that it was not trained on. Beside it the scripted user itself with the same seed, and once more with another
+seed: so far apart are two draws of one user. The scripted user is a function of its prompt and of chance, so the rows
+hold all that it goes by.
 
 Prints, for all seeds together, how the messages of the three differ and how the candidates come out; intervals resample
 personas within seeds. Exit code 1 if a distance is larger than stated or candidates rank otherwise. Run again with the
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 import numpy as np
@@ -26,12 +28,16 @@ from interalign.agents.templates import builtin_prompts
 from interalign.agents.user import user_prompt
 from interalign.config import Runtime
 from interalign.models.world import Split, world_personas
-from interalign.models.world.people import Person, person_of
+from interalign.models.world.people import Person, any_person, person_of
+from interalign.models.world.people import persona_of as written_out
 from interalign.models.world.reading import read_reply, read_talk, read_user, words_of
+from interalign.models.world.sentences import tell
 from interalign.personas import Persona
+from interalign.seeds import addressed_rng
 from interalign.store import Store
 from interalign.training import world_base_model as base
 from interalign.training.library_output import quiet_libraries
+from interalign.tree import Message
 
 BATCHED = Runtime(concurrency=64)
 TURNS = 10
@@ -56,7 +62,6 @@ ALLOWED: Mapping[str, float] = {
 }
 """What is measured, and how far the trained user's mean may be from the scripted one's."""
 TRAINING = {
-    "learning_rate": 2.5e-3,
     "per_device_train_batch_size": 2,
     "gradient_accumulation_steps": 1,
     "lr_scheduler_type": "cosine",
@@ -72,6 +77,8 @@ class Scale(NamedTuple):
     talks: int
     epochs: float
     cases: int
+    exercises: int
+    lr: float
 
 
 class Turn(NamedTuple):
@@ -145,22 +152,41 @@ def trained(out: Path, seed: int, scale: Scale) -> str:
     )  # fmt: skip
     if not (out / "user.jsonl").exists():
         api.export(out / "talks.db", out / "user.jsonl", format="user")
-    if not (out / "blank").exists():
-        blank_model(out / "blank", seed)
-    config = {**TRAINING, "num_train_epochs": scale.epochs, "seed": seed}
-    return str(api.train("sft", model=str(out / "blank"), data=out / "user.jsonl", out=out / "user", config=config))
+    if not (out / "base").exists():
+        base_model(out / "base", seed, scale.exercises)
+    config = {**TRAINING, "learning_rate": scale.lr, "num_train_epochs": scale.epochs, "seed": seed}
+    return str(api.train("sft", model=str(out / "base"), data=out / "user.jsonl", out=out / "user", config=config))
 
 
-def blank_model(out: Path, seed: int) -> None:
-    """A model of 0.4 million random weights that has a token for every word of the world and of the user's prompt."""
+def base_model(out: Path, seed: int, exercises: int) -> None:
+    """A model of 0.4 million weights that has learnt to read a persona's prompt and nothing else of the user.
+
+    From random weights it learns the manner and not the facts: it tells any value of a slot. So exercises come first,
+    as for the demo's base model.
+    """
     import torch
 
     shown = [prompt_of(persona) for persona in world_personas("heldout", 64, 0) + world_personas("train", 512, 0)]
     tokenizer = base.world_tokenizer(texts=[text for prompt in shown for text in prompt])
     torch.manual_seed(seed)
+    recipe = base.BaseRecipe()
+    model = base.new_model(tokenizer, recipe)
+    talks = [base.encode(tokenizer, exercise(addressed_rng("user exercise", seed, n))) for n in range(exercises)]
+    if talks:
+        losses, _ = base.pretrain(model, [talks], recipe)
+        last = losses[-20:]
+        print(f"seed {seed}: {exercises} exercises, loss {losses[0]:.2f} to {sum(last) / len(last):.2f}", flush=True)
     with quiet_libraries():
-        base.new_model(tokenizer, base.BaseRecipe()).save_pretrained(out)
+        model.save_pretrained(out)
         tokenizer.save_pretrained(out)
+
+
+def exercise(rng: Random) -> list[Message]:
+    """A persona of any values, and a message that tells all its facts in some order: no talk, no style, no question."""
+    person = any_person(rng)
+    asked = user_prompt(builtin_prompts(), written_out(person, "exercise"), None, ())
+    facts = [tell(fact) for fact in rng.sample(person.facts, len(person.facts))]
+    return [*asked, Message(role="assistant", content=" ".join(facts))]
 
 
 def prompt_of(persona: Persona) -> list[str]:
@@ -298,14 +324,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="Folder for run files and models.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--talks", type=int, default=600, help="Conversations to train on.")
-    parser.add_argument("--epochs", type=float, default=4)
+    parser.add_argument("--talks", type=int, default=500, help="Conversations to train on.")
+    parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--cases", type=int, default=40, help="Personas in each evaluation.")
     parser.add_argument(
         "--split", choices=("train", "heldout"), default="train", help="Whose values the personas have."
     )
+    parser.add_argument("--exercises", type=int, default=2500, help="In reading a persona, before; 0: random weights.")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     asked = parser.parse_args()
-    scale = Scale(asked.talks, asked.epochs, asked.cases)
+    scale = Scale(asked.talks, asked.epochs, asked.cases, asked.exercises, asked.lr)
     import torch
 
     torch.set_num_threads(1)

@@ -1,13 +1,22 @@
 """Limits that a report must keep, for a build that is to fail where a model got worse."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
 from interalign.errors import ConfigError
-from interalign.eval.results import CandidateComparison, CandidateScores, Report, candidate_scores, comparisons
+from interalign.eval.results import (
+    CandidateComparison,
+    CandidateScores,
+    Report,
+    SimulatorSwap,
+    candidate_scores,
+    comparisons,
+)
 from interalign.eval.run_report import scored_cases
+from interalign.eval.simulator_swap import scores_by_user, simulator_swaps
 from interalign.store import Store
 
 _MEASURES = {"al": "mean AL", "ir": "IR"}
@@ -45,6 +54,31 @@ def scores_in(run: Path) -> tuple[CandidateScores, ...]:
             raise ConfigError(f"{run} is no evaluation; compare files that `interalign evaluate` wrote")
         found = candidate_scores(scored_cases(store), store.run.begun_with.turns, store.newest_judge())
         return tuple(each for each in found if each.scores)
+
+
+def swaps(runs: Sequence[Path]) -> tuple[SimulatorSwap, ...]:
+    """Whether the ranking of candidates stands between the users of these evaluations; empty if all have one user.
+
+    A name that two files have under one user is left out: it could be either. Raises ConfigError as `compared` does.
+    """
+    found: dict[str, list[CandidateScores]] = {}
+    for run in runs:
+        for user, candidates in _scores_by_user(run).items():
+            found.setdefault(user, []).extend(candidates)
+    for one, other in combinations([each for candidates in found.values() for each in candidates], 2):
+        _refuse_other_people(one, other)
+    return simulator_swaps({user: _named_once(candidates) for user, candidates in found.items()})
+
+
+def _named_once(candidates: Sequence[CandidateScores]) -> list[CandidateScores]:
+    names = Counter(each.name for each in candidates)
+    return [each for each in candidates if names[each.name] == 1]
+
+
+def _scores_by_user(run: Path) -> dict[str, list[CandidateScores]]:
+    with Store.open(run) as store:
+        users = () if store.run is None else store.run.begun_with.users
+    return scores_by_user(scores_in(run), users)
 
 
 def compared(runs: Sequence[Path]) -> tuple[CandidateComparison, ...]:

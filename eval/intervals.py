@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special  # not scipy.stats, 50 MB more, which only the permutation test needs
 
 from interalign.errors import MetricError
 from interalign.eval.metrics import Scores, slopes
@@ -134,7 +134,7 @@ def bootstrap_interval(resampled: Floats, units: int, level: float = LEVEL) -> I
     defined = resampled[np.isfinite(resampled)]
     if units < 2 or len(defined) < DEFINED * len(resampled):
         return None
-    tail = stats.norm.cdf(np.sqrt(units / (units - 1)) * stats.t.ppf((1 - level) / 2, units - 1))
+    tail = special.ndtr(np.sqrt(units / (units - 1)) * special.stdtrit(units - 1, (1 - level) / 2))
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -175,6 +175,8 @@ def sign_flip_p(contributions: Floats, *, seed: int = 0) -> float | None:
     """
     if len(contributions) < 2:
         return None
+    from scipy import stats
+
     test = stats.permutation_test(
         (contributions,),
         np.sum,

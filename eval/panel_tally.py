@@ -1,11 +1,11 @@
 """A panel's record: each member's own, what the panel made of the hint, and how far its members agree."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from interalign.eval.intervals import RESAMPLES
-from interalign.eval.tallies import Agreement, JudgeFigures, JudgeTally
+from interalign.eval.tallies import Agreement, JudgeFigures, JudgeTally, PanelTies
 from interalign.panel import PANEL
 from interalign.tree import JudgedTree
 
@@ -16,6 +16,7 @@ class PanelTally:
     def __init__(self, members: Sequence[str]) -> None:
         self._members = {name: JudgeTally(name) for name in members}
         self._panel = JudgeTally(PANEL)
+        self._ties = Counter[str]()
         self._met = {pair: Counter[tuple[Hashable, Hashable]]() for pair in combinations(members, 2)}
 
     def add(self, judged: JudgedTree, profile: str) -> None:
@@ -24,6 +25,7 @@ class PanelTally:
         for tally in self._members.values():
             tally.add(judged, profile)
         said = {name: _readable(judged.by_judge(name)) for name in self._members}
+        self._ties.update(_kinds_of_ties(judged, said.values()))
         for (a, b), met in self._met.items():
             met.update((said[a][about], said[b][about]) for about in said[a].keys() & said[b].keys())
 
@@ -40,9 +42,23 @@ class PanelTally:
                 "comparisons": None,
                 "scores": None,
                 "members": members,
+                "ties": PanelTies(**{kind: self._ties[kind] for kind in PanelTies.model_fields})
+                if self._ties
+                else None,
                 "agreement": tuple(agreement(a, b, met) for (a, b), met in self._met.items()),
             }
         )
+
+
+def _kinds_of_ties(judged: JudgedTree, said: Iterable[Mapping[Hashable, Hashable]]) -> Iterator[str]:
+    """What each verdict of the panel counts as, under the names of `PanelTies`."""
+    members = list(said)
+    for verdict in judged.by_judge(PANEL).verdicts:
+        if verdict.outcome != "missing":
+            yield "n"
+        if verdict.outcome == "tie":
+            preferred = {each.get((verdict.a, verdict.b)) for each in members}
+            yield from ("ties", "split" if {"a", "b"} <= preferred else "undecided")
 
 
 def agreement(a: str, b: str, met: Counter[tuple[Hashable, Hashable]]) -> Agreement:

@@ -4,7 +4,6 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from interalign.eval.intervals import Floats, Interval, bootstrap_interval, resampled_sums
 
@@ -40,6 +39,8 @@ def _interval(count: int, n: int, units: Floats) -> Interval | None:
     if len(units) < 2:
         return None
     if count in (0, n):  # a resample shows nothing else then
+        from scipy import stats
+
         exact = stats.binomtest(count, n).proportion_ci()
         return float(exact.low), float(exact.high)
     sums = resampled_sums(units)

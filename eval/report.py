@@ -18,7 +18,8 @@ from interalign.eval.chart import SERIES_COLOURS, Axis, ChartLine, curves_svg
 from interalign.eval.intervals import Interval
 from interalign.eval.results import CandidateComparison, CandidateResult, Report
 from interalign.eval.safe_text import visible
-from interalign.eval.tallies import JudgeFigures
+from interalign.eval.simulator_swap import swap_lines
+from interalign.eval.tallies import JudgeFigures, SimulatorFigures
 from interalign.records import ReplyCounts
 from interalign.version import __version__
 
@@ -56,6 +57,7 @@ def report_html(report: Report) -> str:
             headline=headline(report),
             chart=_chart(report),
             whiskers=_whiskers(report.comparisons),
+            swap_lines=swap_lines,
             turns=range(1, report.turns + 1),
             colours=SERIES_COLOURS,
             run=json.dumps(_plain(report.run), ensure_ascii=False, indent=2),
@@ -77,7 +79,9 @@ def print_report(report: Report, console: Console) -> None:
         console.print()
     for line in (
         *_judge_lines(report),
+        *_aspect_lines(report),
         *_control_lines(report),
+        *(line for swap in report.simulator_swap for line in swap_lines(swap)),
         *_simulator_lines(report),
         *_note_lines(report),
         *_usage_lines(report),
@@ -197,6 +201,11 @@ def _judge_lines(report: Report) -> Iterator[str]:
         return
     for judge in (report.judge, *report.judge.members):
         yield from _lines_of(judge)
+    if ties := report.judge.ties:
+        yield (
+            f"The panel has no preference about {ties.ties:,} of {_count(ties.n, 'pair')}: its members are split about "
+            f"{ties.split:,}, and too few prefer one reply of {ties.undecided:,}."
+        )
     for pair in report.judge.agreement:
         yield f"{pair.a} and {pair.b}: {percent(pair.same)} of {pair.n} answers alike, kappa {number(pair.kappa)}"
 
@@ -228,6 +237,12 @@ def _lines_of(judge: JudgeFigures) -> Iterator[str]:
         )
 
 
+def _aspect_lines(report: Report) -> Iterator[str]:
+    for one in report.aspects:
+        gone = f", {one.missing:,} missing" if one.missing else ""
+        yield f"{one.aspect.capitalize()} of {one.candidate}: {number(one.mean)} {ends(one.ci)} (n {one.n:,}{gone})"
+
+
 def _control_lines(report: Report) -> Iterator[str]:
     for one in report.controls:
         yield (
@@ -237,7 +252,11 @@ def _control_lines(report: Report) -> Iterator[str]:
 
 
 def _simulator_lines(report: Report) -> Iterator[str]:
-    user = report.simulator
+    for user in report.simulator.members or (report.simulator,):
+        yield from _lines_of_user(user)
+
+
+def _lines_of_user(user: SimulatorFigures) -> Iterator[str]:
     yield (
         f"User {user.user or 'agent'}: {_count(user.turns, 'message')} in "
         f"{_count(user.conversations, 'conversation')}, "

@@ -8,10 +8,12 @@ from pydantic import JsonValue, model_validator
 
 from interalign.errors import MetricError
 from interalign.eval import metrics
+from interalign.eval.aspects import AspectFigures
 from interalign.eval.controls import ControlFigures
 from interalign.eval.intervals import LEVEL, RESAMPLES, Interval, holm, level_intervals, paired_difference
 from interalign.eval.note_figures import NoteFigures, NoteTally
 from interalign.eval.panel_tally import PanelTally
+from interalign.eval.panel_weights import MemberWeight
 from interalign.eval.tallies import (
     JudgeFigures,
     JudgeTally,
@@ -120,6 +122,40 @@ class CandidateComparison(Frozen):
     n_profiles: int
 
 
+class PairUnderUsers(Frozen):
+    """Two candidates under two simulated users."""
+
+    a: str
+    b: str
+    delta_al: tuple[float | None, float | None]
+    """Mean AL of a less that of b under either user."""
+    ci: tuple[Interval | None, Interval | None]
+    flips: bool
+    """The better one under one user is the worse one under the other."""
+    clear: bool
+    """It flips, and neither interval has 0 in it."""
+    shift: float | None
+    """The difference under the first user less that under the second."""
+    shift_ci: Interval | None
+
+
+class SimulatorSwap(Frozen):
+    """The same candidates under two simulated users (`simulator_swap`)."""
+
+    users: tuple[str, str]
+    rankings: tuple[tuple[str, ...], tuple[str, ...]]
+    """The candidates by mean AL under either user, the best first."""
+    al_mean: tuple[tuple[float | None, ...], tuple[float | None, ...]]
+    """Mean AL of the ranked ones, over the shared cases."""
+    tau: float | None
+    """Kendall's tau-b of both rankings: 1 where they are the same, -1 where one is the other's reverse."""
+    ci: Interval | None
+    n: int
+    """Cases that every candidate has under both users."""
+    n_profiles: int
+    pairs: tuple[PairUnderUsers, ...]
+
+
 class Bootstrap(Frozen):
     """How the intervals were made."""
 
@@ -143,8 +179,14 @@ class Report(Frozen):
     """None where no notes were taken."""
     siblings: SiblingCounts = SiblingCounts()
     """Replies to one message that are the same."""
+    aspects: tuple[AspectFigures, ...] = ()
+    """Content, style and engagement, of runs whose judge was asked for them."""
     controls: tuple[ControlFigures, ...] = ()
     """Personal fit, of runs with a wrong-persona control."""
+    panel_weights: tuple[MemberWeight, ...] = ()
+    """Where the panel of the run weighs its members: by what."""
+    simulator_swap: tuple[SimulatorSwap, ...] = ()
+    """Whether the ranking stands under another user, of evaluations with several."""
     corrected: Mapping[str, JsonValue] | None = None
     """Figures corrected by people's labels (docs/report.md); None without any."""
     replies: Mapping[str, ReplyCounts] = {}
@@ -157,6 +199,12 @@ class Report(Frozen):
     bootstrap: Bootstrap
     notes: tuple[str, ...]
     """What a reader has to know before believing the figures, one sentence each."""
+
+    def _repr_html_(self) -> str:
+        """The figures, as a notebook shows them."""
+        from interalign.eval.notebook import notebook_html
+
+        return notebook_html(self)
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values under the keys of the contract."""

@@ -1,33 +1,44 @@
 """From a run file to its report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
+from interalign.eval.aspects import AspectFigures, AspectTally
 from interalign.eval.controls import ControlFigures, ControlTally
 from interalign.eval.corrected import as_json
 from interalign.eval.corrections import correction_lines, corrections
+from interalign.eval.panel_weights import MemberWeight, weight_lines
 from interalign.eval.results import Report, ScoredCase, candidate_scores, evaluation_report, simulation_report
-from interalign.judge_warnings import sibling_warnings
+from interalign.eval.simulator_swap import scores_by_user, simulator_swaps
+from interalign.eval.tallies import SimulatorFigures, UserTally
 from interalign.ledger.budget import Prices
-from interalign.records import CONTROL, RunRecord, Usage, by_role
+from interalign.records import ASPECTS_NOTE, CONTROL, RunRecord, Usage, by_role, split_case
 from interalign.store import Store
 from interalign.tree import IMPORTED
 
 
-def run_report(store: Store, prices: Prices) -> Report:
-    """The figures of an open run; ConfigError if nothing was run in it. A failed conversation's scores are missing."""
+def run_report(store: Store, prices: Prices, weights: Sequence[MemberWeight] = ()) -> Report:
+    """The figures of an open run; ConfigError if nothing was run in it. A failed conversation's scores are missing.
+
+    `weights`: those by which the store weighs the members of the run's panel.
+    """
     run = store.run
     if run is None:
         raise ConfigError("nothing was run in this file yet; `interalign simulate` or `evaluate` begins a run")
     usage = by_role({seat: prices.priced(seat[1], used) for seat, used in store.usage_by_model().items()})
     report = _evaluation(store, run, usage) if run.kind == "evaluation" else _simulation(store, run, usage)
-    siblings = store.sibling_counts()
-    told = (*sibling_warnings(siblings), *store.judge_warnings(store.newest_judge()))
+    told = (*store.speaker_warnings(), *store.judge_warnings(store.newest_judge()))
     warnings = (f"Warning: {each}." for each in told)
-    notes = (*warnings, *_how_far(store, run), *report.notes)
-    more = {"notes": notes, "replies": store.reply_counts(), "controls": _controls(store), "siblings": siblings}
+    notes = (*warnings, *_how_far(store, run), *(weight_lines(weights) if weights else ()), *report.notes)
+    more = {
+        "notes": notes,
+        "replies": store.reply_counts(),
+        "controls": _controls(store),
+        "siblings": store.sibling_counts(),
+    }
+    more |= {"aspects": _aspects(store, report.turns), "panel_weights": tuple(weights)}
     return report.model_copy(update=more)
 
 
@@ -36,6 +47,17 @@ def _controls(store: Store) -> tuple[ControlFigures, ...]:
     if CONTROL not in store.note_names():
         return ()
     tally, personas = ControlTally(store.newest_judge()), store.personas()
+    for judged in store.judged_trees():
+        persona = personas.get(judged.tree.persona)
+        tally.add(judged, "\n".join(persona.profile) if persona else judged.tree.id)
+    return tally.figures()
+
+
+def _aspects(store: Store, turns: int) -> tuple[AspectFigures, ...]:
+    """Content, style and engagement by the newest judge; the trees are read for it only where there is any."""
+    if ASPECTS_NOTE not in store.note_names():
+        return ()
+    tally, personas = AspectTally(store.newest_judge(), turns), store.personas()
     for judged in store.judged_trees():
         persona = personas.get(judged.tree.persona)
         tally.add(judged, "\n".join(persona.profile) if persona else judged.tree.id)
@@ -76,11 +98,25 @@ def _evaluation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Rep
     scores = candidate_scores(cases, run.begun_with.turns, judge)
     profiles = {persona.id: "\n".join(persona.profile) for persona in store.personas().values()}
     report = evaluation_report(_facts(run), scores, judged, usage, judge=judge, profile_of=profiles)
+    if len(users := run.begun_with.users) > 1:
+        swaps = simulator_swaps(scores_by_user(scores, users))
+        simulator = report.simulator.model_copy(update={"members": _each_user(cases, users, report.turns)})
+        report = report.model_copy(update={"simulator_swap": swaps, "simulator": simulator})
     found = corrections(cases, scores, store.labels(), store.label_questions())
     if found is None:
         return report
     notes = (*correction_lines(found), *report.notes)
     return report.model_copy(update={"corrected": as_json(found), "notes": notes})
+
+
+def _each_user(cases: Sequence[ScoredCase], users: Sequence[str], turns: int) -> tuple[SimulatorFigures, ...]:
+    """The figures of each user of an evaluation by itself."""
+    tallies = [UserTally() for _ in users]
+    for case in cases:
+        if case.judged is not None:
+            number = split_case(case.case, len(users))[1]
+            tallies[number - 1].add(case.judged, "\n".join(case.profile))
+    return tuple(tally.figures(user, turns) for tally, user in zip(tallies, users, strict=True))
 
 
 def _simulation(store: Store, run: RunRecord, usage: Mapping[str, Usage]) -> Report:

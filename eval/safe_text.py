@@ -1,28 +1,10 @@
 """Text as it may safely be looked at: nothing in it can hide, reorder or end what stands around it."""
 
-import re
-
 from markupsafe import Markup
 
-_UNSEEN = re.compile(
-    "["
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, ANSI's escape among them; tab and newline are white space
-    "\u00ad\u200b\u2060-\u2064\ufeff\u180e"  # no width at all; joiners (200c, 200d) stay: emoji and scripts need them
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # direction marks, embeddings, overrides, isolates
-    "\u2028\u2029"  # line breaks that are no newline
-    "\ufff9-\ufffb\ufffe\uffff"  # interlinear marks and two that are no characters
-    "\U000e0000-\U000e007f"  # tags: whole sentences can be hidden in them
-    "\ud800-\udfff"  # lone surrogates, which no page can be encoded with
-    "]"
-)
+from interalign.visible_text import shown
 
-
-def shown(text: str) -> str:
-    """The text with every character that cannot be seen written out, such as `⟦U+202E⟧`; `\\r\\n` becomes a newline.
-
-    It says nothing about markup: the templates escape that.
-    """
-    return _UNSEEN.sub(lambda match: f"\u27e6U+{ord(match[0]):04X}\u27e7", text.replace("\r\n", "\n"))
+__all__ = ["shown", "visible"]
 
 
 def visible(value: object) -> object:

@@ -4,10 +4,12 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
+from interalign.eval.aspects import AspectFigures
 from interalign.eval.report import chance as p_value
 from interalign.eval.report import ends as interval
 from interalign.eval.report import number, signed, signed_ends, summary
 from interalign.eval.results import CandidateComparison, CandidateResult, Report
+from interalign.eval.simulator_swap import swap_lines
 
 _COLUMNS = ("candidate", "measure", "turn", "value", "low", "high", "n")
 
@@ -19,6 +21,10 @@ def report_markdown(report: Report) -> str:
         lines += [*_levels(report.candidates), ""]
     if report.comparisons:
         lines += [*comparison_lines(report.comparisons), ""]
+    if report.aspects:
+        lines += [*_aspects(report.aspects), ""]
+    for swap in report.simulator_swap:
+        lines += [*(f"- {line.strip()}" for line in swap_lines(swap)), ""]
     return "\n".join([*lines, *(f"- {note}" for note in report.notes)]).rstrip() + "\n"
 
 
@@ -31,6 +37,16 @@ def _levels(candidates: Sequence[CandidateResult]) -> Iterator[str]:
         cells = (
             _cell(each.name), number(each.al_mean), interval(each.al_ci), number(first), number(last),
             signed(each.ir, 3), signed_ends(each.ir_ci, 3), str(each.n_cases), str(each.missing),
+        )  # fmt: skip
+        yield f"| {' | '.join(cells)} |"
+
+
+def _aspects(aspects: Sequence[AspectFigures]) -> Iterator[str]:
+    yield "| candidate | aspect | mean | 95 % interval | n | missing |"
+    yield "|---|---|---|---|---|---|"
+    for each in aspects:
+        cells = (
+            _cell(each.candidate), each.aspect, number(each.mean), interval(each.ci), str(each.n), str(each.missing),
         )  # fmt: skip
         yield f"| {' | '.join(cells)} |"
 
@@ -61,6 +77,8 @@ def report_csv(report: Report) -> str:
             writer.writerow([each.name, "AL", turn, level, *(ends or (None, None)), n])
         writer.writerow([each.name, "mean AL", None, each.al_mean, *(each.al_ci or (None, None)), each.n_cases])
         writer.writerow([each.name, "IR", None, each.ir, *(each.ir_ci or (None, None)), each.n_cases])
+    for one in report.aspects:
+        writer.writerow([one.candidate, one.aspect, None, one.mean, *(one.ci or (None, None)), one.n])
     for pair in report.comparisons:
         names = f"{pair.a} - {pair.b}"
         writer.writerow([names, "delta mean AL", None, pair.delta_al, *(pair.ci or (None, None)), pair.n])

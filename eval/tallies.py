@@ -77,6 +77,18 @@ class Agreement(Frozen):
     """Cohen's kappa, not weighted; None without any, or where both always said the same one thing."""
 
 
+class PanelTies(Frozen):
+    """Why a panel has no preference about pairs."""
+
+    n: int
+    """Pairs with a verdict of the panel."""
+    ties: int
+    split: int
+    """Of the ties: one member prefers the one reply, another the other."""
+    undecided: int
+    """Of the ties: too few members have a preference; the others say tie, or change their answer with the order."""
+
+
 class JudgeFigures(Frozen):
     """The judge's own record."""
 
@@ -97,6 +109,8 @@ class JudgeFigures(Frozen):
     """Of a panel, each judge's own figures; how pairs and scores were judged stands there only."""
     agreement: tuple[Agreement, ...] = ()
     """Of a panel, every two of its judges."""
+    ties: PanelTies | None = None
+    """Of a panel that compared."""
 
 
 class FindingFigures(Frozen):
@@ -138,6 +152,8 @@ class SimulatorFigures(Frozen):
     """Messages in conversations that `interalign audit` has read."""
     findings: Mapping[str, FindingFigures] = {}
     """What it found: kind -> how many of them. Kinds that were not found are not there."""
+    members: "tuple[SimulatorFigures, ...]" = ()
+    """Of an evaluation with several users: each one's own figures."""
 
 
 class HintOutcome(NamedTuple):

@@ -14,6 +14,8 @@ def evaluation_seats(
     judges: Mapping[str, Judge],
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]],
     system: str | None = None,
+    *,
+    aspects: bool = False,
 ) -> Seats:
     """The seats of an evaluation. With one reply a turn every branching policy grows the same single path."""
     return Seats(
@@ -21,6 +23,7 @@ def evaluation_seats(
         candidates={name: candidate},
         judges=judges,
         judging="score",
+        aspects=aspects,
         branch=1,
         hooks=hooks,
         system=system,

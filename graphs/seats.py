@@ -40,6 +40,10 @@ class Seating:
             for point, specs in self._settings.hooks.items()
         }
 
+    def users(self) -> list[UserRole]:
+        """Who plays the persona, in order."""
+        return [cast(UserRole, self.role("user", spec)) for spec in self._settings.users]
+
     def judges(self) -> dict[str, Judge]:
         """The judges by name, in order."""
         return {spec: cast(Judge, self.role("judge", spec)) for spec in self._settings.judges}
@@ -69,11 +73,12 @@ def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resol
     seating = Seating(settings, ledger, resolve, prompts)
     inducer = None if settings.inducer == "none" else cast(Inducer, seating.role("inducer", settings.inducer))
     return Seats(
-        user=cast(UserRole, seating.role("user", settings.user)),
+        user=seating.users()[0],
         candidates=seating.candidates(),
         inducer=inducer,
         judges=seating.judges(),
         judging=settings.judging,
+        aspects=settings.aspects,
         branch=settings.branch,
         hooks=seating.hooks(),
         system=prompts.system,
@@ -84,13 +89,12 @@ def simulation_seats(settings: SimulationSettings, ledger: Calls, resolve: Resol
 
 def all_evaluation_seats(
     settings: EvaluationSettings, ledger: Calls, resolve: Resolve, prompts: PromptSet
-) -> dict[str, Seats]:
-    """The seats of an evaluation for each candidate by name."""
+) -> dict[tuple[str, int], Seats]:
+    """The seats of an evaluation by candidate's name and number of the user, from 1."""
     seating = Seating(settings, ledger, resolve, prompts)
-    user = cast(UserRole, seating.role("user", settings.user))
-    judges = seating.judges()
-    hooks = seating.hooks()
+    users, judges, hooks = seating.users(), seating.judges(), seating.hooks()
     return {
-        name: evaluation_seats(user, name, candidate, judges, hooks, prompts.system)
+        (name, number): evaluation_seats(user, name, candidate, judges, hooks, prompts.system, aspects=settings.aspects)
         for name, candidate in seating.candidates().items()
+        for number, user in enumerate(users, start=1)
     }

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from interalign.agents.audit import audit_user_message
 from interalign.agents.ending import ENDED, without_mark
-from interalign.agents.judge import compare_siblings, score_siblings
+from interalign.agents.judge import compare_siblings, rank_siblings, score_siblings
 from interalign.agents.leaks import LEAK, leaked_words
 from interalign.agents.notes import says_nothing
 from interalign.agents.protocols import (
@@ -29,6 +29,7 @@ from interalign.agents.protocols import (
     Inducer,
     InducerAsk,
     Judge,
+    ListJudge,
     UserAsk,
     UserRole,
 )
@@ -51,6 +52,8 @@ class Seats:
     judges: Mapping[str, Judge] = field(default_factory=dict)
     """By name; several are a panel, none: the replies are not judged."""
     judging: Judging = "compare"
+    aspects: bool = False
+    """Scores have content, style and engagement beside the whole."""
     branch: int = 1
     """Replies per turn, the hinted one included."""
     hooks: Mapping[HookPoint, Sequence[tuple[str, Hook]]] = field(default_factory=dict)
@@ -254,7 +257,9 @@ async def _judged(
     """What one judge says about the replies of a turn."""
     if seats.judging == "compare":
         return await compare_siblings(role, name, *siblings)
-    return await score_siblings(role, name, *siblings)
+    if seats.judging == "list":
+        return await rank_siblings(cast(ListJudge, role), name, *siblings)
+    return await score_siblings(role, name, *siblings, aspects=seats.aspects)
 
 
 def _hooks_at(point: HookPoint) -> Callable[[TurnState, Runtime[Seats]], Awaitable[dict[str, Any]]]:

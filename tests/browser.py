@@ -45,6 +45,12 @@ class Browser:
         await self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, text=key)
         await self.ask("Input.dispatchKeyEvent", type="keyUp", key=key)
 
+    async def enter(self) -> None:
+        """The Enter key, which sends a form."""
+        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+        await self.ask("Input.dispatchKeyEvent", type="keyDown", text="\r", **key)
+        await self.ask("Input.dispatchKeyEvent", type="keyUp", **key)
+
     async def until(self, expression: str) -> None:
         """Wait until this is true; AssertionError if it is not within some seconds."""
         for _ in range(200):

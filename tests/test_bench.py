@@ -104,6 +104,15 @@ def test_coverage_is_counted_for_every_planted_judge() -> None:
     assert "biased | raw mean AL | 0.000" in found
 
 
+def test_every_panel_is_counted_by_every_way_of_labelling() -> None:
+    said = bench("panel.py", "--trees", "2", "--turns", "1")
+    assert re.findall(r"^(.+); noise -> weight", said, re.MULTILINE) == [
+        "three alike", "three unlike", "five, three of them poor", "one good, four near coins",
+    ]  # fmt: skip
+    assert set(rows(said)) >= {"best member", "majority", "unweighted answers", "weighted"}
+    assert said.count("right, weighted - majority: ") == 4
+
+
 def test_a_finished_run_is_resumed_without_a_call() -> None:
     found = rows(bench("scale.py", *TINY["scale.py"]))
     assert found["calls made"] == ["0", "0", "yes"]
@@ -155,3 +164,23 @@ def test_the_fake_server_answers_a_judges_prompt_in_the_contracts_form_and_favou
     from fake_server import reply_to
 
     assert reply_to(prompt, 12, 10).splitlines()[-1] == last
+
+
+def test_what_every_command_costs_once_is_told_apart_from_what_a_tree_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    from engines import Cost, Figures, figures, table
+
+    one = figures(Cost(wall=3.0, cpu=2.5), Cost(wall=5.0, cpu=4.5), (10, 110))
+    two = figures(Cost(wall=4.0, cpu=4.0), Cost(wall=5.0, cpu=6.2), (10, 110))
+    assert one == pytest.approx(Figures(2.8, 2.3, 20.0, 20.0))
+    assert two == pytest.approx(Figures(3.9, 3.78, 10.0, 22.0))
+    found = rows(table({"local": one, "workers": two, "ray": two}, {"local": True, "workers": True, "ray": False}))
+    assert found["one process"] == ["2.8", "2.3", "20.0", "20.0", "1.00", "yes"]
+    assert found["--workers 2"] == ["3.9", "3.8", "10.0", "22.0", "1.10", "yes"]
+    assert found["Ray, 3 tasks"] == ["3.9", "", "10.0", "", "", "NO"]
+
+
+@pytest.mark.slow
+def test_engines_are_measured_beside_one_process_and_export_alike() -> None:
+    found = rows(bench("engines.py", "--trees", "2", "4", "--turns", "1", "--only", "local", "workers"))
+    assert [cells[-1] for cells in (found["one process"], found["--workers 2"])] == ["yes", "yes"]

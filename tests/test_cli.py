@@ -66,7 +66,7 @@ def test_no_command_shows_the_help_and_is_wrong_usage(cli: Cli) -> None:
     [
         (["simulate", "r.db", "--colour", "red"], "--colour"),
         (["simulate"], "RUN.db"),
-        (["simulate", "r.db", "--judging", "guess"], "'compare', 'score'"),
+        (["simulate", "r.db", "--judging", "guess"], "'compare', 'score', 'list'"),
         (["simulate", "r.db", "--concurrency", "0"], "--concurrency"),
         (["simulate", "r.db", "--turns", "many"], "--turns"),
         (["export", "r.db", "--format", "csv", "--out", "x"], "--format"),

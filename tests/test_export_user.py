@@ -305,3 +305,15 @@ def test_a_row_of_others_may_have_anything_as_its_persona(persona: Any) -> None:
     row = {"messages": [{"role": "user", "content": "Hi."}, REPLY], "persona": persona}
     Path("rows.jsonl").write_text(json.dumps(row) + "\n")
     assert [each.persona for each in read_rows(Path("rows.jsonl"), "sft")] == [None]
+
+
+def test_where_a_message_was_asked_for_again_the_row_has_the_first_request() -> None:
+    marked = {"end_mark": "[END]", "inducer": "none", "branch": 1}
+    ia.simulate("run.db", trees=1, turns=3, user="ending_users:begins_when_asked_again", **marked)
+    first, again = calls_of("run.db", "user")
+    assert "[asked again]" in again.last
+    (row,) = exported("run.db")
+    assert row["messages"] == [
+        *(message.model_dump() for message in first.messages),
+        {"role": "assistant", "content": "Hello. [END]"},
+    ]

@@ -31,14 +31,15 @@ COMMANDS = {
     "--prompts {folder} --rubric {data} --system {data} --max-tokens 999999 --budget {out}",
     "judge": "judge {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
     "audit": "audit {run} --judge world:judge --prices {prices} --max-tokens 999999 --budget {out}",
-    "export": "export {run} --format dpo --out {out}",
+    "export": "export {run} --format dpo --out {out} --panel-weights {data}",
     "train": "train grpo --model {model} --data {data} --out {folder} --config {config} --judge openai:m "
     "--personas {run} --prices {prices} --prompts {model} --rubric {prices} --max-tokens 999999 --budget {out}",
-    "report": "report {run} --html {out} --md {second} --csv {third} --prices {prices} --no-worse-than {eval}",
+    "report": "report {run} --html {out} --md {second} --csv {third} --prices {prices} --no-worse-than {eval} "
+    "--panel-weights {data}",
     "compare": "compare {eval}",
     "power": "power {eval} --delta 0.5",
     "fidelity": "fidelity {run} --real {eval}",
-    "view": "view {run} --export {out}",
+    "view": "view {run} --export {out} --instructions {data}",
     "personas generate": "personas generate --n 2 --out {out} --model world:personas "
     "--seeds {personas} --prompts {folder} --prices {prices}",
     "personas import": "personas import {personas} --out {out} --personalities {personas}",
@@ -73,6 +74,7 @@ READS = (
     "inputs",
     "others",
     "no_worse_than",
+    "panel_weights",
     "runs",
     "real",
     "instructions",

@@ -9,7 +9,8 @@ import pytest
 
 import interalign as ia
 from interalign import api
-from interalign.judge_warnings import judge_warnings
+from interalign.agents.audit import ANSWERS, COPIES, ENDS, REFUSES, REPEATS, THIRD_PERSON
+from interalign.judge_warnings import MOST_MARKED, judge_warnings, user_warnings
 from interalign.records import JudgeAnswers
 
 Cli = Callable[..., Any]
@@ -34,6 +35,39 @@ def test_limits(changed: dict[str, int], says: str | None) -> None:
     found = list(judge_warnings("j", FINE._replace(**changed), {"c": "other"}))
     assert len(found) == (says is not None)
     assert says is None or says in found[0]
+
+
+@pytest.mark.parametrize(
+    ("marked", "messages", "says"),
+    [
+        ({}, 100, None),
+        ({ANSWERS: 41}, 100, "the user agent answers as the assistant in 41% of its 100 messages; "),
+        ({ANSWERS: 29}, 100, None),  # past the limit by less than a standard error
+        ({ANSWERS: 19}, 19, None),  # too few
+        ({COPIES: 30, REPEATS: 20}, 100, "the user agent copies the assistant in 30%, repeats itself in 20% of"),
+        ({ENDS: 90}, 100, None),  # no fault by itself
+    ],
+)
+def test_a_user_that_does_not_speak_as_one_is_told(marked: dict[str, int], messages: int, says: str | None) -> None:
+    found = list(user_warnings(marked, messages))
+    assert len(found) == (says is not None)
+    assert says is None or found[0].startswith(says)
+
+
+def test_every_limit_is_one_of_a_mark_that_messages_get() -> None:
+    assert set(MOST_MARKED) == {ANSWERS, THIRD_PERSON, REFUSES, COPIES, REPEATS}
+
+
+async def helpful(ask: ia.UserAsk) -> ia.Said:
+    """A user agent that forgets who it is."""
+    return ia.Said(text=f"How can I assist you today? Question {ask.turn} of {ask.persona.id}.")
+
+
+def test_such_a_user_is_told_at_the_end_of_a_run_and_in_its_report(tmp_path: Path, cli: Cli) -> None:
+    begun = ["--trees", 10, "--turns", 2, "--user", "test_judge_warnings:helpful"]
+    told = "the user agent answers as the assistant in 100% of its 20 messages; `interalign roles probe MODEL`"
+    assert f"warning: {told}" in cli("simulate", tmp_path / "run.db", *begun).err
+    assert any(told in note for note in api.report(tmp_path / "run.db").notes)
 
 
 def test_a_judge_that_is_a_candidate_is_told() -> None:

@@ -76,7 +76,8 @@ def test_a_run_without_own_wording_records_the_hashes_of_its_prompts_and_nothing
     ia.simulate(tmp_path / "run.db", trees=1, turns=1)
     with ia.open_run(tmp_path / "run.db") as run:
         identity = run.run.identity
-    of_talks = {name: each for name, each in PROMPTS.hashes.items() if not name.startswith(("persona_", "audit_"))}
+    others = ("persona_", "audit_", "judge_aspects", "again_aspects", "judge_list", "again_list")
+    of_talks = {name: each for name, each in PROMPTS.hashes.items() if not name.startswith(others)}
     assert identity["prompts"] == of_talks
     assert identity.keys().isdisjoint({"own_prompts", "rubric", "system"})
 
@@ -124,7 +125,7 @@ def test_a_changed_prompt_is_a_changed_setting_and_says_which(server: Server, wr
         (
             "judge.jinja",
             "x",
-            "'judge.jinja' is no prompt; there are again_compare.jinja, again_form.jinja",
+            "'judge.jinja' is no prompt; there are again_aspects.jinja, again_compare.jinja",
         ),
         ("notes.txt", "x", "'notes.txt' is no prompt"),
         ("user.jinja", "{{ persnoa.profile }}", "there is no 'persnoa'; this prompt is given persona; did you mean"),
@@ -158,7 +159,7 @@ def test_a_prompt_that_cannot_be_used_is_refused_in_one_line_before_anything_is_
     ("options", "said"),
     [
         (["--prompts", "none"], "--prompts none: no such folder"),
-        (["--prompts", "empty"], "--prompts empty: nothing in it; there are again_compare.jinja"),
+        (["--prompts", "empty"], "--prompts empty: nothing in it; there are again_aspects.jinja"),
         (["--rubric", "none"], "--rubric none: cannot be read"),
         (["--rubric", "empty"], "--rubric empty: cannot be read"),
         (["--rubric", "blank.txt"], "--rubric blank.txt: is empty"),

@@ -2,7 +2,10 @@
 
 import json
 import re
+import subprocess
+import sys
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import fault_server
@@ -84,6 +87,31 @@ def test_a_model_that_plays_none_is_told_seat_by_seat_with_the_figure_and_its_li
         assert f"  {verdict}" in lines
 
 
+def test_seats_are_asked_as_in_a_run_and_those_that_sample_several_times(cli, tmp_path) -> None:
+    (tmp_path / "user.jinja").write_text("Be {{ persona.profile | quoted }}{{ persona.personality | quoted }} BEES")
+    asked: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any]) -> fault_server.Step:
+        asked.append(body)
+        return playing(body)
+
+    ended = probed(cli, answer, "--json", "--repeats", 2, "--prompts", tmp_path)
+    assert {seat: entry["n"] for seat, entry in json.loads(ended.out)["seats"].items()} == {
+        "user": 72, "inducer": 12, "candidate": 24, "judge": 2 * len(known_pairs()),
+    }  # fmt: skip
+    temperatures = {(seat_of(body), body["temperature"]) for body in asked}
+    assert temperatures == {("user", 1.0), ("inducer", 0.0), ("candidate", 1.0), ("judge", 0.0)}
+    users = [body["messages"][0]["content"] for body in asked if seat_of(body) == "user"]
+    assert all("BEES" in each for each in users)
+
+
+def test_prompts_that_cannot_be_filled_in_are_refused_before_anything_is_asked(cli, tmp_path) -> None:
+    (tmp_path / "user.jinja").write_text("Be {{ nobody }}")
+    ended = cli("roles", "probe", "openai:m", "--prompts", tmp_path, "--base-url", "http://127.0.0.1:9")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "nobody" in ended.err
+
+
 def test_a_model_of_the_world_is_refused_in_one_line(cli) -> None:
     ended = cli("roles", "probe", "world:user")
     assert ended.code == 2
@@ -97,6 +125,22 @@ def test_the_known_pairs_are_sixty_or_more_and_all_different() -> None:
     assert len({(pair.persona.profile, pair.message) for pair in pairs}) == len(pairs)
     assert all(pair.better != pair.worse for pair in pairs)
     assert len({persona.profile for persona in personas()}) == 12
+
+
+def test_the_bench_puts_prompts_beside_each_other(tmp_path) -> None:
+    (tmp_path / "user.jinja").write_text("Be {{ persona.profile | quoted }}{{ persona.personality | quoted }} BAD")
+
+    def answer(body: dict[str, Any]) -> fault_server.Step:
+        return failing(body) if "BAD" in body["messages"][0]["content"] else playing(body)
+
+    bench = Path(__file__).parents[1] / "bench" / "roles.py"
+    with fault_server.serving(answer) as server:
+        words = [sys.executable, bench, "openai:m", "--base-url", server.url, "--prompts", tmp_path, "--repeats", "1"]
+        done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    assert rows[0] == ["seat (n)", "figure", "shipped", str(tmp_path), "limit"]
+    assert ["user (36)", "speaks as the assistant", "0% [0, 10]", "100% [90, 100]", "at most 25%"] in rows
 
 
 @pytest.mark.parametrize(("name", "value", "misses"), [

@@ -17,7 +17,16 @@ from terminal import terminal
 
 import interalign as ia
 from interalign.cli.live_display import Unfailing, one_line
-from interalign.cli.progress import TrainingLines, json_line, names_failed, shown, shown_training
+from interalign.cli.progress import (
+    RunLines,
+    RunScreen,
+    TrainingLines,
+    json_line,
+    names_failed,
+    shown,
+    shown_training,
+    view_command,
+)
 from interalign.cli.throughput import Pace, StepPace
 from interalign.records import RunSummary, Usage
 from interalign.signals import INTERRUPTED
@@ -488,6 +497,39 @@ def test_where_there_is_no_terminal_a_training_writes_a_line_every_ten_seconds()
         "step 6 of 100, loss 0.5000, 0:00:21, ETA 0:06:34",
         "step 7 of 100, loss 0.5000, 0:00:25, ETA 0:06:27",
     ]
+
+
+# The way to the viewer
+
+
+def test_the_viewer_is_named_above_the_display_once_when_the_run_begins() -> None:
+    written, pace = io.StringIO(), Pace(Clock())
+    screen = RunScreen(Unfailing(written), "trees", pace, "`interalign view run.db` shows it")
+    screen.draw(last=False)
+    assert "interalign view" not in written.getvalue()
+    pace.note(stands(trees=10))
+    for last in (False, False, True):
+        screen.draw(last=last)
+    assert written.getvalue().count("`interalign view run.db` shows it") == 1
+
+
+def test_the_viewer_is_named_once_where_there_is_no_terminal_and_the_run_is_a_long_one() -> None:
+    clock, written = Clock(), io.StringIO()
+    pace = Pace(clock)
+    lines = RunLines(pace, Unfailing(written), "`interalign view run.db` shows it")
+    clock.now += 30
+    lines.draw(last=False)  # nothing has begun
+    pace.note(stands(trees=10))
+    for seconds in (-11, 1, 1):
+        clock.now += seconds
+        lines.draw(last=False)
+        assert written.getvalue() == ("" if clock.now < 1020 else "`interalign view run.db` shows it\n")
+
+
+def test_the_command_of_the_viewer_can_be_pasted_and_machines_get_it_at_the_end(command) -> None:
+    assert view_command(Path("my run.db")) == "interalign view 'my run.db'"
+    ended = command("simulate", "my run.db", "--trees", "1", "--turns", "1", "--log-json")
+    assert json.loads(ended.err.splitlines()[-1])["view"] == "interalign view 'my run.db'"
 
 
 # The commands

@@ -1,14 +1,19 @@
 """`--engine ray`: what is refused, what a task does, and runs on a real Ray of this machine, where it is installed."""
 
+import asyncio
 import os
 import random
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from calls_seen import calls_of
@@ -19,11 +24,12 @@ import interalign as ia
 from interalign.config import Runtime, SimulationSettings
 from interalign.config.engines import check_engine, ray_address
 from interalign.errors import ConfigError, StopError
-from interalign.run.ray_engine import batches
+from interalign.run.ray_engine import RayTasks, batches
 from interalign.run.ray_task import batch_orders, grow_batch, packed, unpacked
+from interalign.run.session import open_session
 from interalign.run.worker_orders import WorkerEnding, carry_out_orders, orders_for
 from interalign.store import Store
-from interalign.store.worker_files import gather_one, split_one
+from interalign.store.worker_files import gather, gather_one, split_one
 from interalign.version import __version__
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (the extra `scale`)")
@@ -187,6 +193,120 @@ def test_another_version_and_a_limit_on_another_machine_are_refused(tmp_path: Pa
         assert (ended.ending.code, "hold on one machine" in str(ended.ending.reason)) == (2, True)
         gather_one(run, file)
     assert ia.simulate(tmp_path / "run.db", **TREES).done == 7
+
+
+class Errors:
+    """Ray's exceptions."""
+
+    class RayError(Exception): ...
+
+    class TaskCancelledError(RayError): ...
+
+    class WorkerCrashedError(RayError): ...
+
+    class NodeDiedError(RayError): ...
+
+    class OutOfMemoryError(RayError): ...
+
+    class ObjectLostError(RayError): ...
+
+
+class Reference(NamedTuple):
+    """To what a task will have as its result."""
+
+    future: Callable[[], Future[Any]]
+
+
+class OneByOne:
+    """What of Ray is used for tasks, in a thread. Attempts end with these errors first, after their work or before."""
+
+    exceptions = Errors
+
+    def __init__(self, *ends: Exception, after: bool = False) -> None:
+        self._ends, self._after = list(ends), after
+        self._pool = ThreadPoolExecutor(1)
+        self.begun: list[str] = []
+
+    def remote(self, **options: object) -> Callable[[Callable[..., Any]], Any]:
+        assert options == {"num_cpus": 1, "max_retries": 0}
+        return lambda function: SimpleNamespace(remote=partial(self._submit, function))
+
+    def cancel(self, ref: object, *, force: bool) -> None:
+        assert not force
+
+    def _submit(self, function: Callable[..., Any], told: dict[str, Any], content: bytes) -> Any:
+        self.begun.append(Path(told["file"]).stem)
+        ends = self._ends.pop(0) if self._ends else None
+
+        def work() -> Any:
+            grown = function(told, content) if ends is None or self._after else None
+            if ends is not None:
+                raise ends
+            return grown
+
+        future = self._pool.submit(work)
+        return Reference(lambda: future)
+
+
+def grown_by(ray: OneByOne, run: Path, at_once: int = 2, limit: int | None = None) -> ia.RunSummary:
+    """What came of growing the rest of a run."""
+
+    async def grow() -> ia.RunSummary:
+        async with open_session(run, Runtime(concurrency=4, max_tokens=limit), None) as session:
+            session.count()
+            try:
+                await RayTasks(session, SimulationSettings(**TREES), ray, at_once).grow_all()
+            finally:
+                gather(session.store)
+            return session.summary()
+
+    return asyncio.run(grow())
+
+
+LOST = (Errors.WorkerCrashedError(), Errors.NodeDiedError(), Errors.OutOfMemoryError(), Errors.ObjectLostError())
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_batch_whose_worker_is_lost_is_begun_again_and_goes_on(after: bool, tmp_path: Path) -> None:
+    ia.simulate(tmp_path / "whole.db", **TREES)
+    ray = OneByOne(*LOST, after=after)
+    summary = grown_by(ray, unfinished(tmp_path / "run.db"))
+    assert (summary.done, summary.failed) == (7, {})
+    assert len(ray.begun) - len(set(ray.begun)) == len(LOST)
+    assert calls(tmp_path / "run.db") == calls(tmp_path / "whole.db")
+    if after:  # all that was committed before the worker was lost is replayed
+        assert summary.calls < len(calls(tmp_path / "whole.db"))
+
+
+def test_a_batch_that_loses_every_worker_stops_the_run_which_can_go_on(tmp_path: Path) -> None:
+    ray = OneByOne(*[Errors.OutOfMemoryError()] * 5)
+    with pytest.raises(
+        StopError, match=r"5 Ray workers in a row were lost over the batch that begins with tree t00000"
+    ):
+        grown_by(ray, unfinished(tmp_path / "run.db"), at_once=1)
+    assert ray.begun == ["1"] * 5
+    assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
+    assert ia.simulate(tmp_path / "run.db", **TREES).done == 7
+
+
+def test_a_limit_holds_over_all_tasks_also_when_workers_are_lost(tmp_path: Path) -> None:
+    run = unfinished(tmp_path / "run.db")
+    with pytest.raises(StopError, match="--max-tokens 9,000"):
+        grown_by(OneByOne(*LOST, after=True), run, limit=9000)
+    with ia.open_run(run) as opened:
+        spent = sum(used.prompt_tokens + used.completion_tokens for used in opened.usage().values())
+    assert 5000 < spent <= 9000
+    assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
+    assert grown_by(OneByOne(), run, limit=10**6).done == 7
+
+
+def test_a_task_that_cannot_begin_is_told_in_one_line(tmp_path: Path) -> None:
+    missing = Errors.RayError("Traceback\n  File x\nModuleNotFoundError: No module named 'interalign'\n")
+    with pytest.raises(
+        ConfigError, match=r"No module named 'interalign'.*install the same interalign on every machine"
+    ):
+        grown_by(OneByOne(missing), unfinished(tmp_path / "run.db"))
+    assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
 
 
 RAY = ("--engine", "ray", "--workers", "3")

@@ -417,6 +417,9 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
         "inducer",
         "controls",
         "siblings",
+        "simulator_swap",
+        "panel_weights",
+        "aspects",
         "corrected",
         "replies",
         "kind",
@@ -434,12 +437,24 @@ def test_the_json_has_exactly_the_documented_keys() -> None:
         {"a", "b", "delta_al", "ci", "p", "n"} | {"p_holm", "delta_ir", "delta_ir_ci", "n_profiles"}
     )
     assert set(found["judge"]) == (
-        {"name", "others", "asked", "missing", "re_asked", "comparisons", "scores", "hint", "members", "agreement"}
+        {
+            "name",
+            "others",
+            "asked",
+            "missing",
+            "re_asked",
+            "comparisons",
+            "scores",
+            "hint",
+            "members",
+            "agreement",
+            "ties",
+        }
     )
     counted = {"user", "conversations", "turns", "mean_words", "mean_characters"}
     assert set(found["simulator"]) == counted | {
         "repeated", "ended", "as_assistant", "refused", "third_person", "copied", "ended_after",
-        "audited", "findings",
+        "audited", "findings", "members",
     }  # fmt: skip
     assert found["usage"] == {
         "user": {"calls": 16, "prompt_tokens": 1600, "completion_tokens": 160, "bad": 1, "usd": 0.25}

@@ -3,6 +3,8 @@
 import html
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError
@@ -10,7 +12,20 @@ from urllib.request import Request, urlopen
 
 import pytest
 from conftest import Ended
-from view_pages import TURN_1, Run, assert_inert, card, fetched, listed, opened, parsed, reply, served, with_a_browser
+from view_pages import (
+    TURN_1,
+    Run,
+    assert_inert,
+    card,
+    fetched,
+    listed,
+    opened,
+    parsed,
+    reply,
+    score,
+    served,
+    with_a_browser,
+)
 
 from interalign.eval.view import export_html
 
@@ -94,3 +109,30 @@ def test_nothing_of_a_page_is_wider_than_a_telephone(run: Run, tmp_path: Path) -
     (tmp_path / "frame.html").write_text(frame + script, encoding="utf-8")
     browser = opened(f"file://{tmp_path / 'frame.html'}", tmp_path)
     assert re.findall(r"<title>(\d+)</title>", browser.stdout)[-1] == "0"
+
+
+def test_pages_load_no_more_than_they_show(run: Run) -> None:
+    """numpy and scipy are 90 MB: lists, trees and labels need none of it, the front page no test statistics."""
+    run.begin("evaluation")
+    run.plan("old/c", "new/c", candidate="old", case="c")
+    for tree in ("old/c", "new/c"):
+        run.say(tree, [TURN_1[0], TURN_1[1]], scores=[score("1", 3)])
+        run.end(tree)
+    run.store.close()
+    code = """
+import sys
+from pathlib import Path
+from starlette.testclient import TestClient
+from interalign.eval.view import create_app
+client = TestClient(create_app(Path(sys.argv[1])))
+for url in ("/trees", "/tree/old%2Fc", "/label?who=ann", "/"):
+    assert client.get(url).status_code == 200
+    print(url, [name for name in ("numpy", "scipy.stats", "interalign.models.world") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code, run.path], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "/trees []",
+        "/tree/old%2Fc []",
+        "/label?who=ann []",
+        "/ ['numpy', 'interalign.models.world']",
+    ]

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import fault_server
 import pytest
@@ -17,6 +18,7 @@ from test_merge import RUNS, SIMULATION, calls, exported
 import interalign as ia
 from interalign.config import SimulationSettings, identity_of
 from interalign.errors import ConfigError, StopError
+from interalign.run.workers import error_of_worker
 
 USED = {"usage": {"prompt_tokens": 100, "completion_tokens": 20}}
 
@@ -104,6 +106,25 @@ def test_what_was_left_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a run that is gone; remove it, or restore the run"):
         ia.simulate(tmp_path / "run.db", **SIMULATION)
     assert [path.name for path in tmp_path.iterdir()] == ["run.db.workers"]
+
+
+GOES_ON = "what was finished is kept, run the same command again to go on"
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "error"),
+    [
+        (None, -9, StopError(f"worker 2 ended by signal 9 (out of memory?); {GOES_ON}")),
+        (None, -11, StopError(f"worker 2 ended by signal 11; {GOES_ON}")),
+        (None, 1, StopError(f"worker 2 ended with exit code 1; {GOES_ON}")),
+        ({"end": "no budget", "code": 2}, 0, ConfigError("no budget")),
+        ({"end": "unexpected MemoryError: ", "code": 3}, 0, StopError("unexpected MemoryError: ")),
+        ({"end": None, "code": 0}, 0, None),
+    ],
+)
+def test_how_a_worker_ended_is_told(end: dict[str, Any] | None, code: int, error: Exception | None) -> None:
+    told = error_of_worker(2, end, code)
+    assert (type(told), str(told)) == (type(error), str(error))
 
 
 SEATS = ("--user", "scripted_roles:user", "--inducer", "scripted_roles:inducer")

@@ -19,6 +19,7 @@ import uvicorn
 from interalign.config import Parameters
 from interalign.eval.view import create_app
 from interalign.eval.view.marks import Mark, marks
+from interalign.eval.view.page import Labelling
 from interalign.eval.view.render import script
 from interalign.ledger import Ledger
 from interalign.personas import Persona
@@ -210,9 +211,10 @@ class Says:
 
 
 @contextmanager
-def listening(path: Path) -> Iterator[str]:
+def listening(path: Path, labelling: Labelling | None = None) -> Iterator[str]:
     """The address of a server of this process that shows the run."""
-    server = uvicorn.Server(uvicorn.Config(create_app(path), lifespan="off", log_level="warning"))
+    app = create_app(path, labelling=labelling)
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -48,10 +48,20 @@ class TreeCalls:
 
         Several judges may have been asked there, and a model may answer to a shorter name than it was given.
         """
-        found = self._at.get((asked_about, "judge"), [])
+        found = self._at.get((asked_about, "judge"), []) or self._listing(*asked_about.split("|"))
         named = [one for one in found if one.asked == judge]
         said = [one for one in named or found if one.reply.text in replies]
         return said or named
+
+    def _listing(self, first: str, *second: str) -> list[CallRecord]:
+        """The calls in which a judge ranked these two among others, in the order of which `first` comes first."""
+        lists = [one for one in self._records if one.place.role == "judge" and one.place.node.count("|") > 1]
+        places = [(one, one.place.node.split("|")) for one in lists]
+        return [
+            one
+            for one, shown in places
+            if second and {first, *second} <= set(shown) and shown.index(first) < shown.index(second[0])
+        ]
 
 
 def _noted(call: CallRecord, note: Annotation) -> bool:

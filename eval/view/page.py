@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from markupsafe import Markup
 
@@ -14,6 +14,15 @@ from interalign.eval.view.tree_page import Link
 from interalign.records import RunKind
 from interalign.registries import PAGES, Registry
 from interalign.store import Store
+
+
+class Labelling(NamedTuple):
+    """What a viewer that keeps labels was started with."""
+
+    token: str
+    """Made at the start; a form that writes must hold it."""
+    instructions: str | None = None
+    """What labellers are told; None: what the labels of the file were given by."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,10 @@ class PageRequest:
     """What stands before every address of this run: the first file is at `/`, the second one at `/run/2/`."""
     others: Sequence[tuple[Path, ServedLinks]] = ()
     """The other run files that are shown beside this one, and where their pages are."""
+    labelling: Labelling | None = None
+    """None: this viewer keeps no labels."""
+    problem: str = ""
+    """Why the form that was sent last could not be kept."""
 
     @property
     def files(self) -> tuple[Link, ...]:
@@ -71,6 +84,9 @@ class Page:
     in_menu: bool = True
     kinds: tuple[RunKind, ...] = get_args(RunKind)
     """The kinds of run that it is in the menu of."""
+    keep: Callable[[Path, Mapping[str, str], Labelling], Mapping[str, str]] | None = None
+    """From the run file and the fields of a form that was sent to this page to the query with which the page is shown
+    after that; None: the page only reads. An InteralignError is shown on the page, and the form can be sent again."""
 
 
 def all_pages(registry: Registry = PAGES) -> tuple[Page, ...]:

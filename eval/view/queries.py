@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from interalign.errors import InteralignError
 from interalign.eval.view.call_index import TreeCalls
+from interalign.eval.view.continuing import command_from
 from interalign.eval.view.figures import Figures, Wins, find_figures, find_wins
 from interalign.eval.view.links import Links, ServedLinks
 from interalign.eval.view.progress import GrowingRun, growth
@@ -49,6 +50,8 @@ class TreeView:
     """Its calls in the order of time."""
     as_talk: bool
     """Only the conversation of the path is shown."""
+    continues: str | None
+    """The command that goes on from the selected message, or the first reply; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ def find_tree(
         ),
         calls=links.page("/graph", tree=tree),
         as_talk=show == "talk",
+        continues=None if page.steps is None else command_from(store, tree, page.steps.start, record.persona),
     )
 
 
@@ -198,7 +202,7 @@ def _about(call: CallRecord) -> tuple[str, tuple[str, ...]]:
     messages = tuple(call.place.node.split("|"))
     if call.place.role != "judge":
         return "for message", messages
-    return ("scoring reply" if len(messages) == 1 else "comparing replies"), messages
+    return ({1: "scoring reply", 2: "comparing replies"}.get(len(messages), "ranking replies")), messages
 
 
 def known_judge(store: Store, judge: str | None) -> str | None:

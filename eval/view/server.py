@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import secrets
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,15 +12,24 @@ import uvicorn
 
 from interalign.errors import ConfigError
 from interalign.eval.view.app import create_app
+from interalign.eval.view.page import Labelling
 from interalign.store import Store
 
 _OWN_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
-def serve(path: Path, host: str, port: int, announce: Callable[[str], None], others: Sequence[Path] = ()) -> None:
+def serve(
+    path: Path,
+    host: str,
+    port: int,
+    announce: Callable[[str], None],
+    others: Sequence[Path] = (),
+    instructions: str | None = None,
+) -> None:
     """Serve the pages of a run file, and of `others` to compare it with, until interrupted.
 
-    `announce` is called with the address once it answers.
+    `announce` is called with the address once it answers. Labels are kept only where nobody but this machine can reach
+    it, under a token made now; `instructions` are what labellers are told (None: see `Labelling`).
 
     `port` 0 takes a free one. Raises ConfigError if one of them is no run file or the port cannot be listened on.
     """
@@ -28,7 +38,8 @@ def serve(path: Path, host: str, port: int, announce: Callable[[str], None], oth
     with _listening(host, port) as listener:
         private = _is_loopback(listener)
         announce(_announcement(path, listener, private))
-        app = create_app(path, hosts=[*_OWN_NAMES, host] if private else None, others=others)
+        labelling = Labelling(secrets.token_urlsafe(32), instructions) if private else None
+        app = create_app(path, [*_OWN_NAMES, host] if private else None, others, labelling)
         config = uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, server_header=False)
         with suppress(KeyboardInterrupt):  # the way to end it, and nothing is lost
             uvicorn.Server(config).run(sockets=[listener])

@@ -124,6 +124,7 @@ class ShownTurn:
 class Steps(NamedTuple):
     """Where one can go from the selected message, or from the first reply of the path; None: nowhere."""
 
+    start: Node
     turn_before: str | None
     turn_after: str | None
     sibling_before: str | None
@@ -311,7 +312,7 @@ class _PageBuilder:
         place = [node.id for node in siblings].index(at.id)
         before, after = siblings[place - 1 : place], siblings[place + 1 : place + 2]
         found = (by_turn.get(at.turn - 1), by_turn.get(at.turn + 1), next(iter(before), None), next(iter(after), None))
-        return Steps(*(None if node is None else self._href(node.id) for node in found))
+        return Steps(at, *(None if node is None else self._href(node.id) for node in found))
 
     def _difference(self, replies: Sequence[Node]) -> tuple[Piece, ...] | None:
         text = {self.marks[reply.id].kind: reply.text for reply in replies}
@@ -383,6 +384,9 @@ class _PageBuilder:
         winner = "" if order.winner is None else f"{order.value}, reply {places[order.winner]}"
         asked = f"Reply {places[order.first]} shown as A, reply {places[order.second]} as B"
         calls = self._options.calls.of_judge(judge, f"{order.first}|{order.second}", order.replies)
+        if any(call.place.node.count("|") > 1 for call in calls):
+            asked = f"All replies ranked, reply {places[order.first]} shown before reply {places[order.second]}"
+            winner = "" if order.winner is None else f"reply {places[order.winner]} is ranked higher"
         answers = _split_answers(order.replies, order.value is not None)
         return JudgeAnswer(asked, answer or winner, *answers, self._provenance(calls, user))
 

@@ -1,4 +1,4 @@
-"""When a run's own answers say that judge or replies should not be trusted: limits and words, told alike everywhere."""
+"""When a run's own answers say that judge, replies or user should not be trusted: limits, and words for them."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,6 +14,14 @@ MOST_MISSING: Final = 0.05
 """Share of questions without a readable answer above which there is one."""
 MOST_IDENTICAL: Final = 0.2
 """Share of replies with siblings that may repeat one."""
+MOST_MARKED: Final[Mapping[str, float]] = {
+    "answers as the assistant": 0.25,
+    "speaks of the user in the third person": 0.05,
+    "refuses": 0.05,
+    "copies the assistant": 0.10,
+    "repeats itself": 0.10,
+}
+"""What a user agent should not do (`agents.audit`) -> share of its messages above which there is one."""
 LEAST: Final = 20
 """Answers below which a share is not judged."""
 
@@ -47,6 +55,20 @@ def sibling_warnings(found: SiblingCounts) -> Iterator[str]:
         yield (
             f"{found.identical:,} of {found.replies:,} replies say word by word what a sibling says: the server "
             "ignores sampling, caches, or has temperature 0; give the candidate a temperature, or `seed: addressed`"
+        )
+
+
+def user_warnings(marked: Mapping[str, int], messages: int) -> Iterator[str]:
+    """One sentence if the user agent does not speak as a user: `marked` counts its messages by what they do."""
+    found = [
+        f"{mark} in {marked[mark] / messages:.0%}"
+        for mark, limit in MOST_MARKED.items()
+        if messages >= LEAST and marked.get(mark, 0) / messages > limit + _error(limit, messages)
+    ]
+    if found:
+        yield (
+            f"the user agent {', '.join(found)} of its {messages:,} messages; `interalign roles probe MODEL` tells "
+            "whether a model can play a user"
         )
 
 

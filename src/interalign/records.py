@@ -211,6 +211,7 @@ class BegunWith(Frozen):
 
     turns: int = 0
     """K; 0 if the identity does not say."""
+    user: str | tuple[str, ...] = ()
     judge: str | tuple[str, ...] = ()
     candidate: tuple[dict[str, str], ...] = ()
     repeats: int = 1
@@ -225,6 +226,11 @@ class BegunWith(Frozen):
     system: str | None = None
     end_mark: str | None = None
     """What the user agent writes to end a talk; None: it cannot."""
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """Who plays the persona, in order; several only in an evaluation."""
+        return (self.user,) if isinstance(self.user, str) else self.user
 
     @property
     def panel(self) -> tuple[str, ...]:
@@ -269,6 +275,18 @@ def simulated_tree(index: int) -> str:
     return f"t{index:05}"
 
 
+def case_under(case: str, number: int) -> str:
+    """The id under which the user of this number, from 1, meets a case: `CASE`, then `CASE@2` and so on."""
+    return case if number == 1 else f"{case}@{number}"
+
+
+def split_case(case: str, users: int) -> tuple[str, int]:
+    """The case and the number of the user who meets it, in an evaluation with so many users."""
+    name, sign, number = case.rpartition("@")
+    is_further = sign and number in map(str, range(2, users + 1))
+    return (name, int(number)) if is_further else (case, 1)
+
+
 class RunPart(NamedTuple):
     """What part of a run a file holds."""
 
@@ -287,6 +305,8 @@ class RunPart(NamedTuple):
 
 CONTROL: Final = "control"
 """Name of the annotation at a reply that was scored again for another persona, by the judge."""
+ASPECTS_NOTE: Final = "aspects"
+"""Name of the annotation at a reply with the scores of its aspects, by the judge."""
 
 
 class LabelQuestion(Frozen):

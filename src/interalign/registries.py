@@ -175,7 +175,9 @@ PAGES = Registry(
     # In the order of the menu.
     built_in={
         name: f"interalign.eval.view.pages.{name}:PAGE"
-        for name in ("run", "trees", "compare", "evaluation", "judge", "simulator", "personas", "graph", "tree", "call")
+        for name in (
+            "run", "trees", "compare", "evaluation", "judge", "label", "simulator", "personas", "graph", "tree", "call",
+        )
     },
-)
+)  # fmt: skip
 ALL = (POLICIES, FORMATS, METHODS, PERSONA_FORMATS, CONVERSATION_FORMATS, PROVIDERS, PAGES)

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from interalign.errors import MalformedTreeError
+from interalign.tree_html import Drawn, tree_html
 
 IMPORTED: Final = "imported"
 """The judge whose verdicts came with an imported file, and who noted what the file says."""
@@ -16,6 +17,9 @@ MARGIN: Final = "margin"
 """Name of IMPORTED's annotation of a chosen reply: id of the rejected one -> the margin in the file."""
 Choice = Literal["A", "B", "tie"]
 """What a judge may answer to a comparison, in the contract's words."""
+Aspect = Literal["content", "style", "engagement"]
+"""What a judge may score of a reply beside the whole."""
+ASPECTS: Final[tuple[Aspect, ...]] = ("content", "style", "engagement")
 Outcome = Literal["a", "b", "tie", "missing"]
 """What both orders of a comparison add up to."""
 
@@ -99,6 +103,10 @@ class Tree(Frozen):
         for node in self.nodes:
             groups.setdefault(node.parent, []).append(node)
         return {parent: tuple(nodes) for parent, nodes in groups.items()}
+
+    def _repr_html_(self) -> str:
+        """The conversation, as a notebook shows it."""
+        return _html(self, {})
 
     @property
     def root(self) -> Node:
@@ -213,6 +221,8 @@ class Score(Frozen):
     """Raw replies of the judge in the order asked; all but the last could not be read."""
     value: int | float | None = Field(ge=1, le=5)
     """A judge's is a whole number, a panel's a mean; None if no reply could be read (missing, never guessed)."""
+    aspects: Mapping[Aspect, int | float] = Field(default={}, exclude_if=lambda found: not found)
+    """Of content, style and engagement those that were asked for and could be read, 1 to 5 each."""
 
 
 class Annotation(Frozen):
@@ -235,6 +245,13 @@ class JudgedTree(Frozen):
     """Ids of the messages that ended at their length limit, and not because the model was done."""
     unpaired: frozenset[tuple[str, str]] = frozenset()
     """Pairs of replies, ids in sorted order, that must not become preference pairs; what was said of them stays."""
+
+    def _repr_html_(self) -> str:
+        """The conversation with scores and preferred replies, as a notebook shows it."""
+        notes = [(score.node, f"score {score.value:g} by {score.judge}") for score in self.scores if score.value]
+        winners = [({"a": each.a, "b": each.b}.get(each.outcome), each.judge) for each in self.verdicts]
+        notes += [(node, f"preferred by {judge}") for node, judge in winners if node is not None]
+        return _html(self.tree, {node: [said for at, said in notes if at == node] for node, _ in notes})
 
     def judges(self) -> tuple[str, ...]:
         """Names of the judges asked, in the order they were first asked."""
@@ -310,3 +327,11 @@ def net_wins(replies: Sequence[str], verdicts: Sequence[Verdict]) -> dict[str, i
             wins[verdict.a] += 1 if first_won else -1
             wins[verdict.b] -= 1 if first_won else -1
     return wins
+
+
+def _html(tree: Tree, notes: Mapping[str, Sequence[str]]) -> str:
+    # Parents first: turns never fall along a link, and a user's message stands before its answers.
+    nodes = sorted(tree.nodes, key=lambda node: (node.turn, node.role == "assistant"))
+    title = f"tree {tree.id} of {tree.run}, persona {tree.persona}, {len(nodes):,} messages, {nodes[-1].turn:,} turns"
+    named = (", ".join([node.label, *notes.get(node.id, ())]) for node in nodes)
+    return tree_html(title, [Drawn(n.id, n.parent, n.role, by, n.text) for n, by in zip(nodes, named, strict=True)])

@@ -6,7 +6,6 @@ from interalign.eval.view.page import Page, PageRequest
 from interalign.eval.view.queries import NotThereError, known_judge
 from interalign.eval.view.run_page import of_the_world
 from interalign.eval.view.tree_page import Link
-from interalign.models.world import is_world_persona
 from interalign.panel import PANEL
 from interalign.store import Store
 
@@ -40,6 +39,8 @@ def judge(store: Store, asked: PageRequest) -> str:
 
 def _references(store: Store, name: str) -> list[str]:
     """What this judge can be compared with: people first, then the truth, then the other judges of the file."""
+    from interalign.models.world import is_world_persona  # its corpus only here
+
     personas = store.personas().values()
     labels = [_LABELS] if store.labels() else []
     truth = [_TRUTH] if personas and all(map(is_world_persona, personas)) else []

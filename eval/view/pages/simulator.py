@@ -1,12 +1,14 @@
 """What an audit found of the simulated user, each kind with messages that show it."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from interalign.agents.findings import Finding
 from interalign.eval.view.links import ServedLinks
 from interalign.eval.view.page import Page, PageRequest
 from interalign.eval.view.run_page import of_the_world
 from interalign.store import Store
+
+if TYPE_CHECKING:
+    from interalign.agents.findings import Finding
 
 _EXAMPLES = 5
 """Messages that are shown of a kind."""
@@ -38,7 +40,7 @@ def simulator(store: Store, asked: PageRequest) -> str:
     )
 
 
-def _example(store: Store, links: ServedLinks, tree: str, by: str, finding: Finding) -> _Example:
+def _example(store: Store, links: ServedLinks, tree: str, by: str, finding: "Finding") -> _Example:
     judged = store.judged_tree(tree)
     assert judged is not None
     place = next(number for number, node in enumerate(judged.tree.nodes) if node.id == finding.node)

@@ -1,5 +1,6 @@
 """The trees of a run as training data, and why there is none."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -12,6 +13,8 @@ from interalign.files import refuse_full_folder, refuse_outputs
 from interalign.panel import PANEL, with_panel
 
 if TYPE_CHECKING:
+    from interalign.eval.panel_weights import MemberWeight
+    from interalign.store import Store
     from interalign.tree import JudgedTree
 
 T = TypeVar("T")
@@ -30,6 +33,7 @@ def export(
     audit: Literal["drop", "keep"] = "keep",
     keep_leaks: bool = False,
     keep_cut: bool = False,
+    panel_weights: Sequence[str] = (),
     rows_per_file: int | None = None,
 ) -> int:
     """Write the trees of `run` as training rows to `out`, Parquet if it ends so, else JSON lines; number of rows.
@@ -44,7 +48,8 @@ def export(
     the inducer's note are left out, with what follows them, unless `keep_leaks`; those that were cut at their length
     limit are learnt in no row unless `keep_cut`. A turn gives no row if its clearest pair has a margin below
     `min_margin`, or if fewer than the share `min_agreement` of the run's judges prefer the chosen reply. `audit="drop"`
-    leaves out user messages with a finding (`audit`), and what follows them.
+    leaves out user messages with a finding (`audit`), and what follows them. `panel_weights` (`labels`, `truth`, or
+    files of `calibrate --json`, one a judge): the panel weighs its members by their accuracy there.
     """
     from interalign.store import Store
     from interalign.training.data_card import Tally, card_beside, write_card
@@ -58,11 +63,12 @@ def export(
     if audit not in ("drop", "keep"):
         raise ConfigError(f"audit={audit!r}: write drop or keep")
     card = card_beside(Path(out))
+    inputs = [run, *filter(is_weight_file, panel_weights)]
     if rows_per_file is None:
-        refuse_outputs([out, card], inputs=[run])
+        refuse_outputs([out, card], inputs=inputs)
     else:
-        refuse_full_folder(Path(out), inputs=[run])
-        refuse_outputs([card], inputs=[run])
+        refuse_full_folder(Path(out), inputs=inputs)
+        refuse_outputs([card], inputs=inputs)
     with Store.open(Path(run)) as store:
         store.refuse_personas("export")
         name = judge or store.newest_judge()
@@ -71,7 +77,10 @@ def export(
             near = did_you_mean(judge, store.judges())
             has = ", ".join(store.judges()) or "none at all"
             raise ConfigError(f"{run} has no verdict by {judge!r}; it has {has}{near}")
-        judged = (with_panel(tree, members) if members else tree for tree in store.judged_trees())
+        weights = _weights(store, panel_weights, name) if panel_weights else ()
+        store.panel_weights = {each.judge: each.weight for each in weights} or None
+        trees = store.judged_trees()
+        judged = (with_panel(tree, members, store.panel_weights) if members else tree for tree in trees)
         tally = Tally()
         drops = audit == "drop"
         people = lru_cache(256)(store.find_persona)
@@ -89,9 +98,24 @@ def export(
             chosen = {"format": format, "pairs": pairs, "judge": name, "keep_cut": keep_cut, "keep_leaks": keep_leaks,
                       "min_margin": min_margin, "min_agreement": min_agreement, "audit": audit,
                       "left_out": dict(filters.left_out), "judge_warnings": warnings,
+                      **({"panel_weights": [each.model_dump() for each in weights]} if weights else {}),
                       **facts_for_card(export_format(format), seats, proof.facts)}  # fmt: skip
             write_card(card, Path(out), (Path(run), store.run), written, tally, chosen)
         return written
+
+
+def is_weight_file(word: str) -> bool:
+    """Whether a word of `panel_weights` names a file."""
+    return word not in ("labels", "truth")
+
+
+def _weights(store: "Store", given: Sequence[str], judge: str | None) -> "tuple[MemberWeight, ...]":
+    """The weights of the panel; ConfigError if the rows are not by the panel."""
+    from interalign.eval.panel_weights import panel_weights
+
+    if judge != PANEL:
+        raise ConfigError(f"--panel-weights: the rows are by {judge}; add --judge {PANEL}")
+    return panel_weights(store, given)
 
 
 def export_shortfalls(run: Path | str, judge: str | None = None, *, format: str = "dpo") -> list[str]:  # noqa: A002

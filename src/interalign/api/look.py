@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from interalign.config import (
     RunSettings,
 )
+from interalign.files import read_text
 
 if TYPE_CHECKING:
     from interalign.store import Store
@@ -27,12 +28,17 @@ def view(
     *others: Path | str,
     host: str = "127.0.0.1",
     port: int = 8321,
+    instructions: Path | str | None = None,
     announce: Callable[[str], None] = print,
 ) -> None:
-    """Serve the pages of a run, beside `others`, until interrupted; `announce` is told the address."""
+    """Serve the pages of a run, beside `others`, until interrupted; `announce` is told the address.
+
+    `instructions`: a text file that labellers are shown; by default what the labels of the run were given by.
+    """
     from interalign.eval.view import serve
 
-    serve(Path(run), host, port, announce, [Path(other) for other in others])
+    told = None if instructions is None else read_text(Path(instructions))
+    serve(Path(run), host, port, announce, [Path(other) for other in others], told)
 
 
 def view_export(run: Path | str, out: Path | str) -> int:

@@ -11,6 +11,7 @@ from interalign.config import (
     RuntimeKeywords,
     as_runtime,
 )
+from interalign.errors import ConfigError
 from interalign.files import refuse_outputs, write_atomically
 from interalign.ledger.budget import Prices, read_prices
 from interalign.model_spec import ModelSpec
@@ -23,19 +24,32 @@ if TYPE_CHECKING:
     from interalign.eval.calibration import Calibration
     from interalign.eval.fidelity import Fidelity
     from interalign.eval.power import PowerFigures
-    from interalign.eval.results import CandidateComparison, Report
+    from interalign.eval.results import CandidateComparison, Report, SimulatorSwap
 
 T = TypeVar("T")
 R = TypeVar("R", bound=RunSettings)
 
 
-def report(run: Path | str, prices: Path | None = None) -> "Report":
-    """The figures of a run, as documented in docs/report.md; with a price table also what it cost."""
+def report(run: Path | str, prices: Path | None = None, *, panel_weights: Sequence[str] = ()) -> "Report":
+    """The figures of a run, as documented in docs/report.md; with a price table also what it cost.
+
+    `panel_weights`: `labels`, `truth`, or files of `calibrate --json`, one a judge: the run's panel weighs its members
+    by their accuracy there.
+    """
+    from interalign.eval.panel_weights import panel_weights as weights_from
     from interalign.eval.run_report import run_report
     from interalign.store import Store
 
     with Store.open(Path(run)) as store:
         store.refuse_personas("report")
+        if panel_weights:
+            if not store.panel():
+                raise ConfigError(
+                    f"--panel-weights: {run} was begun with one judge, and its report is by the newest one"
+                )
+            weights = weights_from(store, panel_weights)
+            store.panel_weights = {each.judge: each.weight for each in weights}
+            return run_report(store, Prices(read_prices(prices) if prices else ()), weights)
         return run_report(store, Prices(read_prices(prices) if prices else ()))
 
 
@@ -161,6 +175,17 @@ def compare(*runs: Path | str) -> "tuple[CandidateComparison, ...]":
     from interalign.eval.gates import compared
 
     return compared([Path(run) for run in runs])
+
+
+def simulator_swap(*runs: Path | str) -> "tuple[SimulatorSwap, ...]":
+    """Whether the ranking of candidates stands under another simulated user, for every two users of the evaluations.
+
+    One evaluation with several users, or several with one each; empty where all have the same. Raises ConfigError as
+    `compare` does.
+    """
+    from interalign.eval.gates import swaps
+
+    return swaps([Path(run) for run in runs])
 
 
 def print_report(found: "Report") -> None:

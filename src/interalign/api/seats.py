@@ -1,6 +1,7 @@
 """The roles that can take a seat."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from interalign.api.resolve import run_async
@@ -35,8 +36,19 @@ def check_role(spec: str) -> str:
     return describe_role(spec)
 
 
-def probe_role(spec: str, *, base_url: Sequence[str] = (), concurrency: int = 8) -> "tuple[SeatFigures, ...]":
-    """How a model does in each seat, on fixed personas, talks and pairs; ConfigError if it is no real model."""
+def probe_role(
+    spec: str,
+    *,
+    base_url: Sequence[str] = (),
+    concurrency: int = 8,
+    prompts: Path | str | None = None,
+    repeats: int = 1,
+) -> "tuple[SeatFigures, ...]":
+    """How a model does in each seat, on fixed personas, talks and pairs; ConfigError if it is no real model.
+
+    `prompts`: a folder with prompts of one's own; `repeats`: how often the seats that sample are asked.
+    """
     from interalign.run.probe import probe
 
-    return run_async(probe(spec, Runtime(base_url=tuple(base_url) or None, concurrency=concurrency)))
+    runtime = Runtime(base_url=tuple(base_url) or None, concurrency=concurrency)
+    return run_async(probe(spec, runtime, prompts=None if prompts is None else str(prompts), repeats=repeats))

@@ -1,6 +1,5 @@
 """The command line: parse, call one library function, report. Data to standard output, messages to standard error."""
 
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,13 +19,14 @@ from interalign.cli.merge import merge
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.processes import in_processes, without
-from interalign.cli.progress import json_line, names_failed, shown, shown_training
+from interalign.cli.progress import json_line, names_failed, shown, shown_training, view_command
 from interalign.cli.report import compare, power, report
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
 from interalign.cli.trust import calibrate, fidelity
 from interalign.config import EvaluationSettings, RewardSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
+from interalign.files import refuse_outputs
 from interalign.registries import FORMATS, METHODS, Registry
 from interalign.signals import OWN_PROCESS, end_process
 from interalign.version import __version__
@@ -138,7 +138,7 @@ def simulate(
         if dry_run:
             typer.echo(api.estimate("simulation", run, config=config, fork=fork, **settings))
             return
-        with shown("trees", log_json=log_json) as progress:
+        with shown("trees", log_json=log_json, run=fork or run) as progress:
             summary = api.simulate(run, config=config, fork=fork, progress=progress, **settings)
     _end(summary, log_json)
 
@@ -164,7 +164,7 @@ def evaluate(
             return
         if note := api.about_cases(config=config, cases=settings.get("cases")):
             _say(json_line("note", message=note) if log_json else note)
-        with shown("conversations", log_json=log_json) as progress:
+        with shown("conversations", log_json=log_json, run=fork or run) as progress:
             summary = api.evaluate(run, config=config, fork=fork, progress=progress, **settings)
     _end(summary, log_json)
 
@@ -220,6 +220,14 @@ def export(
         AuditMode,
         typer.Option(help="`drop` leaves out user messages with a finding of the audit, and what follows them."),
     ] = AuditMode.keep,
+    panel_weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--panel-weights",
+            metavar="labels|truth|FILE.json",
+            help="Weigh the judges of the panel by their accuracy; repeat it for the `calibrate --json` of each judge.",
+        ),
+    ] = None,
     keep_leaks: Annotated[
         bool, typer.Option("--keep-leaks", help="Keep replies that repeat the inducer's note, and what follows them.")
     ] = False,
@@ -247,6 +255,7 @@ def export(
             audit=audit.value,
             keep_leaks=keep_leaks,
             keep_cut=keep_cut,
+            panel_weights=panel_weights or (),
             rows_per_file=rows_per_file,
         )
     filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
@@ -320,14 +329,21 @@ def view(
     export: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write the pages as one HTML file instead of serving them.")
     ] = None,
+    instructions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What labellers are told; kept with the labels. A short one ships."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Look at what was said in RUN.db in a browser, beside other runs if you like. Reads only."""
+    """Look at what was said in RUN.db in a browser, beside other runs if you like. Writes nothing but labels."""
     from interalign import api
 
     with _errors_as_exit_codes(debug):
         if export is None:
-            api.view(run, *(others or ()), host=host, port=port, announce=_say)
+            api.view(run, *(others or ()), host=host, port=port, instructions=instructions, announce=_say)
+        elif instructions is not None:
+            refuse_outputs([export], inputs=[run, instructions, *(others or ())])
+            raise ConfigError(f"--instructions {instructions}: {export} will have no labelling page; leave them out")
         elif others:
             raise ConfigError("--export writes one run file; leave the others out")
         else:
@@ -371,6 +387,8 @@ def roles_probe(
     json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
     base_url: Annotated[list[str] | None, typer.Option(metavar="URL", help="A server for openai:... names.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Model calls in flight.")] = 8,
+    prompts: Annotated[Path | None, typer.Option(metavar="DIR", help="Prompts of your own, as for a run.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How often user and candidate are asked, with other seeds.")] = 1,
     debug: Debug = False,
 ) -> None:
     """Try a model in every seat on fixed personas, talks and pairs, and say whether it can play it."""
@@ -378,7 +396,7 @@ def roles_probe(
     from interalign.cli.probe import probe_json, probe_lines
 
     with _errors_as_exit_codes(debug):
-        seats = api.probe_role(spec, base_url=base_url or (), concurrency=concurrency)
+        seats = api.probe_role(spec, base_url=base_url or (), concurrency=concurrency, prompts=prompts, repeats=repeats)
         typer.echo(probe_json(spec, seats) if json else "\n".join(probe_lines(spec, seats)))
 
 
@@ -416,7 +434,7 @@ def _end(summary: "RunSummary", log_json: bool) -> None:
         _say(
             json_line(
                 "end", trees=summary.trees, done=summary.done, failed=len(summary.failed), calls=summary.calls,
-                shortfalls=summary.shortfalls and summary.shortfalls.model_dump(),
+                shortfalls=summary.shortfalls and summary.shortfalls.model_dump(), view=view_command(summary.run),
             )
         )  # fmt: skip
     else:
@@ -427,7 +445,7 @@ def _end(summary: "RunSummary", log_json: bool) -> None:
 
 def _say_all(summary: "RunSummary") -> None:
     counts = f"{summary.done} of {summary.trees} trees done in {summary.run}"
-    view = f"; `interalign view {shlex.quote(str(summary.run))}` shows them" if summary.calls else ""
+    view = f"; `{view_command(summary.run)}` shows them" if summary.calls else ""
     _say(f"{counts}; {summary.calls} calls made, {summary.replayed} answered from the ledger{view}")
     if summary.usd is not None:
         costs = ", ".join(

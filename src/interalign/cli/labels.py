@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +57,7 @@ def ask(
     debug: Debug = False,
 ) -> None:
     """Put the planned questions to you, one after the other: keys only, every answer is kept at once."""
+    from interalign.eval.labelling import shipped_instructions
     from interalign.files import read_text
     from interalign.store import Store
 
@@ -103,11 +103,6 @@ def export_labels(
     say(f"{written} labels written to {out}")
 
 
-def shipped_instructions() -> str:
-    """What labellers are told where no other file is given."""
-    return files("interalign.eval").joinpath("templates", "label_instructions.txt").read_text(encoding="utf-8")
-
-
 def _keys() -> Iterator[str]:
     """Keys as they are pressed; where standard input is no terminal, its characters. Ends where it ends."""
     while True:
@@ -120,6 +115,8 @@ def _keys() -> Iterator[str]:
 
 def _asked(store: "Store", who: str, told: str, keys: Iterator[str]) -> int:
     """Ask what `who` has not answered yet until there is nothing left, or `q`; how many answers were kept."""
+    from interalign.eval.labelling import label_of
+
     questions = store.label_questions()
     if not questions:
         raise ConfigError(f"{store.path}: no question is planned; `interalign labels {store.path} plan --n 50` does it")
@@ -140,7 +137,7 @@ def _asked(store: "Store", who: str, told: str, keys: Iterator[str]) -> int:
             store.remove_label(kept.pop())
             place -= 1
             continue
-        label = _label(question, who, key, told)
+        label = label_of(question, who, key, told)
         store.add_labels([label])
         kept.append(label)
         place += 1
@@ -148,33 +145,14 @@ def _asked(store: "Store", who: str, told: str, keys: Iterator[str]) -> int:
 
 
 def _answer_key(keys: Iterator[str], question: "LabelQuestion", *, can_undo: bool) -> str:
-    allowed = {*("012" if question.b else "12345"), "q", *("u" if can_undo else "")}
+    from interalign.eval.labelling import answers_to
+
+    allowed = {*answers_to(question), "q", *("u" if can_undo else "")}
     for key in keys:
         if key in allowed:
             return key
         typer.echo(f"  {key!r} is no answer here; press one of {' '.join(sorted(allowed))}")
     return "q"
-
-
-def _label(question: "LabelQuestion", who: str, key: str, told: str) -> "Label":
-    from interalign.eval.label_files import now, stored_answer
-    from interalign.records import Label
-
-    first = _order(question, who)[0]
-    answer = stored_answer(key, question, first)
-    return Label(
-        tree=question.tree, a=question.a, b=question.b, who=who, answer=answer, first=first, at=now(), instructions=told
-    )
-
-
-def _order(question: "LabelQuestion", who: str) -> tuple[str, ...]:
-    """The replies in the order shown: random, the same whenever this person is asked."""
-    from interalign.seeds import addressed_rng
-
-    if question.b is None:
-        return (question.a,)
-    swapped = addressed_rng("label order", question.id, who).random() < 0.5
-    return (question.b, question.a) if swapped else (question.a, question.b)
 
 
 def _show(store: "Store", question: "LabelQuestion", who: str, progress: str) -> None:
@@ -186,6 +164,7 @@ def _show(store: "Store", question: "LabelQuestion", who: str, progress: str) ->
 
 def _lines(store: "Store", judged: "JudgedTree", question: "LabelQuestion", who: str, progress: str) -> Iterator[str]:
     """The persona, the conversation up to the message answered, and the replies, without the names of candidates."""
+    from interalign.eval.labelling import order_shown
     from interalign.eval.safe_text import shown
 
     yield f"\n--- {progress}"
@@ -196,7 +175,7 @@ def _lines(store: "Store", judged: "JudgedTree", question: "LabelQuestion", who:
     asked = judged.tree.node(question.a).parent
     for message in judged.tree.transcript(str(asked)):
         yield f"\n{message.role.capitalize()}: {shown(message.content)}"
-    for number, node in enumerate(_order(question, who), start=1):
+    for number, node in enumerate(order_shown(question, who), start=1):
         title = f"Reply {number}" if question.b else "The reply"
         yield f"\n[{title}] {shown(judged.tree.node(node).text)}"
     yield "\nWhich suits this user better? 1, 2 or 0: " if question.b else "\nHow well does it suit this user? 1 to 5: "

@@ -80,18 +80,18 @@ class Screen:
 
     def warn(self, message: str) -> None:
         """Put a line above the display."""
-        self._say(message, "yellow")
+        self.say(message, "yellow")
 
     def fail(self, tree: str, reason: str) -> None:
         """Put a failed tree above the display, unless there are too many of them."""
         self._failed += 1
         if self._failed <= MOST_NAMED:
-            self._say(f"failed: {tree}: {reason}", "red")
+            self.say(f"failed: {tree}: {reason}", "red")
 
     def stop(self, reason: str) -> None:
         """Say above the display that the run stops. (Who interrupted it was told so by the signal.)"""
         if reason != INTERRUPTED:
-            self._say("stopping: calls in flight get 10 s to finish", "yellow")
+            self.say("stopping: calls in flight get 10 s to finish", "yellow")
 
     def draw(self, *, last: bool) -> None:
         """Draw how things stand; the last time, leave it there."""
@@ -99,11 +99,12 @@ class Screen:
             self._live.refresh()
             return
         if self._failed > MOST_NAMED:
-            self._say(f"failed: {self._failed - MOST_NAMED:,} more", "red")
+            self.say(f"failed: {self._failed - MOST_NAMED:,} more", "red")
         self._live.transient = self._lines(self._console.width) is None
         self._live.stop()
 
-    def _say(self, line: str, style: str) -> None:
+    def say(self, line: str, style: str = "") -> None:
+        """Put a line above the display."""
         from rich.text import Text
 
         self._console.print(Text(one_line(line), style=style))

@@ -57,9 +57,9 @@ def _parameter(name: str, field: FieldInfo, option: Option) -> Parameter:
 
 
 def _kind(annotation: Any) -> Any:
-    """A number, or one of some choices; everything else is given as text."""
+    """A number, a flag or one of some choices; everything else is given as text."""
     parts = (annotation, *get_args(annotation))
-    return next((part for part in parts if part in (int, float) or get_origin(part) is Literal), str)
+    return next((part for part in parts if part in (bool, int, float) or get_origin(part) is Literal), str)
 
 
 def _help(field: FieldInfo, option: Option) -> Iterator[str]:
@@ -76,7 +76,7 @@ def _shown(default: Any) -> str:
         return ", ".join(spec.model for spec in default)
     if isinstance(default, float):
         return f"{default:g}"
-    return str(default) if isinstance(default, int | str) else ""
+    return str(default) if isinstance(default, int | str) and not isinstance(default, bool) else ""
 
 
 def _limits(field: FieldInfo) -> Iterator[str]:

@@ -5,6 +5,7 @@ A thread of its own writes. A screen that waits (a paused terminal, a full pipe)
 
 import json
 import logging
+import shlex
 import sys
 import threading
 from collections import deque
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 from interalign.cli.live_display import (
@@ -32,28 +34,36 @@ JSON_EVERY: Final = 5.0
 """Seconds between two lines of progress for machines."""
 LINE_EVERY: Final = 10.0
 """Seconds between two lines of a training where there is no terminal."""
+LONG: Final = 20.0
+"""Seconds after which a run where there is no terminal is said to be seen in the viewer: a short one just ends."""
 
 _TICK = 0.25
 """Seconds between two looks at what is to be written."""
 _LOGGER = "interalign"
 
 
+def view_command(run: Path) -> str:
+    """What shows this run file."""
+    return f"interalign view {shlex.quote(str(run))}"
+
+
 @contextmanager
-def shown(what: str, *, log_json: bool = False) -> Iterator[Callable[["RunSummary"], None]]:
+def shown(what: str, *, log_json: bool = False, run: Path | None = None) -> Iterator[Callable[["RunSummary"], None]]:
     """Show a run on standard error; what is yielded is to be told, from one thread, how the run stands.
 
     `what` is counted: `trees` or `conversations`. On a terminal a live display; elsewhere only event lines; with
     `log_json` JSON lines (docs/running.md). Events are the warnings of the logger `interalign`, and the failed trees
-    where `names_failed` says so.
+    where `names_failed` says so. `run`: the run file, whose viewer is named once it grows, to people.
     """
     pace, stream = Pace(), sys.stderr
+    hint = "" if run is None else f"`{view_command(run)}` shows it as it grows"
     form: _Form
     if log_json:
         form = _Json(pace, Unfailing(stream))
     elif is_terminal(stream):
-        form = Screen(Unfailing(stream), what, partial(run_lines, what, pace))
+        form = RunScreen(Unfailing(stream), what, pace, hint)
     else:
-        form = _Plain(Unfailing(stream))
+        form = RunLines(pace, Unfailing(stream), hint)
     with _written(form, pace.newly_failed, pace.stopping) as warn, _warnings_go_to(warn, stream):
         yield pace.note
 
@@ -117,6 +127,37 @@ class _Plain:
 
     def draw(self, *, last: bool) -> None:
         pass
+
+
+class RunLines(_Plain):
+    """Event lines, and the hint once the run has lasted for LONG."""
+
+    def __init__(self, pace: Pace, stream: Unfailing, hint: str) -> None:
+        super().__init__(stream)
+        self._pace = pace
+        self._hint = hint
+
+    def draw(self, *, last: bool) -> None:
+        """Give the hint if it is due."""
+        if self._hint and not last and self._pace.run is not None and self._pace.elapsed() >= LONG:
+            self.warn(self._hint)
+            self._hint = ""
+
+
+class RunScreen(Screen):
+    """The live display of a run, with the hint above it as soon as the run has begun."""
+
+    def __init__(self, stream: Unfailing, what: str, pace: Pace, hint: str) -> None:
+        super().__init__(stream, what, partial(run_lines, what, pace))
+        self._pace = pace
+        self._hint = hint
+
+    def draw(self, *, last: bool) -> None:
+        """Give the hint if it is due, and draw how things stand."""
+        if self._hint and not last and self._pace.run is not None:
+            self.say(self._hint)
+            self._hint = ""
+        super().draw(last=last)
 
 
 class TrainingLines(_Plain):

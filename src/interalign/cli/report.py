@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.errors import ConfigError
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
@@ -27,6 +28,14 @@ def report(
             metavar="BASE.db", help="Exit 1 if a candidate is worse than in this evaluation, by its interval."
         ),
     ] = None,
+    panel_weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--panel-weights",
+            metavar="labels|truth|FILE.json",
+            help="Weigh the judges of the panel by their accuracy; repeat it for the `calibrate --json` of each judge.",
+        ),
+    ] = None,
     prices: Annotated[
         Path | None, typer.Option(metavar="FILE.yaml", help="What each model costs, USD per million tokens.")
     ] = None,
@@ -34,11 +43,13 @@ def report(
 ) -> None:
     """Say what came out: alignment level per turn, improvement rate, intervals, comparisons, the judge."""
     from interalign import api
+    from interalign.api.exports import is_weight_file
     from interalign.files import refuse_outputs
 
     with errors_as_exit_codes(debug):
-        refuse_outputs([html, md, csv], inputs=[run, prices, no_worse_than])
-        found = api.report(run, prices)
+        weights = panel_weights or []
+        refuse_outputs([html, md, csv], inputs=[run, prices, no_worse_than, *filter(is_weight_file, weights)])
+        found = api.report(run, prices, panel_weights=weights)
         missed = api.missed_gates(run, found, fail_under=fail_under or (), no_worse_than=no_worse_than)
         if html:
             api.write_report_html(found, html)
@@ -60,19 +71,27 @@ def report(
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="A.db B.db ...", help="Evaluations of the same cases.")],
     json: Annotated[bool, typer.Option("--json", help="The differences as JSON on standard output.")] = False,
+    swap: Annotated[
+        bool, typer.Option("--swap", help="Only whether the ranking stands between the evaluations' users.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
-    """Compare the candidates of several evaluations, paired by case."""
+    """Compare the candidates of several evaluations, paired by case; under different users, their rankings too."""
     from interalign import api
+    from interalign.eval.simulator_swap import swap_lines
     from interalign.eval.tables import comparison_lines
 
     with errors_as_exit_codes(debug):
-        found = api.compare(*runs)
+        found = () if swap else api.compare(*runs)
+        swaps = api.simulator_swap(*runs) if swap or not json else ()
+        if swap and not swaps:
+            raise ConfigError("no two candidates were met by two users; evaluate the same cases with another --user")
         if json:
-            typer.echo(dumps([each.model_dump() for each in found], indent=2))
-        else:
-            for line in comparison_lines(found):
-                typer.echo(line)
+            typer.echo(dumps([each.model_dump() for each in (swaps if swap else found)], indent=2))
+            return
+        table = comparison_lines(found) if not swap else ()
+        for line in (*table, *(line for each in swaps for line in swap_lines(each))):
+            typer.echo(line)
 
 
 def power(

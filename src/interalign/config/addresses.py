@@ -37,7 +37,10 @@ def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
     judges = tuple(map(bare, settings.judges))
     if len(set(judges)) < len(judges):
         raise ConfigError(f"--judge: {Counter(judges).most_common(1)[0][0]} is named twice; a judge has one vote")
-    seats: dict[str, object] = {"user": bare(settings.user), "judge": judges[0] if len(judges) == 1 else judges}
+    users = tuple(map(bare, settings.users))
+    if len(set(users)) < len(users):
+        raise ConfigError(f"--user: {Counter(users).most_common(1)[0][0]} is named twice; each user is met once")
+    seats: dict[str, object] = {"user": _alone(users), "judge": _alone(judges)}
     if isinstance(settings, SimulationSettings):
         seats["inducer"] = bare(settings.inducer)
     candidates = tuple(spec.model_copy(update={"model": bare(spec.model)}) for spec in settings.candidate)
@@ -45,6 +48,10 @@ def with_addresses(settings: R, runtime: Runtime) -> tuple[R, Runtime]:
         settings.model_copy(update={**seats, "candidate": candidates}),
         runtime.model_copy(update=as_runtime(found.values())),
     )
+
+
+def _alone(names: tuple[str, ...]) -> str | tuple[str, ...]:
+    return names[0] if len(names) == 1 else names
 
 
 def _given_two(spec: ModelSpec) -> str:

@@ -34,9 +34,10 @@ class RunKeywords(RuntimeKeywords, total=False):
     """Fields of RunSettings and Runtime."""
 
     turns: int
-    user: str
+    user: str | Sequence[str]
     candidate: _Candidate | Sequence[_Candidate]
     judge: str | Sequence[str]
+    aspects: bool
     seed: int
     prompts: str | Path | None
     rubric: str | Path | None

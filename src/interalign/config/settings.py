@@ -16,7 +16,9 @@ from interalign.registries import POLICIES
 from interalign.shard import Shard
 from interalign.tree import Frozen
 
-Judging = Literal["compare", "score"]
+Judging = Literal["compare", "score", "list"]
+MOST_LISTED = 26
+"""Replies that one call can rank: they are shown as A to Z."""
 HookPoint = Literal["after_user", "before_candidates", "after_candidates", "after_judge"]
 WORDING = ("prompts", "rubric", "system")
 """Settings that say where a text is read; a run records the text."""
@@ -59,12 +61,19 @@ class RunSettings(Frozen):
     """What a simulation and an evaluation have in common."""
 
     turns: Annotated[int, Option()] = Field(default=10, ge=1, le=1000, description="Turns of each conversation.")
-    user: Annotated[str, Option("MODEL")] = Field(default="world:user", description="Who plays the persona.")
+    user: Annotated[str | tuple[str, ...], Option("MODEL")] = Field(
+        default="world:user", description="Who plays the persona."
+    )
     candidate: Annotated[tuple[CandidateSpec, ...], Option("[NAME=]MODEL", several=True)] = Field(
         description="Who answers. Repeat it for several."
     )
     judge: Annotated[str | tuple[str, ...], Option("MODEL", several=True)] = Field(
         default="world:judge", description="Who judges. Repeat it for a panel."
+    )
+    aspects: Annotated[bool, Option()] = Field(
+        default=False,
+        exclude_if=lambda asked: not asked,
+        description="Have content, style and engagement scored beside the whole, in one call.",
     )
     seed: Annotated[int, Option()] = Field(default=0, description="Seed of every random choice.")
     prompts: Annotated[str | None, Option("DIR")] = Field(
@@ -112,6 +121,11 @@ class RunSettings(Frozen):
         return named[0] if len(named) == 1 else tuple(named)
 
     @property
+    def users(self) -> tuple[str, ...]:
+        """Who plays the persona, in order; several only in an evaluation."""
+        return (self.user,) if isinstance(self.user, str) else self.user
+
+    @property
     def judges(self) -> tuple[str, ...]:
         """The judges by name, in order; several are a panel."""
         return (self.judge,) if isinstance(self.judge, str) else self.judge
@@ -155,6 +169,7 @@ class RunSettings(Frozen):
 class SimulationSettings(RunSettings):
     """Everything that decides what `interalign simulate` grows."""
 
+    user: Annotated[str, Option("MODEL")] = Field(default="world:user", description="Who plays the persona.")
     personas: Annotated[str, Option("FILE|people|world")] = Field(
         default="world", description="Persona file, the shipped pool, or the embedded world."
     )
@@ -190,6 +205,21 @@ class SimulationSettings(RunSettings):
         return value
 
     @model_validator(mode="after")
+    def _aspects_are_scored(self) -> Self:
+        if self.aspects and self.judging != "score":
+            raise ValueError(f"--aspects are scores, and the judge is to {self.judging}; add --judging score")
+        return self
+
+    @model_validator(mode="after")
+    def _list_is_no_longer_than_the_alphabet(self) -> Self:
+        if self.judging == "list" and self.branch > MOST_LISTED:
+            raise ValueError(
+                f"--judging list shows a turn's replies as A to Z, and --branch {self.branch} makes more; use at most "
+                f"{MOST_LISTED}, or another --judging"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _branches_are_whole(self) -> Self:
         if self.from_ is not None and self.shard is not None:
             raise ValueError("--from branches within one run file; leave --shard out")
@@ -208,6 +238,10 @@ class SimulationSettings(RunSettings):
 class EvaluationSettings(RunSettings):
     """Everything that decides what `interalign evaluate` measures."""
 
+    user: Annotated[str | tuple[str, ...], Option("MODEL", several=True)] = Field(
+        default="world:user",
+        description="Who plays the persona. Repeat it to see whether the ranking stands under another one.",
+    )
     cases: Annotated[str, Option("FILE|aloe|world")] = Field(
         default="world",
         description="Personas to be met; `aloe`, and `world` in its way: 20 held-out profiles x 5 personalities.",
@@ -216,6 +250,16 @@ class EvaluationSettings(RunSettings):
     repeats: Annotated[int, Option()] = Field(
         default=1, ge=1, description="Conversations of each candidate with each case, each with chance of its own."
     )
+
+    @field_validator("user", mode="before")
+    @classmethod
+    def _one_user_or_several(cls, value: object) -> object:
+        named = value if isinstance(value, list | tuple) else [value]
+        if not named or not all(isinstance(name, str) for name in named):
+            raise ValueError(f"expected the name of a model, or a list of them, got {value!r}")
+        if twice := [name for name, times in Counter(named).items() if times > 1]:
+            raise ValueError(f"{twice[0]} is named twice; each user is met once")
+        return named[0] if len(named) == 1 else tuple(named)
 
 
 def split_candidate(text: str) -> tuple[str | None, str]:
@@ -242,4 +286,4 @@ def models_of(settings: RunSettings) -> tuple[str, ...]:
     """The names of all models and plug-ins in the seats of a run, each once."""
     inducer = [settings.inducer] if isinstance(settings, SimulationSettings) and settings.inducer != "none" else []
     candidates = [candidate.model for candidate in settings.candidate]
-    return tuple(dict.fromkeys([settings.user, *inducer, *candidates, *settings.judges]))
+    return tuple(dict.fromkeys([*settings.users, *inducer, *candidates, *settings.judges]))

@@ -53,7 +53,7 @@ async def run_controls(
             judged = store.judged_tree(record.id)
             if judged is not None:
                 conversation = conversation_of(record, other, settings)
-                _, scores = await judge_tree(judged.tree, conversation, role, judge, "score")
+                _, scores = await judge_tree(judged.tree, conversation, role, judge, "score", aspects=settings.aspects)
                 await store.replace_annotations(record.id, (CONTROL,), judge, [_note(each, other) for each in scores])
 
         def jobs() -> Iterator[Job]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from string import ascii_uppercase
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -67,7 +68,7 @@ class CountingLedger:
         self.made.append(CountedCall(place, model.name, count_tokens(messages), tokens))
         text = _filler(tokens)
         if place.role == "judge":
-            text += "\nVerdict: A" if "Verdict: " in messages[-1].content else "\nScore: 3"
+            text += f"\n{_last_line(messages[-1].content, place)}"
         return Call(key="", reply=Reply(text=text, model=model.name))
 
     async def record(self, place: Place, name: str, request: JsonValue, answer: Callable[[], Awaitable[str]]) -> Call:
@@ -82,12 +83,22 @@ class CountingLedger:
         return None
 
 
+def _last_line(prompt: str, place: Place) -> str:
+    """What the judge's answer to this prompt has to end with."""
+    if "Ranking:" in prompt:
+        return "Ranking: " + " > ".join(ascii_uppercase[: place.node.count("|") + 1])
+    return "Verdict: A" if "Verdict: " in prompt else "Score: 3"
+
+
 def _answer(role: str, request: JsonValue) -> JsonValue:
     if role in ("user", "inducer", "candidate"):
         return {"text": _filler(REPLY_TOKENS[role])}
     if role != "judge":  # a hook
         return {}
-    compares = isinstance(request, dict) and "second" in request
+    asked = request if isinstance(request, dict) else {}
+    if isinstance(listed := asked.get("ranked"), list):
+        return {"value": list(range(len(listed))), "replies": ["A"]}
+    compares = "second" in asked
     return {"value": "A", "replies": ["A"]} if compares else {"value": 3, "replies": ["3"]}
 
 

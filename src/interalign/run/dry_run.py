@@ -186,7 +186,7 @@ class _Record:
 
 def _refuse_changes(store: Store, run: RunRecord, kind: RunKind, plan: Plan, asked: Mapping[str, JsonValue]) -> None:
     """ConfigError where the run itself would refuse to go on. What is not looked at here (weights) is as it was."""
-    unsaid = dict.fromkeys(("end_mark", "rubric", "system"))
+    unsaid = dict.fromkeys(("end_mark", "repeats", "aspects", "rubric", "system"))
     if not isinstance(plan, BranchPlan):
         store.begin_run(store.path.stem, kind, {**run.identity, **unsaid, **asked}, __version__)
     elif run.kind != "import" or run.grown_with is not None:  # else there is nothing to differ from

@@ -30,7 +30,7 @@ from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
 from interalign.panel import PANEL
 from interalign.people.source import persona_source
 from interalign.personas import Persona
-from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
+from interalign.records import Progress, RunRecord, RunSummary, TreeRecord, split_case
 from interalign.run.branching import branched_seats, simulation_plan
 from interalign.run.plan import EvaluationPlan
 from interalign.run.session import NO_PERSONA, Session, open_session, refuse_unknown_people, refuse_unknown_prices
@@ -133,7 +133,7 @@ async def run_judging(path: Path, judge: str, runtime: Runtime, progress: Progre
 
         async def judge_one(record: TreeRecord, judged: JudgedTree) -> None:
             conversation = conversation_of(record, persona_of(session.store, record), settings)
-            said = await judge_tree(judged.tree, conversation, role, judge, judging)
+            said = await judge_tree(judged.tree, conversation, role, judge, judging, aspects=settings.aspects)
             await session.store.save_judgement(record.id, *said)
 
         def jobs() -> Iterator[Job]:
@@ -198,7 +198,7 @@ def _actions(store: Store, turn: Turn) -> Iterator[Annotation]:
 
 
 async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
-    """Grow every tree that is not done; `seats` by the candidate measured, None in a simulation."""
+    """Grow every tree that is not done; `seats` as `_seated` names them."""
     await session.load_models()
     session.failed.clear()  # they are tried again
     session.turns_of_a_tree = _turns_of_a_tree(settings)
@@ -214,7 +214,7 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
     def jobs() -> Iterator[Job]:
         for record in session.store.walk_trees("planned", "failed"):
             conversation = conversation_of(record, session.store.persona(record.persona), settings)
-            growth, start = growths[record.candidate], None
+            growth, start = growths[_seated(record, settings)], None
             if record.id in branches:
                 growth, start = _branched(session.store, record.id, branches[record.id], growth)
             yield record.id, partial(grow_tree, conversation, growth, start)
@@ -225,6 +225,13 @@ async def _grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, se
 
     await carry_out(session, jobs(), session.ended, ask_anew)
     return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
+
+
+def _seated(record: TreeRecord, settings: RunSettings) -> tuple[str, int] | None:
+    """Whose seats a tree is grown in: the candidate measured and the user's number; None in a simulation."""
+    if record.candidate is None:
+        return None
+    return record.candidate, split_case(record.case or record.id, len(settings.users))[1]
 
 
 def _turns_of_a_tree(settings: RunSettings) -> int | None:

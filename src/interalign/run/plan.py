@@ -8,7 +8,7 @@ from typing import Protocol
 from interalign.config import EvaluationSettings, SimulationSettings
 from interalign.errors import ConfigError
 from interalign.personas import Persona
-from interalign.records import TreeRecord, simulated_tree
+from interalign.records import TreeRecord, case_under, simulated_tree, split_case
 from interalign.shard import Shard, places
 
 _REPEAT = re.compile(r"#\d+\Z")
@@ -66,29 +66,38 @@ class EvaluationPlan:
     """Case by case, so that a longer list of cases only appends; a shard has every N-th case, of all candidates.
 
     A repeat of a case is a case of its own with the same persona, `CASE#2` and so on: all candidates meet it with the
-    same chance, and other chance than the case itself.
+    same chance, and other chance than the case itself. So is a case under a further user, `CASE@2` and so on.
     """
 
     def __init__(self, settings: EvaluationSettings, cases: Sequence[Persona]) -> None:
         self.personas = cases[: settings.limit]
         self._candidates = [candidate.name for candidate in settings.candidate]
         self._repeats = settings.repeats
-        self.size = len(self.personas) * self._repeats * len(self._candidates)
+        self._users = len(settings.users)
+        self.size = len(self.personas) * self._repeats * self._users * len(self._candidates)
         self._seed = settings.seed
         if self._repeats > 1 and (clash := next((each.id for each in self.personas if _REPEAT.search(each.id)), None)):
             raise ConfigError(f"case {clash!r} has the name of a repeat; rename it, or leave --repeats out")
+        if clash := next((each.id for each in self.personas if split_case(each.id, self._users)[1] > 1), None):
+            raise ConfigError(
+                f"case {clash!r} has the name of a case under another user; rename it, or name one --user"
+            )
 
     def trees(self, shard: Shard | None) -> Iterator[TreeRecord]:
         """The shard's trees, by index."""
         for place in places(shard, len(self.personas)):
             persona = self.personas[place].id
-            for repeat in range(self._repeats):
-                case = persona if repeat == 0 else f"{persona}#{repeat + 1}"
-                first = (place * self._repeats + repeat) * len(self._candidates)
-                for index, name in enumerate(self._candidates, start=first):
+            for again, case in enumerate(self._met_as(persona), start=place * self._repeats * self._users):
+                for index, name in enumerate(self._candidates, start=again * len(self._candidates)):
                     yield TreeRecord(
                         id=f"{name}/{case}", index=index, persona=persona, seed=self._seed, candidate=name, case=case
                     )
+
+    def _met_as(self, persona: str) -> Iterator[str]:
+        """The cases in which a persona is met."""
+        for repeat in range(self._repeats):
+            case = persona if repeat == 0 else f"{persona}#{repeat + 1}"
+            yield from (case_under(case, number) for number in range(1, self._users + 1))
 
     def met(self, shard: Shard | None) -> Iterable[Persona]:
         """The personas of these trees."""

@@ -1,7 +1,7 @@
 """How well a model plays each seat, before anybody pays for a run: fixed personas, talks and pairs, one verdict a seat.
 
-Everything is asked as a run asks it, with the newest prompts. The figures are shares of few messages: they tell a model
-that cannot play a seat from one that can, and do not rank two that can.
+Everything is asked as a run asks it, with the newest prompts or with one's own. The figures are shares of few messages:
+they tell a model that cannot play a seat from one that can, and do not rank two that can.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 from interalign.agents.audit import ANSWERS, COPIES, ENDS, REFUSES, REPEATS, THIRD_PERSON, audit_user_message
 from interalign.agents.leaks import leaked_words
 from interalign.agents.notes import says_nothing
+from interalign.agents.own_prompts import read_prompts
 from interalign.agents.protocols import (
     At,
     Candidate,
@@ -26,8 +27,8 @@ from interalign.agents.protocols import (
     UserRole,
 )
 from interalign.agents.registry import Kind, Role, seat_role
-from interalign.agents.templates import builtin_prompts
-from interalign.config import Parameters, Runtime
+from interalign.agents.templates import PromptSet
+from interalign.config import Runtime, SeatParameters, SimulationSettings
 from interalign.errors import BadContentError, ConfigError
 from interalign.graphs.many_trees import unwrapped
 from interalign.graphs.unrecorded import Unrecorded
@@ -106,28 +107,42 @@ class _Pair(NamedTuple):
     worse: str
 
 
-async def probe(spec: str, runtime: Runtime, parameters: Parameters | None = None) -> tuple[SeatFigures, ...]:
-    """The figures of the model `spec` in every seat. Raises ConfigError if there is none, or for the world's."""
+async def probe(
+    spec: str,
+    runtime: Runtime,
+    parameters: SeatParameters = SeatParameters(),  # noqa: B008  (frozen)
+    *,
+    prompts: str | None = None,
+    repeats: int = 1,
+) -> tuple[SeatFigures, ...]:
+    """The figures of the model `spec` in every seat. Raises ConfigError if there is none, or for the world's.
+
+    `prompts` is a folder with prompts of one's own, as of a run. The user and the candidate, which sample, are asked
+    `repeats` times, each time with other seeds; the inducer and the judge, which do not, once.
+    """
     if ModelSpec.parse(spec).is_world:
         raise ConfigError(f"{spec} understands only the world's own talk; the probe is in English: name a real model")
+    asked = SimulationSettings(prompts=prompts, user=spec, inducer=spec, candidate=spec, judge=spec)
+    wording, ledger = read_prompts(asked, None), Unrecorded()
     model = resolve_model(spec, runtime)
-    prompts, ledger = builtin_prompts(), Unrecorded()
 
     def seat(kind: Kind) -> Role:
-        return seat_role(kind, spec, parameters or Parameters(), ledger, lambda _: model, prompts)
+        return seat_role(kind, spec, getattr(parameters, kind), ledger, lambda _: model, wording)
 
     asking = asyncio.Semaphore(runtime.concurrency)
     try:
         async with unwrapped():
-            return await _every_seat(seat, asking)
+            return await _every_seat(seat, asking, wording, repeats)
     finally:
         await close_models([model])
 
 
-async def _every_seat(seat: Callable[[Kind], Role], asking: asyncio.Semaphore) -> tuple[SeatFigures, ...]:
-    user = await _user(cast(UserRole, seat("user")), asking)
+async def _every_seat(
+    seat: Callable[[Kind], Role], asking: asyncio.Semaphore, wording: PromptSet, repeats: int
+) -> tuple[SeatFigures, ...]:
+    user = await _user(cast(UserRole, seat("user")), asking, repeats)
     inducer = await _inducer(cast(Inducer, seat("inducer")), asking)
-    candidate = await _candidate(cast(Candidate, seat("candidate")), asking)
+    candidate = await _candidate(cast(Candidate, seat("candidate")), asking, wording, repeats)
     return user, inducer, candidate, await _judge(cast(Judge, seat("judge")), asking)
 
 
@@ -146,17 +161,17 @@ async def _all(asked: Iterable[Callable[[], Awaitable[T]]], asking: asyncio.Sema
     return [task.result() for task in tasks]
 
 
-async def _user(role: UserRole, asking: asyncio.Semaphore) -> SeatFigures:
+async def _user(role: UserRole, asking: asyncio.Semaphore, repeats: int) -> SeatFigures:
     marks = {ANSWERS: 0, THIRD_PERSON: 0, REFUSES: 0, COPIES: 0, REPEATS: 0, ENDS: 0}
     unusable = recited = n = 0
-    talks = [(persona, list[Message]()) for persona in personas()]
+    talks = [(persona, seed, list[Message]()) for seed in range(repeats) for persona in personas()]
     for turn in range(1, len(_REPLIES) + 2):
         asks = [
-            UserAsk(at=_at(f"{turn}/{persona.id}"), persona=persona, transcript=tuple(talk), turn=turn)
-            for persona, talk in talks
+            UserAsk(at=_at(f"{turn}/{persona.id}", seed), persona=persona, transcript=tuple(talk), turn=turn)
+            for persona, seed, talk in talks
         ]
         said = await _all([lambda ask=ask: role(ask) for ask in asks], asking)  # type: ignore[misc]
-        for (persona, talk), message in zip(talks, said, strict=True):
+        for (persona, _, talk), message in zip(talks, said, strict=True):
             n += 1
             text = message.text if message else "..."
             unusable += message is None
@@ -201,15 +216,19 @@ async def _inducer(role: Inducer, asking: asyncio.Semaphore) -> SeatFigures:
     return SeatFigures(seat="inducer", n=len(talks), figures=figures)
 
 
-async def _candidate(role: Candidate, asking: asyncio.Semaphore) -> SeatFigures:
+async def _candidate(role: Candidate, asking: asyncio.Semaphore, prompts: PromptSet, repeats: int) -> SeatFigures:
     """With notes that say more than the message does, so that what is repeated can only come from them."""
-    wording = builtin_prompts().render("candidate_hint", message="", hint="")
-    cases = [(persona, talk.message, "\n".join(persona.profile[:3])) for persona, talk in zip(personas(), _talks())]  # noqa: B905
-    asks = [CandidateAsk(at=_at(message), transcript=_said(message), hint=note) for _, message, note in cases]
+    wording = prompts.render("candidate_hint", message="", hint="")
+    talks = zip(personas(), _talks())  # noqa: B905
+    cases = [(talk.message, "\n".join(persona.profile[:3])) for persona, talk in talks] * repeats
+    asks = [
+        CandidateAsk(at=_at(message, number), transcript=_said(message), hint=note)
+        for number, (message, note) in enumerate(cases)
+    ]
     heard = await _all([lambda ask=ask: role(ask) for ask in asks], asking)  # type: ignore[misc]
     leaks = [
         bool(leaked_words(reply.text, note, [message], wording))
-        for reply, (_, message, note) in zip(heard, cases, strict=True)
+        for reply, (message, note) in zip(heard, cases, strict=True)
         if reply
     ]
     figures = {"hinted replies that leak": _share(leaks), "unusable": _share([reply is None for reply in heard])}
@@ -241,8 +260,8 @@ def _comparison(pair: _Pair, better_first: bool) -> Comparison:
     )  # fmt: skip
 
 
-def _at(node: str) -> At:
-    return At(tree="probe", node=node, seed=0)
+def _at(node: str, seed: int = 0) -> At:
+    return At(tree="probe", node=node, seed=seed)
 
 
 def _said(message: str) -> tuple[Message, ...]:

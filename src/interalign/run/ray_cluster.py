@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,9 @@ def _connect(ray: Any, address: str | None, cpus: int | None) -> None:
     elif address is not None:
         quiet["address"] = address
     try:
-        ray.init(**quiet)
+        with warnings.catch_warnings():  # of what the error then says
+            warnings.simplefilter("ignore")
+            ray.init(**quiet)
     except Exception as error:  # Ray has no class of errors for this
         where = address or os.environ.get("RAY_ADDRESS") or "this machine"
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -61,7 +64,7 @@ def _environment(*, is_joined: bool) -> Iterator[None]:
     """Variables that Ray reads, where the user has not set them."""
     has_token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     has_token = has_token or (Path.home() / ".ray" / "auth_token").exists()
-    wanted = {"RAY_USAGE_STATS_ENABLED": "0"}
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
     if has_token or not is_joined:
         wanted["RAY_AUTH_MODE"] = "token"
     if not has_token and not is_joined:

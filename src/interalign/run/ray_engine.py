@@ -25,7 +25,7 @@ from interalign.run.session import Session
 from interalign.run.worker_orders import orders_for
 from interalign.run.workers import count_again, runtime_of_one
 from interalign.store import Store
-from interalign.store.worker_files import gather, gather_one, split_one
+from interalign.store.worker_files import gather, gather_one, recover, split_one
 
 _ATTEMPTS: Final = 5
 """How often a batch is begun whose worker is lost each time."""
@@ -45,14 +45,14 @@ async def grow_on_ray(session: Session, settings: RunSettings) -> None:
     try:
         with ray_cluster(ray_address(settings.engine), asked) as ray:
             at_once = asked or max(1, int(ray.cluster_resources().get("CPU", 1)))
-            tasks = _Tasks(session, settings, ray, min(at_once, session.trees - session.done))
+            tasks = RayTasks(session, settings, ray, min(at_once, session.trees - session.done))
             await tasks.grow_all()
     finally:
         gather(session.store)
         count_again(session)
 
 
-class _Tasks:
+class RayTasks:
     """The tasks of a run."""
 
     def __init__(self, session: Session, settings: RunSettings, ray: Any, at_once: int) -> None:
@@ -101,6 +101,7 @@ class _Tasks:
             if grown is not None:
                 self._merge(file, grown)
                 return
+            recover(file)
             _LOG.warning("a Ray worker was lost; attempt %d at its batch, of %s, begins", attempt + 1, batch[0].id)
         raise StopError(
             f"{_ATTEMPTS} Ray workers in a row were lost over the batch that begins with tree {batch[0].id} (out of "

@@ -407,7 +407,7 @@ def refuse_strangers(personas: Iterable[Persona], settings: RunSettings) -> None
 
     if isinstance(personas, WorldPersonas):
         return
-    seats = [("user", settings.user), *(("judge", judge) for judge in settings.judges)]
+    seats = [*(("user", user) for user in settings.users), *(("judge", judge) for judge in settings.judges)]
     for option, spec in seats:
         stranger = next((persona for persona in personas if not is_world_persona(persona)), None)
         if ModelSpec.parse(spec).is_world and stranger is not None:

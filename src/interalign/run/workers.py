@@ -42,7 +42,9 @@ async def grow_in_workers(session: Session, settings: RunSettings, workers: int)
 def runtime_of_one(session: Session, workers: int) -> Runtime:
     """Each has its part of the calls in flight; the limits they share."""
     if session.budget is not None and session.budget_file is None:
-        session.share_budget(folder_of(session.store.path) / "shared.budget")
+        folder = folder_of(session.store.path)
+        folder.mkdir(exist_ok=True)
+        session.share_budget(folder / "shared.budget")
     if session.budget is not None:
         session.budget.close()
     shared = None if session.budget_file is None else str(session.budget_file.absolute())
@@ -129,14 +131,15 @@ async def _listen(session: Session, number: int, process: Process, errors: list[
             _LOG.log(said["level"], "%s", said["log"])
         else:
             end = said
-    error = _error(number, end, await process.wait())
+    error = error_of_worker(number, end, await process.wait())
     if error is not None:
         errors.append(error)
 
 
-def _error(number: int, end: dict[str, Any] | None, code: int) -> InteralignError | None:
+def error_of_worker(number: int, end: dict[str, Any] | None, code: int) -> InteralignError | None:
     """Why a worker ended, by the last that it said and its exit code; None if its share is done."""
     if end is None:
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        how += " (out of memory?)" if code == -signal.SIGKILL else ""
         return StopError(f"worker {number} ended {how}; what was finished is kept, run the same command again to go on")
     return WorkerEnding(end["end"], end["code"]).error

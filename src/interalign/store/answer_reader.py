@@ -1,13 +1,13 @@
 """What a run file holds of answers: the calls, the judges' verdicts, people's labels."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from interalign.errors import ConfigError
-from interalign.judge_warnings import judge_warnings, sibling_warnings
+from interalign.judge_warnings import judge_warnings, sibling_warnings, user_warnings
 from interalign.panel import PANEL, with_panel
 from interalign.records import (
     CallRecord,
@@ -26,6 +26,7 @@ from interalign.store.judged_trees import (
     any_readable,
     count_answers,
     count_siblings,
+    count_user_marks,
     read_judged,
 )
 from interalign.store.labels import read_labels, read_questions
@@ -47,6 +48,8 @@ class AnswerReader(TreeReader):
 
     def __init__(self, path: Path, reader: sqlite3.Connection) -> None:
         super().__init__(path, reader)
+        self.panel_weights: Mapping[str, float] | None = None
+        """By which trees that are read from now on weigh the members of the run's panel; None: a vote each."""
         self._any_actions: bool | None = None
         """Whether an agent did anything for any call; None: unknown. A look-up every turn would cost."""
 
@@ -99,13 +102,20 @@ class AnswerReader(TreeReader):
     def shortfalls(self, judge: str | None) -> Shortfalls:
         """What fell short, as this judge saw it (None: no judge was asked)."""
         counts = None if judge is None else self.judge_counts(judge)
-        warnings = (*sibling_warnings(self.sibling_counts()), *self.judge_warnings(judge))
+        warnings = (*self.speaker_warnings(), *self.judge_warnings(judge))
         return Shortfalls(judge=counts, replies=self.reply_counts(), warnings=warnings)
 
     def sibling_counts(self) -> SiblingCounts:
         """How many replies have siblings, and how many of them say the same."""
         with self._reading() as db:
             return count_siblings(db)
+
+    def speaker_warnings(self) -> Iterator[str]:
+        """Reasons to distrust what user and candidates said, a sentence each."""
+        with self._reading() as db:
+            marked, messages = count_user_marks(db)
+        yield from user_warnings(marked, messages)
+        yield from sibling_warnings(self.sibling_counts())
 
     def judge_warnings(self, judge: str | None) -> Iterator[str]:
         """Reasons to distrust this judge, a sentence each; of a panel, its members."""
@@ -228,4 +238,4 @@ class AnswerReader(TreeReader):
         with self._reading() as db:
             judged = read_judged(db, number, run.name, run.begun_with.system)
         members = run.begun_with.panel
-        return with_panel(judged, members) if judged is not None and members else judged
+        return with_panel(judged, members, self.panel_weights) if judged is not None and members else judged

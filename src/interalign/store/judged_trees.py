@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -9,7 +10,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from interalign.records import JudgeAnswers, JudgeCounts, SiblingCounts
+from interalign.records import ASPECTS_NOTE, JudgeAnswers, JudgeCounts, SiblingCounts
 from interalign.store.calls import cut_calls
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import TextWriter, TreeTexts, decode_json, decode_text, encode_json, encode_text, read_text
@@ -93,6 +94,15 @@ def count_siblings(db: sqlite3.Connection) -> SiblingCounts:
     return SiblingCounts(replies=replies, identical=identical)
 
 
+def count_user_marks(db: sqlite3.Connection) -> tuple[dict[str, int], int]:
+    """What a user agent should not do -> how many of its messages do it, as noted when they were written; messages."""
+    noted = "SELECT value, count(*) FROM annotations WHERE name = 'audit' AND by = 'interalign' GROUP BY value"
+    marks = Counter[str]()
+    for value, count in db.execute(noted):
+        marks.update(dict.fromkeys(decode_json(value), count))
+    return dict(marks), db.execute("SELECT count(*) FROM nodes WHERE role = 'user'").fetchone()[0]
+
+
 def any_readable(db: sqlite3.Connection, judge: str) -> bool:
     """Whether this judge gave any readable answer. Stops at the first one found."""
     found = (
@@ -127,6 +137,10 @@ class TreeWriter:
         for s in scores:
             score = (self._number, self._judge(s.judge), s.node, encode_json(self._ids(s.replies)), s.value)
             self._rows.add("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", score)
+            if (
+                s.aspects
+            ):  # as a note of the judge's at the reply: older versions read the file, and every page shows it
+                self.annotations([Annotation(node=s.node, name=ASPECTS_NOTE, by=s.judge, value=dict(s.aspects))])
 
     def annotations(self, annotations: Sequence[Annotation]) -> None:
         """Add these; an older one by the same author, of the same name, on the same node is replaced."""
@@ -167,7 +181,7 @@ def read_judged(db: sqlite3.Connection, number: int, run: str, system: str | Non
         return JudgedTree(
             tree=Tree(id=tree, run=run, persona=persona, seed=seed, nodes=nodes, system=system),
             verdicts=_read_verdicts(db, number, rank),
-            scores=_read_scores(db, number, rank),
+            scores=_with_aspects(_read_scores(db, number, rank), annotations),
             annotations=annotations,
             cut=frozenset(node.id for node in nodes if node.call in cut),
         )
@@ -253,6 +267,16 @@ def _read_scores(db: sqlite3.Connection, number: int, rank: Mapping[str, int]) -
             value=value,
         )
         for _, judge, node, replies, value in rows
+    )
+
+
+def _with_aspects(scores: tuple[Score, ...], annotations: Sequence[Annotation]) -> tuple[Score, ...]:
+    """The scores with the aspects that their judges noted."""
+    found = {(note.by, note.node): note.value for note in annotations if note.name == ASPECTS_NOTE}
+    if not found:
+        return scores
+    return tuple(
+        Score.model_validate({**dict(score), "aspects": found.get((score.judge, score.node), {})}) for score in scores
     )
 
 

@@ -307,7 +307,7 @@ def _missing(store: Store, trees: int) -> dict[str, Named]:
     assert store.run is not None
     count, first = Counter[str](), dict[str, list[str]]()
     begun = store.run.begun_with
-    of_a_case = len(begun.candidate) * begun.repeats if store.run.kind == "evaluation" else 1
+    of_a_case = len(begun.candidate) * begun.repeats * max(1, len(begun.users)) if store.run.kind == "evaluation" else 1
     of = store.part.of if store.part else None
     for place in _gaps(store, trees):
         shard = str(Shard(place // of_a_case % of + 1, of)) if of else ""

@@ -34,6 +34,12 @@ def gather_one(run: Store, file: Path) -> None:
     file.unlink()
 
 
+def recover(file: Path) -> None:
+    """Bring what the write-ahead log of a killed worker holds into its file, so that the file alone is all of it."""
+    with Store.create_or_open(file):
+        pass
+
+
 def gather(run: Store) -> None:
     """Bring everything that workers have grown into the run, and remove their files; nothing if there are none.
 

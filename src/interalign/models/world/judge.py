@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from random import Random
+from string import ascii_uppercase
 from typing import Final, NamedTuple
 
 from interalign.models.world.consistency import candidate_sentence, contradictions, style_shown, told_facts
@@ -15,9 +16,9 @@ class Faults(NamedTuple):
     """Faults planted in a judge, for calibration to find. Both are probabilities."""
 
     noise: float = 0.0
-    """Of a comparison decided by a fair coin between A and B, and of a score that is off by one."""
+    """Of a comparison decided by a fair coin between A and B, of a list shuffled, and of a score that is off by one."""
     position_bias: float = 0.0
-    """Of a comparison (that noise has spared) decided for the reply shown first."""
+    """Of a comparison (that noise has spared) decided for the reply shown first, and of a list left as it was shown."""
 
 
 def compare(person: Person, user_texts: Sequence[str], first: str, second: str, faults: Faults, rng: Random) -> str:
@@ -32,6 +33,24 @@ def compare(person: Person, user_texts: Sequence[str], first: str, second: str, 
     return f"Reply A {_reason(a)}.\nReply B {_reason(b)}.\nVerdict: {said}"
 
 
+def rank(person: Person, user_texts: Sequence[str], replies: Sequence[str], faults: Faults, rng: Random) -> str:
+    """Reasons and a last line `Ranking: B > A > C`; of replies closer than TIE the one shown first stands first.
+
+    Noise puts all of them in an order of chance, position bias (where noise has spared them) in the order shown.
+    """
+    found = [assess(person, user_texts, reply) for reply in replies]
+    noise, bias, order = rng.random(), rng.random(), list(range(len(replies)))
+    if noise < faults.noise:
+        rng.shuffle(order)
+    elif bias >= faults.position_bias:
+        for end in range(len(order) - 1, 0, -1):  # a bubble sort, which never turns a tie round
+            for at in range(end):
+                if found[order[at + 1]].score - found[order[at]].score >= TIE:
+                    order[at : at + 2] = order[at + 1], order[at]
+    reasons = [f"Reply {letter} {_reason(each)}." for letter, each in zip(ascii_uppercase, found, strict=False)]
+    return "\n".join([*reasons, "Ranking: " + " > ".join(ascii_uppercase[place] for place in order)])
+
+
 def score(person: Person, user_texts: Sequence[str], reply: str, faults: Faults, rng: Random) -> str:
     """Reasons and a last line `Score: N`: the true score rounded half up."""
     assessment = assess(person, user_texts, reply)
@@ -40,6 +59,20 @@ def score(person: Person, user_texts: Sequence[str], reply: str, faults: Faults,
     if noise < faults.noise:
         said = _off_by_one(said, coin)
     return f"The reply {_reason(assessment)}.\nScore: {said}"
+
+
+def score_with_aspects(person: Person, user_texts: Sequence[str], reply: str, faults: Faults, rng: Random) -> str:
+    """As `score`, the same whole, with lines for content, style and engagement before the last one."""
+    *reasons, whole = score(person, user_texts, reply, faults, rng).split("\n")
+    assessment = assess(person, user_texts, reply)
+    engages = assessment.asks + 0.5 * (assessment.right and not assessment.wrong)
+    shares = {"Content": max(0.0, assessment.content), "Style": assessment.style, "Engagement": min(1.0, engages)}
+    lines = []
+    for name, share in shares.items():
+        noise, coin = rng.random(), rng.random()
+        said = int(1.5 + 4 * assessment.gate * share)
+        lines.append(f"{name}: {_off_by_one(said, coin) if noise < faults.noise else said}")
+    return "\n".join([*reasons, *lines, whole])
 
 
 def audit(person: Person, message: str) -> str:

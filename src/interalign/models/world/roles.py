@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
+from string import ascii_uppercase
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -139,12 +140,18 @@ def _judge(numbers: Mapping[str, float]) -> Speak:
         person = _person(prompt.section("The user ("), prompt.section("How the user talks"), "world:judge")
         texts = prompts.user_texts(messages, prompt.message)
         first, second, single = (prompt.section(name) for name in ("Reply A:", "Reply B:", "The reply:"))
+        if "`Ranking:`" in prompt.instructions:
+            shown = [prompt.section(f"Reply {letter}:") for letter in ascii_uppercase]
+            listed = ["\n".join(each) for each in shown if each is not None]
+            return judge.rank(person, texts, listed, faults, rng)
         if first is not None and second is not None:
             return judge.compare(person, texts, "\n".join(first), "\n".join(second), faults, rng)
         if single is not None:
-            return judge.score(person, texts, "\n".join(single), faults, rng)
+            scores = judge.score_with_aspects if "`Engagement: N`" in prompt.instructions else judge.score
+            return scores(person, texts, "\n".join(single), faults, rng)
         raise ConfigError(
-            "world:judge answers only the prompts judge_compare.jinja, judge_score.jinja and audit_user.jinja"
+            "world:judge answers only the prompts judge_compare.jinja, judge_score.jinja, judge_aspects.jinja, "
+            "judge_list.jinja and audit_user.jinja"
         )
 
     return speak
