@@ -317,3 +317,12 @@ def test_where_a_message_was_asked_for_again_the_row_has_the_first_request() -> 
         *(message.model_dump() for message in first.messages),
         {"role": "assistant", "content": "Hello. [END]"},
     ]
+
+
+def test_such_rows_are_no_conversations_to_import(tmp_path: Path, cli) -> None:
+    ia.simulate(tmp_path / "run.db", trees=1, turns=2)
+    ia.export(tmp_path / "run.db", tmp_path / "rows.jsonl", format="user")
+    ended = cli("import", tmp_path / "rows.jsonl", tmp_path / "again.db")
+    assert ended.code == 2
+    assert "(line 1, line 2: a row of --format user, in which user and assistant are exchanged" in ended.err
+    assert not (tmp_path / "again.db").exists()

@@ -4,7 +4,7 @@ TRL's form, and our own exports. A `label` is true or false; anything else of th
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from interalign.conversations.formats.base import (
     ConversationFormat,
@@ -14,6 +14,9 @@ from interalign.conversations.formats.base import (
     listed_messages,
     tree_of,
 )
+
+_FOR_USER: Final = {"messages", "tree", "node", "turn", "persona"}
+"""What a row of `export --format user` has."""
 
 
 def _recognises(row: Any) -> bool:
@@ -25,6 +28,8 @@ def _recognises(row: Any) -> bool:
 def _read(row: Any) -> RecordedRow:
     if isinstance(row, list):
         return RecordedRow((row,))
+    if row.keys() == _FOR_USER:
+        raise ValueError("a row of --format user, in which user and assistant are exchanged; export --format messages")
     if "messages" in row:
         messages = listed_messages(row["messages"], "messages")
         return RecordedRow((messages,), used=("messages",), by=by_of(row), tree=tree_of(row))
