@@ -9,6 +9,19 @@ from interalign.eval.results import Report
 from interalign.visible_text import shown
 
 
+class NotebookReport(Report):
+    """A report that a notebook shows as a page."""
+
+    @classmethod
+    def of(cls, report: Report) -> "NotebookReport":
+        """The same report."""
+        return cls.model_construct(**dict(report))
+
+    def _repr_html_(self) -> str:
+        """The figures, as a notebook shows them."""
+        return notebook_html(self)
+
+
 def notebook_html(report: Report) -> str:
     """Headline, what was measured, candidates and differences with intervals, and what has to be known of them."""
     body = Markup("<h4>{}</h4><p>{}</p>").format(shown(headline(report)), shown(summary(report)))

@@ -200,12 +200,6 @@ class Report(Frozen):
     notes: tuple[str, ...]
     """What a reader has to know before believing the figures, one sentence each."""
 
-    def _repr_html_(self) -> str:
-        """The figures, as a notebook shows them."""
-        from interalign.eval.notebook import notebook_html
-
-        return notebook_html(self)
-
     def as_dict(self) -> dict[str, Any]:
         """The report as plain values under the keys of the contract."""
         fields = self.model_dump()

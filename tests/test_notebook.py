@@ -8,14 +8,14 @@ import pytest
 from view_pages import ATTACK, TURN_1, TURN_2, TURN_3, VERDICTS, parsed, reply, score, tree_of, turn, user
 
 from interalign import api
-from interalign.eval.results import Report
+from interalign.eval.notebook import NotebookReport
 from interalign.tree import JudgedTree, Node, Tree
 from interalign.tree_html import MOST_CHARACTERS, MOST_MESSAGES
 from interalign.visible_text import shown
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(tmp_path_factory: pytest.TempPathFactory) -> NotebookReport:
     run = tmp_path_factory.mktemp("notebook") / "eval.db"
     api.evaluate(run, limit=2, turns=2, candidate=["world:blind", "world:oracle"])
     return api.report(run)
@@ -42,7 +42,7 @@ def test_a_judged_tree_says_scores_and_preferred_replies() -> None:
     assert sorted(names, reverse=True) == ["user", "average, score 4 by judge", "average+hint, preferred by judge"]
 
 
-def test_hostile_text_comes_out_as_text_in_a_notebook(report: Report) -> None:
+def test_hostile_text_comes_out_as_text_in_a_notebook(report: NotebookReport) -> None:
     asked = user(None, ATTACK)
     tree = Tree(id=ATTACK, run=ATTACK, persona=ATTACK, seed=0, nodes=(asked, reply(asked, 1, ATTACK, by=ATTACK)))
     judged = JudgedTree(tree=tree, scores=(score("1", 3, judge=ATTACK),))
@@ -73,7 +73,7 @@ def test_what_is_left_out_of_a_long_tree_is_counted() -> None:
     assert html.count("<small>") == MOST_MESSAGES
 
 
-def test_a_report_shows_candidates_differences_and_notes(report: Report) -> None:
+def test_a_report_shows_candidates_differences_and_notes(report: NotebookReport) -> None:
     page = parsed(report._repr_html_())
     levels, differences = page.every("table")
     assert [row.every("td")[0].text for row in levels.one("tbody").every("tr")] == ["blind", "oracle"]

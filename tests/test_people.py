@@ -12,8 +12,8 @@ from interalign import people
 from interalign.api import view_export
 from interalign.errors import ConfigError
 from interalign.people import aloe_cases, load_personas, personalities, profiles
+from interalign.people.source import persona_source
 from interalign.personas import Persona, dump_personas, parse_personas
-from interalign.run.execute import persona_source
 from interalign.store import Store
 
 IDS_OF_P001 = [

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from interalign.eval.audit import Audit
     from interalign.eval.calibration import Calibration
     from interalign.eval.fidelity import Fidelity
+    from interalign.eval.notebook import NotebookReport
     from interalign.eval.power import PowerFigures
     from interalign.eval.results import CandidateComparison, Report, SimulatorSwap
 
@@ -30,12 +31,13 @@ T = TypeVar("T")
 R = TypeVar("R", bound=RunSettings)
 
 
-def report(run: Path | str, prices: Path | None = None, *, panel_weights: Sequence[str] = ()) -> "Report":
+def report(run: Path | str, prices: Path | None = None, *, panel_weights: Sequence[str] = ()) -> "NotebookReport":
     """The figures of a run, as documented in docs/report.md; with a price table also what it cost.
 
     `panel_weights`: `labels`, `truth`, or files of `calibrate --json`, one a judge: the run's panel weighs its members
     by their accuracy there.
     """
+    from interalign.eval.notebook import NotebookReport
     from interalign.eval.panel_weights import panel_weights as weights_from
     from interalign.eval.run_report import run_report
     from interalign.store import Store
@@ -49,8 +51,8 @@ def report(run: Path | str, prices: Path | None = None, *, panel_weights: Sequen
                 )
             weights = weights_from(store, panel_weights)
             store.panel_weights = {each.judge: each.weight for each in weights}
-            return run_report(store, Prices(read_prices(prices) if prices else ()), weights)
-        return run_report(store, Prices(read_prices(prices) if prices else ()))
+            return NotebookReport.of(run_report(store, Prices(read_prices(prices) if prices else ()), weights))
+        return NotebookReport.of(run_report(store, Prices(read_prices(prices) if prices else ())))
 
 
 def calibrate(run: Path | str, *, against: str, judge: str | None = None) -> "Calibration":

@@ -15,7 +15,7 @@ from interalign.graphs.many_trees import Job
 from interalign.graphs.seats import Seating
 from interalign.graphs.user_audit import audit_users
 from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
-from interalign.run.execute import carry_out, conversation_of, persona_of, settings_of, watched
+from interalign.run.growing import carry_out, conversation_of, persona_of, settings_of, watched
 from interalign.run.session import Session, open_session, refuse_unknown_people, refuse_unknown_prices
 from interalign.store import Store
 

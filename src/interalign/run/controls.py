@@ -17,7 +17,7 @@ from interalign.graphs.rejudge import judge_tree
 from interalign.graphs.seats import Seating
 from interalign.personas import Persona
 from interalign.records import CONTROL, Progress, RunRecord, RunSummary, TreeRecord
-from interalign.run.execute import carry_out, conversation_of, settings_of, watched
+from interalign.run.growing import carry_out, conversation_of, settings_of, watched
 from interalign.run.session import open_session, refuse_unknown_prices
 from interalign.seeds import addressed_rng
 from interalign.store import Store

@@ -28,7 +28,7 @@ from interalign.graphs.turn import Conversation
 from interalign.panel import PANEL, mean_score
 from interalign.personas import Persona, content_hash
 from interalign.records import TreeRecord
-from interalign.run.execute import carry_out, watched
+from interalign.run.growing import carry_out, watched
 from interalign.run.service_thread import Requests, ServiceThread
 from interalign.run.session import Session, open_session, refuse_strangers, refuse_unknown_prices
 from interalign.training.bad_rows import BadRows

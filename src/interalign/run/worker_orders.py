@@ -39,7 +39,7 @@ def orders_for(file: Path, settings: RunSettings, runtime: Runtime) -> dict[str,
 
 def carry_out_orders(told: dict[str, Any], file: Path, tell: Callable[[RunSummary], None]) -> WorkerEnding:
     """Grow the trees in this file, as told; `tell` hears twice a second and at the end how they stand."""
-    from interalign.run.execute import run_planned  # whose models may be found only once sys.path is set
+    from interalign.run.growing import run_planned  # whose models may be found only once sys.path is set
 
     kind = {each.__name__: each for each in (SimulationSettings, EvaluationSettings)}[told["kind"]]
     settings, runtime = kind.model_validate(told["settings"]), Runtime.model_validate(told["runtime"])
