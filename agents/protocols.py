@@ -6,7 +6,7 @@ from typing import Protocol
 from pydantic import Field, JsonValue
 
 from interalign.personas import Persona
-from interalign.tree import Aspect, Choice, Frozen, Message, Node, Score, Text, Verdict
+from interalign.tree import AspectScores, Choice, Frozen, Message, Node, Score, Text, Verdict, no_aspects
 
 
 class At(Frozen):
@@ -120,7 +120,7 @@ class ScoreOpinion(Frozen):
 
     value: int | None = Field(ge=1, le=5)
     replies: tuple[str, ...]
-    aspects: Mapping[Aspect, int] = Field(default={}, exclude_if=lambda found: not found)
+    aspects: AspectScores = Field(default_factory=no_aspects, exclude_if=lambda found: not found)
     """Of content, style and engagement those that could be read, 1 to 5 each; none without a value."""
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -98,6 +99,8 @@ def _changed(value: object) -> list[str]:
                 found.append(f"{type(value).__name__}.{name}")
             except ValueError:
                 found += _changed(getattr(value, name))
+    elif isinstance(value, MappingProxyType):
+        found += [change for part in value.values() for change in _changed(part)]
     elif isinstance(value, tuple):
         found += [change for part in value for change in _changed(part)]
     elif value is not None and not isinstance(value, str | int | float):

@@ -195,7 +195,7 @@ def test_no_role_is_a_model_of_a_provider_without_name() -> None:
 @pytest.mark.parametrize(
     ("option", "spec", "needs"),
     [
-        ("--judge", "scripted_roles:fails_for_one", "an object with `compare` or `score`"),
+        ("--judge", "scripted_roles:fails_for_one", "an object with `compare`, `score` or `rank`"),
         ("--candidate", "os:sep", "an async callable"),
         ("--user", "scripted_roles:OnlyScores", "an async callable"),
     ],

@@ -2,9 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    model_validator,
+)
 
 from interalign.errors import MalformedTreeError
 from interalign.tree_html import Drawn, tree_html
@@ -212,6 +222,15 @@ class Verdict(Frozen):
         return "a" if winners == {self.a} else "b"
 
 
+AspectScores = Annotated[Mapping[Aspect, int | float], AfterValidator(MappingProxyType), PlainSerializer(dict)]
+"""Read only, as all else that a role or a hook is handed."""
+
+
+def no_aspects() -> Mapping[Aspect, int | float]:
+    """Where none were asked for or read."""
+    return MappingProxyType({})
+
+
 class Score(Frozen):
     """What one judge said about one reply, 1 (ignores this user) to 5 (fits in content and in style)."""
 
@@ -221,7 +240,7 @@ class Score(Frozen):
     """Raw replies of the judge in the order asked; all but the last could not be read."""
     value: int | float | None = Field(ge=1, le=5)
     """A judge's is a whole number, a panel's a mean; None if no reply could be read (missing, never guessed)."""
-    aspects: Mapping[Aspect, int | float] = Field(default={}, exclude_if=lambda found: not found)
+    aspects: AspectScores = Field(default_factory=no_aspects, exclude_if=lambda found: not found)
     """Of content, style and engagement those that were asked for and could be read, 1 to 5 each."""
 
 
