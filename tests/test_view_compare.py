@@ -126,7 +126,7 @@ def test_runs_are_compared_by_case_and_each_has_its_own_pages(scored: Run, other
     assert get("/run/2/").one("p", class_="eyebrow").words == "interalign evaluation · other.db"
     menu = get("/run/2/trees").one("nav", aria_label="Menu").every("a")
     assert [link.attributes["href"] for link in menu[1:]] == [
-        "/run/2/", "/run/2/trees", "/run/2/compare", "/run/2/eval", "/run/2/judge", "/run/2/simulator",
+        "/run/2/", "/run/2/trees", "/run/2/compare", "/run/2/eval", "/run/2/judge", "/run/2/label", "/run/2/simulator",
         "/run/2/graph",
     ]  # fmt: skip
     listed = get("/run/2/trees").one("table", class_="list").one("tbody").every("a")
