@@ -47,7 +47,8 @@ def test_every_item_of_a_pool_is_shown_with_its_verdict_and_the_nearest_one(pool
 def test_a_pool_has_its_own_menu_and_other_runs_have_no_personas_page_in_theirs(pool: Path, night: Run) -> None:
     menus = [page_of(path, "/").one("nav", aria_label="Menu").every("a") for path in (pool, night.path)]
     assert [[link.text for link in menu[1:]] for menu in menus] == [
-        ["Run", "Trees", "Personas", "Graph"], ["Run", "Trees", "Compare", "Figures", "Judge", "Label", "Simulator", "Graph"],
+        ["Run", "Trees", "Personas", "Graph"],
+        ["Run", "Trees", "Compare", "Figures", "Judge", "Label", "Simulator", "Graph"],
     ]  # fmt: skip
 
 
