@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
-from interalign.config import (
-    RunSettings,
-)
 from interalign.errors import ConfigError, did_you_mean
 from interalign.files import refuse_full_folder, refuse_outputs
 from interalign.panel import PANEL, with_panel
@@ -16,9 +13,6 @@ if TYPE_CHECKING:
     from interalign.eval.panel_weights import MemberWeight
     from interalign.store import Store
     from interalign.tree import JudgedTree
-
-T = TypeVar("T")
-R = TypeVar("R", bound=RunSettings)
 
 
 def export(
@@ -63,20 +57,11 @@ def export(
     if audit not in ("drop", "keep"):
         raise ConfigError(f"audit={audit!r}: write drop or keep")
     card = card_beside(Path(out))
-    inputs = [run, *filter(is_weight_file, panel_weights)]
-    if rows_per_file is None:
-        refuse_outputs([out, card], inputs=inputs)
-    else:
-        refuse_full_folder(Path(out), inputs=inputs)
-        refuse_outputs([card], inputs=inputs)
+    _refuse_places(out, card, [run, *filter(is_weight_file, panel_weights)], in_folder=rows_per_file is not None)
     with Store.open(Path(run)) as store:
         store.refuse_personas("export")
         name = judge or store.newest_judge()
-        members = store.judges() if judge == PANEL and not store.panel() else []
-        if judge is not None and judge not in store.judges() and len(members) < 2:
-            near = did_you_mean(judge, store.judges())
-            has = ", ".join(store.judges()) or "none at all"
-            raise ConfigError(f"{run} has no verdict by {judge!r}; it has {has}{near}")
+        members = _panel_of_all(store, run, judge)
         weights = _weights(store, panel_weights, name) if panel_weights else ()
         store.panel_weights = {each.judge: each.weight for each in weights} or None
         trees = store.judged_trees()
@@ -102,6 +87,23 @@ def export(
                       **facts_for_card(export_format(format), seats, proof.facts)}  # fmt: skip
             write_card(card, Path(out), (Path(run), store.run), written, tally, chosen)
         return written
+
+
+def _refuse_places(out: Path | str, card: Path | None, inputs: Sequence[Path | str], *, in_folder: bool) -> None:
+    """ConfigError if what is written would replace a run, an input, or a folder that has something in it."""
+    if in_folder:
+        refuse_full_folder(Path(out), inputs=inputs)
+    refuse_outputs([card] if in_folder else [out, card], inputs=inputs)
+
+
+def _panel_of_all(store: "Store", run: Path | str, judge: str | None) -> list[str]:
+    """The members where `panel` means all judges that were asked since; ConfigError for a judge that was never asked."""
+    members = store.judges() if judge == PANEL and not store.panel() else []
+    if judge is not None and judge not in store.judges() and len(members) < 2:
+        near = did_you_mean(judge, store.judges())
+        has = ", ".join(store.judges()) or "none at all"
+        raise ConfigError(f"{run} has no verdict by {judge!r}; it has {has}{near}")
+    return members
 
 
 def is_weight_file(word: str) -> bool:

@@ -2,18 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from interalign.config import (
-    RunSettings,
-)
 from interalign.files import read_text
 
 if TYPE_CHECKING:
     from interalign.store import Store
-
-T = TypeVar("T")
-R = TypeVar("R", bound=RunSettings)
 
 
 def open_run(run: Path | str) -> "Store":

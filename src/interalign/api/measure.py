@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from interalign.api.resolve import run_async, runtime_of
 from interalign.config import (
-    RunSettings,
     Runtime,
     RuntimeKeywords,
     as_runtime,
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from interalign.eval.notebook import NotebookReport
     from interalign.eval.power import PowerFigures
     from interalign.eval.results import CandidateComparison, Report, SimulatorSwap
-
-T = TypeVar("T")
-R = TypeVar("R", bound=RunSettings)
 
 
 def report(run: Path | str, prices: Path | None = None, *, panel_weights: Sequence[str] = ()) -> "NotebookReport":

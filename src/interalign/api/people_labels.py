@@ -1,20 +1,14 @@
 """People's labels of a run: planned, imported, exported."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from interalign.config import (
-    RunSettings,
-)
 from interalign.errors import ConfigError
 from interalign.files import read_text, refuse_outputs
 
 if TYPE_CHECKING:
     from interalign.eval.label_files import ImportedLabels
     from interalign.records import LabelQuestion
-
-T = TypeVar("T")
-R = TypeVar("R", bound=RunSettings)
 
 
 def plan_labels(run: Path | str, *, n: int, seed: int = 0) -> "list[LabelQuestion]":

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from interalign.api.resolve import run_async
 from interalign.config import (
     PersonaSettings,
-    RunSettings,
     Runtime,
     as_runtime,
     build,
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from interalign.people.split import SplitPool
     from interalign.run.dry_run import Estimate
     from interalign.run.generation import GeneratedPool
-
-T = TypeVar("T")
-R = TypeVar("R", bound=RunSettings)
 
 
 def personas_generate(out: Path | str, *, n: int, heldout: bool, seed: int) -> int:

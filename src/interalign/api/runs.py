@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from interalign.api.resolve import chosen_settings, run_async, runtime_of
 from interalign.config import (
     EvaluationKeywords,
     EvaluationSettings,
-    RunSettings,
     Runtime,
     RuntimeKeywords,
     SimulationKeywords,
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from interalign.conversations import ImportedTrees
     from interalign.run.dry_run import Estimate
     from interalign.store.shard_merge import Merged
-
-T = TypeVar("T")
-R = TypeVar("R", bound=RunSettings)
 
 
 def simulate(

@@ -2,19 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from interalign.api.resolve import run_async
 from interalign.config import (
-    RunSettings,
     Runtime,
 )
 
 if TYPE_CHECKING:
     from interalign.run.probe import SeatFigures
-
-T = TypeVar("T")
-R = TypeVar("R", bound=RunSettings)
 
 
 def roles() -> list[tuple[str, str]]:

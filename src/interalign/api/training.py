@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from interalign.api.resolve import runtime_of
 from interalign.config import (
     RewardSettings,
-    RunSettings,
     Runtime,
     RuntimeKeywords,
     build,
@@ -19,9 +18,6 @@ from interalign.models.names import importable
 if TYPE_CHECKING:
     from interalign.run.rewards import JudgedReward
     from interalign.training.result import TrainResult
-
-T = TypeVar("T")
-R = TypeVar("R", bound=RunSettings)
 
 
 def train(

@@ -116,12 +116,7 @@ class RunSettings(Frozen):
     @field_validator("judge", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
-        named = value if isinstance(value, list | tuple) else [value]
-        if not named or not all(isinstance(name, str) for name in named):
-            raise ValueError(f"expected the name of a model, or a list of them for a panel, got {value!r}")
-        if twice := [name for name, times in Counter(named).items() if times > 1]:
-            raise ValueError(f"{twice[0]} is named twice; a judge has one vote in a panel")
-        return named[0] if len(named) == 1 else tuple(named)
+        return _one_or_several_models(value, "a list of them for a panel", "a judge has one vote in a panel")
 
     @property
     def users(self) -> tuple[str, ...]:
@@ -276,12 +271,17 @@ class EvaluationSettings(RunSettings):
     @field_validator("user", mode="before")
     @classmethod
     def _one_user_or_several(cls, value: object) -> object:
-        named = value if isinstance(value, list | tuple) else [value]
-        if not named or not all(isinstance(name, str) for name in named):
-            raise ValueError(f"expected the name of a model, or a list of them, got {value!r}")
-        if twice := [name for name, times in Counter(named).items() if times > 1]:
-            raise ValueError(f"{twice[0]} is named twice; each user is met once")
-        return named[0] if len(named) == 1 else tuple(named)
+        return _one_or_several_models(value, "a list of them", "each user is met once")
+
+
+def _one_or_several_models(value: object, several: str, once: str) -> object:
+    """A model's name, or several names as a tuple; `several` and `once` say in a refusal what was expected, and why."""
+    named = value if isinstance(value, list | tuple) else [value]
+    if not named or not all(isinstance(name, str) for name in named):
+        raise ValueError(f"expected the name of a model, or {several}, got {value!r}")
+    if twice := [name for name, times in Counter(named).items() if times > 1]:
+        raise ValueError(f"{twice[0]} is named twice; {once}")
+    return named[0] if len(named) == 1 else tuple(named)
 
 
 def split_candidate(text: str) -> tuple[str | None, str]:
