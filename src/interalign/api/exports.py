@@ -97,7 +97,7 @@ def _refuse_places(out: Path | str, card: Path | None, inputs: Sequence[Path | s
 
 
 def _panel_of_all(store: "Store", run: Path | str, judge: str | None) -> list[str]:
-    """The members where `panel` means all judges that were asked since; ConfigError for a judge that was never asked."""
+    """The members where `panel` means all judges that were asked since; ConfigError for one that never was."""
     members = store.judges() if judge == PANEL and not store.panel() else []
     if judge is not None and judge not in store.judges() and len(members) < 2:
         near = did_you_mean(judge, store.judges())
