@@ -11,8 +11,8 @@ from typing import Final, cast
 
 from pydantic import JsonValue
 
-from interalign.agents.audit import ANSWERS, COPIES, ENDS, REFUSES, REPEATS, THIRD_PERSON, marks_with_evidence
-from interalign.agents.leaks import FUNCTION_WORDS
+from interalign.agents.audit import ANSWERS, COPIES, ENDS, REFUSES, REPEATS, THIRD_PERSON, marks_with_evidence, unquoted
+from interalign.agents.leaks import FUNCTION_WORDS, content_stems
 from interalign.models.world.consistency import candidate_sentence, contradictions, style_shown
 from interalign.models.world.people import read_person
 from interalign.personas import Persona
@@ -37,18 +37,46 @@ _RUN: Final = 0.6
 """A fact is stated in the profile's words if the message has so large a share of them in a row, of few words all."""
 _MANY_WORDS: Final = 25
 """A shorter message repeats another one only word by word: of few words a new one may say something else."""
+
+
+def _of(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 _WORD: Final = re.compile(r"\w+(?:['\u2019]\w+)*")
 _AGE: Final = re.compile(r"\b(?:i am|i'm|i\u2019m) (?:a )?(\d{2})(?=[ -]years?[ -]old\b|[.,;!]|$| and )", re.IGNORECASE)
 _PROFILE_AGE: Final = re.compile(r"\b(\d{2})[ -]years?[ -]old\b|\bage[d:]? ?(\d{2})\b|\bI am (\d{2})\b", re.IGNORECASE)
-_YES_OR_NO: Final = "yes yeah yep no nope sure very much a lot fine right true exactly"
-_ASSENT: Final = (
-    "ok okay thanks thank you thx great nice cool good perfect alright wonderful awesome hm hmm mhm i see got it that "
-    "sounds makes sense so understood noted indeed oh ah well interesting agreed"
+_ASSENT: Final = _of(
+    "ok okay thanks thank you thx ta cheers great nice cool good perfect alright wonderful awesome lovely brilliant "
+    "sound hm hmm mhm i see got it that sounds makes sense so understood noted indeed oh ah well interesting agreed"
 )
+_YES_OR_NO: Final = _of("yes yeah yep no nope sure very much a lot fine right true exactly")
+_AROUND_ASSENT: Final = _of(
+    "a all and bro buddy dear dude for fair enough haha hehe just know madam man mate most much my ngl now on one "
+    "really right sir tbf tbh that's this to very your advice help info tip tips"
+)
+"""Words that say nothing either, beside one of assent."""
 _EMOJI: Final = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 _ADVICE: Final = re.compile(
-    r"\byou (?:should|could|can|might|may|must|need to|will want to)\b|^(?:try|consider) ", re.I
+    r"\byou (?:should(?! (?:hear|see))|could|can|might|may|must|need to|will want to)\b|^(?:try|consider) ", re.I
 )
+_AGE_OF_SOMEBODY: Final = re.compile(r"\b(\d{2})[ -]years?[ -]old\b", re.IGNORECASE)
+_FEW_STEMS: Final = 5
+"""Of fewer content words it cannot be said whether they repeat a message in other words."""
+_SAME_STEMS: Final = 0.6
+"""Share of a message's content words that an earlier one has, from which on it brings nothing new."""
+_MANY_FACTS: Final = 3
+"""So many facts in words of its own, and more than were asked for, are a recital."""
+_TERSE: Final = re.compile(
+    r"\b(?:very short|(?:one|a) (?:line|word)|terse|curt|clipped|few words|as few words|telegram)\b", re.IGNORECASE
+)
+_LONG: Final = 40
+"""Words of a message that nobody writes who is said to write very short ones."""
+_NO_EMOJI: Final = re.compile(
+    r"\b(?:no|never|without|not(?! mind)|hates?|dislikes?)\b[^.;]{0,25}\bemojis?\b", re.IGNORECASE
+)
+_SMALL_LETTERS: Final = re.compile(r"\blower[ -]?case\b|\bno capitals?\b", re.IGNORECASE)
+_CAPITALISED: Final = re.compile(r"(?:\A|[.!?]\s+)[A-Z][a-z]")
 _SELF: Final = re.compile(r"\b(?:i|i'm|i\u2019m|i've|i\u2019ve|i'd|i\u2019d|i'll|me|my|mine|we|our|us)\b", re.I)
 
 
@@ -139,19 +167,21 @@ def faulty_messages(judged: JudgedTree, persona: Persona | None) -> set[str]:
 def _in_message(node: Node, before: Sequence[Node], persona: Persona) -> dict[str, str]:
     said, heard = ([each.text for each in before if each.role == role] for role in ("user", "assistant"))
     reply = heard[-1] if heard else ""
+    text = unquoted(node.text)
     found = marks_with_evidence(node.text, said, heard)
     person = read_person(persona.profile, persona.personality)
     more = {
-        CONTRADICTS: "; ".join(
-            [*(contradictions(person, node.text) if person else []), *_other_age(persona, node.text)]
-        ),
+        CONTRADICTS: "; ".join([*(contradictions(person, node.text) if person else []), *_other_age(persona, text)]),
         RECITES: "; ".join(_recited(persona, node.text, reply)),
-        ANSWERS: candidate_sentence(node.text) or _advice(node.text),
+        ANSWERS: candidate_sentence(node.text) or _advice(text),
+        THIRD_PERSON: _tells_of_itself(persona, text),
         STALLS: node.text if heard and _says_nothing(node.text, reply) else "",
     }
     all_found = {**{kind: evidence for kind, evidence in more.items() if evidence}, **found}
     if REPEATS in all_found and (RECITES in all_found or _differs(node.text, all_found[REPEATS])):
         del all_found[REPEATS]  # two recitals are alike because each is one
+    if person is None and not {REPEATS, RECITES} & all_found.keys() and (earlier := _said_before(node.text, said)):
+        all_found[REPEATS] = earlier
     return all_found
 
 
@@ -161,12 +191,31 @@ def _differs(text: str, other: str) -> bool:
     return len(words) < _MANY_WORDS and words != _words(other)
 
 
+def _tells_of_itself(persona: Persona, text: str) -> str:
+    """The persona's age in a message that speaks of somebody and never in the first person."""
+    ages = _ages(persona)
+    found = next((match for match in _AGE_OF_SOMEBODY.finditer(text) if match[1] in ages), None)
+    return found[0] if found and not _SELF.search(text) else ""
+
+
+def _said_before(text: str, earlier: Sequence[str]) -> str:
+    """The earlier message that has most content words of this one, in whatever order and form."""
+    own = content_stems(text)
+    if len(own) < _FEW_STEMS:
+        return ""
+    return next((other for other in earlier if len(own & content_stems(other)) >= _SAME_STEMS * len(own)), "")
+
+
 def _other_age(persona: Persona, text: str) -> Iterator[str]:
     """An age that the message gives the user, where the profile gives another."""
-    ages = {next(filter(None, groups)) for line in persona.profile for groups in _PROFILE_AGE.findall(line)}
+    ages = _ages(persona)
     yield from (
         f"{match[0]} (profile: {', '.join(sorted(ages))})" for match in _AGE.finditer(text) if ages - {match[1]}
     )
+
+
+def _ages(persona: Persona) -> set[str]:
+    return {next(filter(None, groups)) for line in persona.profile for groups in _PROFILE_AGE.findall(line)}
 
 
 def _recited(persona: Persona, text: str, reply: str) -> list[str]:
@@ -176,7 +225,17 @@ def _recited(persona: Persona, text: str, reply: str) -> list[str]:
     asked = max(1, reply.count("?"))
     of_style = _longest_run(_words(persona.personality), said)
     style = [] if len(of_style) < PASSAGE else [" ".join(of_style)]
+    if len(stated) <= asked and not read_person(persona.profile, persona.personality):
+        stated = _reworded(persona, text)
+        asked = max(asked, _MANY_FACTS - 1)
     return [*(stated if len(stated) > asked else []), *style]
+
+
+def _reworded(persona: Persona, text: str) -> list[str]:
+    """The facts of which the message has half of the content words."""
+    said = content_stems(text)
+    facts = ((fact, content_stems(fact)) for fact in persona.profile)
+    return [fact for fact, stems in facts if stems and len(stems & said) >= len(stems) / 2]
 
 
 def _is_stated(fact: Sequence[str], said: Sequence[str]) -> bool:
@@ -211,11 +270,11 @@ def _advice(text: str) -> str:
 
 def _says_nothing(text: str, reply: str) -> bool:
     """Whether a message takes the talk nowhere: words of assent or thanks alone, where nothing was asked."""
-    words = _words(text)
+    words = set(_words(text))
     if not words:
         return True
-    empty = _ASSENT if "?" in reply else f"{_ASSENT} {_YES_OR_NO}"
-    return "?" not in text and set(words) <= set(empty.split())
+    assent = _ASSENT if "?" in reply else _ASSENT | _YES_OR_NO
+    return "?" not in text and bool(words & assent) and words <= assent | _AROUND_ASSENT
 
 
 def _paths(tree: Tree) -> Iterator[list[Node]]:
@@ -234,7 +293,23 @@ def _paths(tree: Tree) -> Iterator[list[Node]]:
 def _drifts(path: Sequence[Node], persona: Persona) -> Iterator[tuple[str, str]]:
     """Ids of the messages whose style is another than the persona's, each with what shows it."""
     person = read_person(persona.profile, persona.personality)
-    yield from _drifts_in_length(path) if person is None else _drifts_in_the_world(path, person.style)
+    if person is not None:
+        yield from _drifts_in_the_world(path, person.style)
+        return
+    yield from _against_the_personality(path, persona.personality)
+    yield from _drifts_in_length(path)
+
+
+def _against_the_personality(path: Sequence[Node], personality: str) -> Iterator[tuple[str, str]]:
+    """What a personality says in so many words of length, small letters and emoji, and a message does not keep to."""
+    for node in path:
+        words = len(_words(node.text))
+        if _TERSE.search(personality) and words > _LONG:
+            yield node.id, f"{words} words of somebody terse"
+        elif _NO_EMOJI.search(personality) and _EMOJI.search(node.text):
+            yield node.id, "an emoji"
+        elif _SMALL_LETTERS.search(personality) and len(_CAPITALISED.findall(node.text)) >= 2:
+            yield node.id, "sentences with capitals"
 
 
 def _drifts_in_the_world(path: Sequence[Node], style: Sequence[bool]) -> Iterator[tuple[str, str]]:
@@ -257,13 +332,14 @@ def _drifts_in_the_world(path: Sequence[Node], style: Sequence[bool]) -> Iterato
 
 def _drifts_in_length(path: Sequence[Node]) -> Iterator[tuple[str, str]]:
     """After three messages: four times as long as the middle one of those before, or a quarter of it; first emoji."""
+    path = [node for node in path if not _says_nothing(node.text, "")]  # too short to have a style
     lengths = [len(_words(node.text)) for node in path]
     emoji = [bool(_EMOJI.search(node.text)) for node in path]
     for place, node in enumerate(path):
         if place < 3:
             continue
         usual = median(lengths[:place])
-        if lengths[place] > 4 * max(usual, 8) or (lengths[place] < usual / 4 and usual >= 16):
+        if lengths[place] > 4 * max(usual, 12) or (lengths[place] < usual / 4 and usual >= 16):
             yield node.id, f"{lengths[place]} words, {usual:g} before"
         elif emoji[place] != emoji[place - 1] and len(set(emoji[:place])) == 1 and place >= 4:
             yield node.id, "the first emoji" if emoji[place] else "no emoji any more"
