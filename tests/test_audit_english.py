@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from interalign.agents.findings import CONTRADICTS, DRIFTS, KINDS, audit_tree
+from interalign.agents.audit_rules import audit_tree
+from interalign.agents.findings import CONTRADICTS, DRIFTS, KINDS
 from interalign.personas import Persona
 from interalign.tree import Node, Tree
 

@@ -15,7 +15,8 @@ import interalign as ia
 from interalign import api
 from interalign.agents.answers import parse_findings
 from interalign.agents.audit import ANSWERS, ENDS, REPEATS
-from interalign.agents.findings import AUDITED, CONTRADICTS, DRIFTS, FINDING, RECITES, STALLS, audit_tree
+from interalign.agents.audit_rules import audit_tree
+from interalign.agents.findings import AUDITED, CONTRADICTS, DRIFTS, FINDING, RECITES, STALLS
 from interalign.personas import Persona
 from interalign.tree import Node, Tree
 
