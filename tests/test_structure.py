@@ -66,7 +66,7 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def loaded_after(*steps: str) -> list[set[str]]:
-    """Top-level names in sys.modules of a new Python that runs these steps one after the other, as they are after each."""
+    """Top-level names in sys.modules of a new Python that runs these steps in turn, as they are after each of them."""
     report = f"print({LOADED!r}, json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
     code = "\n".join(["import json, sys", *(line for step in steps for line in (step, report))])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
