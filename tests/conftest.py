@@ -1,5 +1,6 @@
 """What every test gets: no network, no keys, one thread, and the command line as a fixture."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -28,6 +29,18 @@ sys.path.insert(0, str(_GUARD))
 sys.modules.pop("sitecustomize", None)  # the interpreter's own, if it has one
 
 import sitecustomize as network_guard  # noqa: E402
+
+_known_modules = 0
+
+
+def pytest_runtest_setup() -> None:
+    """Spare the garbage collector what libraries brought along: it stays to the end, and every training begins with a
+    full collection, which takes a second where torch, TRL and transformers are loaded."""
+    global _known_modules
+    if len(sys.modules) - _known_modules > 100:
+        gc.collect()  # so that no garbage is kept
+        gc.freeze()
+        _known_modules = len(sys.modules)
 
 
 class Ended(NamedTuple):
