@@ -16,12 +16,9 @@ from interalign.agents.leaks import FUNCTION_WORDS
 from interalign.models.world.consistency import candidate_sentence, contradictions, style_shown
 from interalign.models.world.people import read_person
 from interalign.personas import Persona
+from interalign.records import AUDITED, FINDING
 from interalign.tree import Annotation, Frozen, JudgedTree, Node, Tree
 
-FINDING: Final = "finding"
-"""Name of the annotation at a user's message: a list of `{"kind", "evidence"}`, by `rules` or by a judge's name."""
-AUDITED: Final = "audited"
-"""Name of the annotation at the first message of a tree that was audited, by who did it, whatever was found."""
 RULES: Final = "rules"
 CONTRADICTS, RECITES, STALLS, DRIFTS = (
     "contradicts the persona",

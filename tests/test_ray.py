@@ -6,7 +6,7 @@ import random
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -24,9 +24,11 @@ import interalign as ia
 from interalign.config import Runtime, SimulationSettings
 from interalign.config.engines import check_engine, ray_address
 from interalign.errors import ConfigError, StopError
+from interalign.records import TreeRecord
 from interalign.run.ray_engine import RayTasks, batches
 from interalign.run.ray_task import batch_orders, grow_batch, packed, unpacked
 from interalign.run.session import open_session
+from interalign.run.tree_work import growing
 from interalign.run.worker_orders import WorkerEnding, carry_out_orders, orders_for
 from interalign.store import Store
 from interalign.store.worker_files import gather, gather_one, split_one
@@ -115,7 +117,7 @@ def unfinished(run: Path, tokens: int = 0) -> Path:
 def test_batches_have_every_unfinished_tree_once_whatever_is_merged_meanwhile(tmp_path: Path) -> None:
     with Store.create_or_open(unfinished(tmp_path / "run.db", 9000)) as store:
         left = [tree.id for tree in store.walk_trees("planned")]
-        walked, seen = batches(store, 3), list[list[str]]()
+        walked, seen = waiting(store, 3), list[list[str]]()
         for number, batch in enumerate(walked, start=1):
             seen.append([tree.id for tree in batch])
             gather_one(store, split_one(store, number, batch))
@@ -124,10 +126,15 @@ def test_batches_have_every_unfinished_tree_once_whatever_is_merged_meanwhile(tm
     assert ia.simulate(tmp_path / "run.db", **TREES).done == 7
 
 
+def waiting(run: Store, size: int) -> Iterator[list[TreeRecord]]:
+    return batches(run.walk_trees("planned", "failed"), size)
+
+
 def told_about(file: Path, budget: str | None = None) -> dict[str, Any]:
     runtime = Runtime(budget=budget, max_tokens=10**6 if budget else None)
-    settings = SimulationSettings(**TREES, engine="local")
-    return batch_orders(orders_for(file, settings, runtime), f"{file.stem}-{os.getpid()}")
+    settings = SimulationSettings(**TREES, engine="local").model_dump(mode="json")
+    orders = {"kind": "SimulationSettings", "settings": settings, "trusted": []}
+    return batch_orders(orders_for(file, orders, runtime), f"{file.stem}-{os.getpid()}")
 
 
 @pytest.fixture
@@ -145,7 +152,7 @@ def test_a_batch_grown_here_or_on_another_machine_is_that_of_one_process(
     whole.parent.mkdir()
     ia.simulate(whole, **TREES)
     with Store.create_or_open(unfinished(tmp_path / "run.db", 9000)) as run:
-        for number, batch in enumerate(batches(run, 4), start=1):
+        for number, batch in enumerate(waiting(run, 4), start=1):
             file = split_one(run, number, batch)
             told, content = told_about(file), packed(file)
             if not is_here:
@@ -167,7 +174,7 @@ def test_a_second_attempt_on_another_machine_replays_what_the_first_one_committe
     tmp_path: Path, scratch: Path
 ) -> None:
     with Store.create_or_open(unfinished(tmp_path / "run.db")) as run:
-        batch = next(batches(run, 2))
+        batch = next(waiting(run, 2))
         file = split_one(run, 1, batch)
         told = {**told_about(file), "machine": "another"}
         content, left = packed(file), scratch / f"{told['name']}.db"
@@ -183,7 +190,7 @@ def test_a_second_attempt_on_another_machine_replays_what_the_first_one_committe
 
 def test_another_version_and_a_limit_on_another_machine_are_refused(tmp_path: Path, scratch: Path) -> None:
     with Store.create_or_open(unfinished(tmp_path / "run.db")) as run:
-        file = split_one(run, 1, next(batches(run, 2)))
+        file = split_one(run, 1, next(waiting(run, 2)))
         old = {**told_about(file), "version": "0.0.1"}
         far = {**told_about(file, budget=str(tmp_path / "b")), "machine": "another"}
         assert grow_batch(old, b"").ending == WorkerEnding(
@@ -255,7 +262,7 @@ def grown_by(ray: OneByOne, run: Path, at_once: int = 2, limit: int | None = Non
         async with open_session(run, Runtime(concurrency=4, max_tokens=limit), None) as session:
             session.count()
             try:
-                await RayTasks(session, SimulationSettings(**TREES), ray, at_once).grow_all()
+                await RayTasks(session, growing(session, SimulationSettings(**TREES)), ray, at_once).work_on_all()
             finally:
                 gather(session.store)
             return session.summary()
