@@ -18,7 +18,7 @@ from until import until
 
 import interalign as ia
 from interalign import api
-from interalign.config import Runtime
+from interalign.config import Runtime, SimulationSettings
 from interalign.errors import StopError
 from interalign.people import load_personas
 from interalign.records import AUDITED, FINDING
@@ -26,7 +26,7 @@ from interalign.rounds import Rounds
 from interalign.run.audit import audit_by_judge
 from interalign.run.ray_engine import RayTasks
 from interalign.run.session import open_session
-from interalign.run.tree_work import judging
+from interalign.run.tree_work import growing, judging
 from interalign.run.worker_orders import WorkerEnding, carry_out_orders, orders_for
 from interalign.store import Store
 from interalign.store.lock import is_locked
@@ -157,9 +157,11 @@ def test_workers_know_which_judges_the_run_has_readable_answers_of(grown: Path, 
     async def orders() -> list[list[str]]:
         async with open_session(run, Runtime(), None) as session:
             trees = partial(session.store.walk_trees, "done")
-            return [judging(session, "judge", name, trees).orders["trusted"] for name in ("world:judge", NOISY)]
+            grows = growing(session, SimulationSettings(judge=("world:judge", NOISY)))
+            works = [judging(session, "judge", name, trees) for name in ("world:judge", NOISY)]
+            return [work.orders["trusted"] for work in (*works, grows)]
 
-    assert asyncio.run(orders()) == [["world:judge"], []]
+    assert asyncio.run(orders()) == [["world:judge"], [], ["world:judge"]]
 
 
 def test_findings_of_an_audit_in_parts_replace_those_of_the_one_before(grown: Path, tmp_path: Path) -> None:
