@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from interalign.run.session import open_session
 from interalign.run.tree_work import growing
 from interalign.run.worker_orders import WorkerEnding, carry_out_orders, orders_for
 from interalign.store import Store
-from interalign.store.worker_files import gather, gather_one, split_one
+from interalign.store.worker_files import folder_of, gather, gather_one, split_one
 from interalign.version import __version__
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (the extra `scale`)")
@@ -207,6 +208,12 @@ class Errors:
 
     class RayError(Exception): ...
 
+    class RayTaskError(RayError): ...
+
+    class RuntimeEnvSetupError(RayError): ...
+
+    class LocalRayletDiedError(RayError): ...
+
     class TaskCancelledError(RayError): ...
 
     class WorkerCrashedError(RayError): ...
@@ -229,7 +236,7 @@ class OneByOne:
 
     exceptions = Errors
 
-    def __init__(self, *ends: Exception, after: bool = False) -> None:
+    def __init__(self, *ends: Exception | None, after: bool = False) -> None:
         self._ends, self._after = list(ends), after
         self._pool = ThreadPoolExecutor(1)
         self.begun: list[str] = []
@@ -308,7 +315,7 @@ def test_a_limit_holds_over_all_tasks_also_when_workers_are_lost(tmp_path: Path)
 
 
 def test_a_task_that_cannot_begin_is_told_in_one_line(tmp_path: Path) -> None:
-    missing = Errors.RayError("Traceback\n  File x\nModuleNotFoundError: No module named 'interalign'\n")
+    missing = Errors.RayTaskError("Traceback\n  File x\nModuleNotFoundError: No module named 'interalign'\n")
     with pytest.raises(
         ConfigError, match=r"No module named 'interalign'.*install the same interalign on every machine"
     ):
@@ -316,15 +323,45 @@ def test_a_task_that_cannot_begin_is_told_in_one_line(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
 
 
+@pytest.mark.parametrize("said", ["The task's local raylet died. Check raylet.out for more information.", ""])
+def test_a_ray_that_is_gone_stops_the_run_which_can_go_on(said: str, tmp_path: Path) -> None:
+    run = unfinished(tmp_path / "run.db")
+    with pytest.raises(StopError, match=rf"Ray failed \({said or 'LocalRayletDiedError'}\); what was finished is kept"):
+        grown_by(OneByOne(None, Errors.LocalRayletDiedError(said)), run, at_once=1)
+    with ia.open_run(run) as opened:
+        assert [tree.id for tree in opened.trees("done")] == ["t00000", "t00001"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
+
+
+def test_a_new_run_is_kept_when_it_is_refused_with_calls_on_record_that_others_made(tmp_path: Path) -> None:
+    whole, run = tmp_path / "whole.db", tmp_path / "run.db"
+    ia.simulate(whole, trees=2, turns=1)
+
+    async def refused() -> None:
+        async with open_session(run, Runtime(), None) as session:
+            with Store.open(whole) as store:
+                assert store.run is not None
+                session.store.begin_run("run", "simulation", store.run.identity, store.run.version)
+            folder_of(run).mkdir()
+            shutil.copy(whole, folder_of(run) / "1.db")  # what a worker has grown
+            gather(session.store)
+            raise ConfigError("another worker cannot be used")
+
+    with pytest.raises(ConfigError, match="another worker"):
+        asyncio.run(refused())
+    assert calls(run) == calls(whole)
+
+
 RAY = ("--engine", "ray", "--workers", "3")
 
 
 def workers_of(process: int) -> list[int]:
-    """Ray's worker processes for this command, at work or between two batches."""
+    """Ray's worker processes for this command, at work or between two batches; its agents have such titles, too."""
     found = []
     for each in Path("/proc").iterdir():
         with suppress(OSError):
-            if each.name.isdigit() and b"ray::" in (each / "cmdline").read_bytes():
+            title = (each / "cmdline").read_bytes()
+            if each.name.isdigit() and title.startswith((b"ray::IDLE", b"ray::grow_batch")):
                 found.append(int(each.name))
     return [pid for pid in found if process in ancestors(pid)]
 
@@ -372,9 +409,9 @@ def test_what_ray_had_grown_is_kept_after_an_interrupt_and_after_a_kill_of_the_c
         process.send_signal(signal.SIGINT)
         assert process.wait() == 3
         assert process.stderr is not None
-        assert process.stderr.read().splitlines() == [
+        assert process.stderr.read().splitlines()[-1] == (
             "interalign: interrupted; what was finished is kept, run the same command again to go on"
-        ]
+        )
     assert not (folder / "run.db.workers").exists()
     kept = len(calls_of(folder / "run.db"))
     assert kept >= 40 - 3 * 4

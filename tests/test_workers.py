@@ -235,9 +235,9 @@ def test_an_interrupt_stops_all_workers_and_what_they_have_grown_is_in_the_run(t
         process.send_signal(signal.SIGINT)
         assert process.wait() == 3
         assert process.stderr is not None
-        assert process.stderr.read().splitlines() == [
+        assert process.stderr.read().splitlines()[-1] == (
             "interalign: interrupted; what was finished is kept, run the same command again to go on"
-        ]
+        )
     assert not (folder / "run.db.workers").exists()
     assert len(calls_of(folder / "run.db")) >= 40 - 2 * 4
     with started(folder, *WORDS) as process:

@@ -118,10 +118,14 @@ class RayTasks:
             raise StopError("interrupted") from None  # the reason is known where it was cancelled
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError):
             return None
-        except errors.RayError as error:
-            last = str(error).strip().rpartition("\n")[2]
+        except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:
             raise ConfigError(
-                f"a Ray task could not begin ({last}); install the same interalign on every machine of the cluster"
+                f"a Ray task could not begin ({_last_line(error)}); install the same interalign on every machine of "
+                "the cluster"
+            ) from error
+        except errors.RayError as error:  # above all LocalRayletDiedError: without it this process has no Ray any more
+            raise StopError(
+                f"Ray failed ({_last_line(error)}); what was finished is kept, run the same command again to go on"
             ) from error
         finally:
             self._refs.discard(ref)
@@ -155,6 +159,11 @@ class RayTasks:
         for task in at_work:
             task.cancel()
         await asyncio.gather(*at_work, return_exceptions=True)
+
+
+def _last_line(error: Exception) -> str:
+    """Of what Ray says: before it stands the traceback of another process."""
+    return str(error).strip().rpartition("\n")[2] or type(error).__name__
 
 
 def batches(trees: Iterable[TreeRecord], size: int) -> Iterator[list[TreeRecord]]:

@@ -263,7 +263,7 @@ async def open_session(
     if fork_of is not None:
         Store.fork(fork_of, path)
     with Store.create_or_open(path) as store:
-        ledger, refused = None, False
+        refused, used = False, store.usage()
         try:
             gather(store)
 
@@ -284,7 +284,7 @@ async def open_session(
                 if budget is not None:
                     budget.close()
         except ConfigError:
-            refused = ledger is None or ledger.fresh == 0
+            refused = store.usage() == used  # calls that are on record were paid for, whoever made them
             raise
         finally:
             if is_new and (refused or store.run is None):
