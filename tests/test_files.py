@@ -39,6 +39,7 @@ COMMANDS = {
     "compare": "compare {eval}",
     "power": "power {eval} --delta 0.5",
     "fidelity": "fidelity {run} --real {eval}",
+    "trace": "trace {run} --endpoint http://127.0.0.1:9",
     "view": "view {run} --export {out} --instructions {data}",
     "personas generate": "personas generate --n 2 --out {out} --model world:personas "
     "--seeds {personas} --prompts {folder} --prices {prices}",

@@ -21,7 +21,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("src/interalign", "agents", "graphs", "training", "eval")
-HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "langgraph", "langchain", "matplotlib", "uvicorn")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "langgraph",
+    "langchain",
+    "matplotlib",
+    "uvicorn",
+    "google",
+)
 SQL = re.compile(r"\b(SELECT\b.+\bFROM|INSERT (OR \w+ )?INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w+)\b")
 LOADED = "loaded now:"
 PRINTING = {"src/interalign/cli/app.py", "eval/report.py"}
@@ -209,7 +220,7 @@ def test_importing_interalign_and_asking_its_command_line_for_help_load_nothing_
 
 NOT_FOR_A_RUN = (
     "pandas", "pyarrow", "sqlite_utils", "numpy", "scipy", "sklearn", "aiohttp", "langchain", "langchain_openai",
-    "matplotlib", "uvicorn", "starlette", "torch", "transformers", "trl", "peft", "datasets",
+    "matplotlib", "uvicorn", "starlette", "torch", "transformers", "trl", "peft", "datasets", "google",
 )  # fmt: skip
 """What `simulate` with models of the world needs nothing of; the first three came with the migrations."""
 

@@ -21,6 +21,7 @@ from interalign.eval.view.tree_page import Link, TreePage, ViewOptions, page_wit
 from interalign.personas import Persona
 from interalign.records import CallRecord, TreeRecord
 from interalign.store import Store
+from interalign.tracing.ids import SpanIds, call_ids
 from interalign.tree import JudgedTree
 
 _NAMED = 5
@@ -80,6 +81,8 @@ class CallView:
     """When it was sent, how long it took and so on, as far as it is known."""
     back: str
     """The tree it belongs to."""
+    ids: SpanIds | None
+    """Where `interalign trace` sends it; None for a call without a time, which is not sent."""
 
 
 def find_front(store: Store, links: ServedLinks, judge: str | None = None) -> FrontPage:
@@ -195,7 +198,9 @@ def find_call(store: Store, tree: str, key: str, links: ServedLinks, *, judge: s
     call = next((found for found in store.calls_of(tree) if found.key == key), None)
     if call is None:
         raise NotThereError(f"No call {key!r} of tree {tree!r} is on record.")
-    return CallView(call, _about(call), times(call), links._replace(judge=known_judge(store, judge)).tree(tree))
+    run = store.run
+    ids = None if run is None or call.began is None else call_ids(run, tree, key)
+    return CallView(call, _about(call), times(call), links._replace(judge=known_judge(store, judge)).tree(tree), ids)
 
 
 def _about(call: CallRecord) -> tuple[str, tuple[str, ...]]:

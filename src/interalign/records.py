@@ -226,6 +226,7 @@ class BegunWith(Frozen):
     system: str | None = None
     end_mark: str | None = None
     """What the user agent writes to end a talk; None: it cannot."""
+    seed: int | None = None
 
     @property
     def users(self) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from interalign.api.pools import (
 from interalign.api.resolve import run_async
 from interalign.api.runs import about_cases, estimate, evaluate, import_conversations, judge, merge, simulate
 from interalign.api.seats import check_role, probe_role, roles
+from interalign.api.tracing import trace
 from interalign.api.training import train
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "run_async",
     "simulate",
     "simulator_swap",
+    "trace",
     "train",
     "view",
     "view_export",

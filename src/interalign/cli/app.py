@@ -24,6 +24,7 @@ from interalign.cli.progress import json_line, names_failed, shown, shown_traini
 from interalign.cli.report import compare, power, report
 from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
+from interalign.cli.trace import trace
 from interalign.cli.trust import calibrate, fidelity
 from interalign.config import EvaluationSettings, RewardSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
@@ -56,6 +57,7 @@ app.command()(audit)
 app.command("import")(import_)
 app.command()(calibrate)
 app.command()(fidelity)
+app.command()(trace)
 
 
 class Pairs(StrEnum):

@@ -62,6 +62,11 @@ def _lines(found: "Audit") -> Iterator[str]:
     for one in found.candidates:
         without = "-" if one.mean_without is None else f"{one.mean_without:.2f} (n {one.n_without:,})"
         yield f"  {one.name}: mean score {one.mean:.2f} (n {one.n:,}), without the affected turns {without}"
+    for user, of_user in found.by_user.items():
+        rates = {**{kind: rate for kind, rate in of_user.findings.items() if rate.hits}, "any": of_user.any}
+        told = [f"{share:.2f}" if share is not None else "-" for share in of_user.disclosure.by_turn]
+        yield f"user {user}: {of_user.messages:,} messages; share of the profile told by turn: {' '.join(told)}"
+        yield from (f"  {kind:40}{_rate(rate)}" for kind, rate in rates.items())
 
 
 def _rate(rate: "Rate") -> str:
