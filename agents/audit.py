@@ -39,9 +39,20 @@ _ENDS = _Phrases(
         "have a ": r"\bhave a (?:nice|good|great|lovely) (?:day|evening|night|weekend|one)\b",
         " for now": r"\b(?:that is|that's|thats) (?:all|it) for now\b",
         " for today": r"\b(?:that is|that's|thats) (?:all|it) for today\b",
+        "that": r"\bthat(?:'s| is|s) (?:me done|everything[,.!]|all i need(?:ed)?\b)",
+        "all i need": r"\btells me all i need\b",
+        " questions": r"\bno (?:further|more|other) questions\b",
+        "nothing": r"\bi need nothing(?: more| else)?[,.!]",
+        "no need for": r"\bno need for anything (?:more|else)\b",
+        "cheerio": r"\bcheerio\b",
+        "ciao": r"(?:^|[\s,])ciao[.!]*\s*\Z",
+        "ta-ta": r"\bta-ta\b",
+        "gone": r"\b(?:i'm|im|i am) gone[.!]*\s*\Z",
+        "finished": r"\b(?:i'm|that's me) (?:finished|done) (?:for (?:now|good|today)|here)\b",
         "": r"[<\[(](?:end|stop|exit|terminate)(?: of (?:the )?(?:conversation|chat|talk))?[>\])]",
     }
 )
+_OF_HELP = r"(?:any|anything|something|help|more help|further|assistance)"
 _ANSWERS = _Phrases(
     {
         "as a": r"\bas an? (?:ai|artificial intelligence|language model|(?:ai |virtual )?assistant)\b",
@@ -51,8 +62,19 @@ _ANSWERS = _Phrases(
         " can i ": r"\b(?:how|what) can i (?:help|assist|do for) you\b",
         " may i ": r"\b(?:how|what) may i (?:help|assist|do for) you\b",
         " could i ": r"\b(?:how|what) could i (?:help|assist|do for) you\b",
-        "let me know": r"\blet me know if you (?:have|need|want|would|'d)\b",
-        " be ": r"\bi(?:'d| would) be (?:happy|glad) to (?:help|assist)\b",
+        "let me know": r"\blet me know if you(?:'d| would)? (?:have (?:any|more|other)|need "
+        + _OF_HELP
+        + r"|want (?:me|more|any)|like|prefer)\b",
+        " be ": r"\bi(?:'d| would) be (?:happy|glad|delighted) to (?:help|assist|support|guide)\b",
+        "hesitate": r"\b(?:don't|do not) hesitate to (?:ask|reach out|contact|let me know)\b",
+        "at your disposal": r"\bi(?: am|'m|'ll| remain| will be)[^.!?]{0,20} at your disposal\b",
+        "i hope": r"\bi hope (?:that )?(?:this|it|these tips) helps?\b",
+        "here are": r"\bhere are [^.:!?]{0,40}\b(?:tips|suggestions|strategies|ideas (?:that |for )?you)\b",
+        "would you like me": r"\bwould you like me to\b",
+        "i can": r"\bi can(?:,? however,?)? (?:suggest|recommend|help you|walk you|guide you)\b",
+        "welcome": r"\A\W*(?:(?:hi|hello|hey)\b(?: there)?,? )?welcome[!.]",
+        "certainly": r"\A\W*certainly[.,!] (?:to|here)\b",
+        "it is ": r"\bit is (?:advisable|recommended) (?:that you|to)\b",
         "assist you": r"\bi(?:'m| am) (?:happy|glad|ready) to assist you\b",
         "help you": r"\bi(?:'m| am) (?:happy|glad|ready) to help you\b",
         "feel free": r"\bfeel free to (?:ask|reach out|share|let me know|contact)\b",
@@ -63,8 +85,13 @@ _ANSWERS = _Phrases(
         "great question": r"^\s*great question\b",
         "sounds like": r"\bit sounds like you(?:'re| are|'ve)\b",
         ":": r"^\s*(?:assistant|ai|chatbot)\s*:",
-        "\n": r"(?:^\s*(?:\d+[.)]|[-*\u2022]) .*\n?){3}",
+        "\n": r"(?:^\s*(?:\d+[.)]|[-*\u2022]) (?!.*\b(?:i|i'm|i've|my|me|we|our)\b)[^\w\n]*\w.*\n?){3}",
     }
+)
+_SORRY = (
+    r"[^.!?\n]{0,20}\bi(?: can(?:not|'t)|(?:'m| am) (?:not able|unable|not permitted|not in a position) to)"
+    r" (?:assist|help (?:you )?with|fulfil+|comply|discuss|disclose|continue|generate|create|engage"
+    r"|(?:provide|offer|give(?: out)?|share)\b[^.!?]*\b(?:advice|information|guidance|assistance))\b"
 )
 _TO_HELP = (
     r" (?:assist|help|provide|fulfil+|comply|engage|discuss|continue|generate|answer|do) (?:you |in |to |with )*"
@@ -74,8 +101,16 @@ _REFUSES = _Phrases(
     {
         "i can": r"\bi can(?:not|'t)" + _TO_HELP,
         "able to": r"\bi(?:'m| am) (?:not able|unable) to" + _TO_HELP,
+        "sorry": r"\bsorry\b" + _SORRY,
+        "apologi": r"\bapologi[sz]e\b" + _SORRY,
+        "regret": r"\bregret(?:tably)?\b" + _SORRY,
+        " help": r"\A\W*(?:i can(?:not|'t) (?:help|assist) with|can't help you with)\b(?! it\b)",
+        "violate": r"\b(?:that|this|it) (?:would|may|might|could) violate\b",
+        "permitted": r"\bi(?:'m| am) not permitted to\b",
+        "language model": r"\bas an? (?:ai |large )*language model, i(?: can(?:not|'t)|'m| am| do not| don't)\b",
     }
 )
+_STAGE_DIRECTION = r"(?:nods|smiles|sighs|shrugs|pats|wonders|looks (?:at|around)|pauses|grins|frowns)\b"
 _THIRD_PERSON = _Phrases(
     {
         "the user": r"\A\W*the user(?:'s)?\b|\bthe user (?:is|has|wants|asks|says|likes|would)\b",
@@ -83,8 +118,10 @@ _THIRD_PERSON = _Phrases(
         "this user": r"\A\W*this user(?:'s)?\b",
         "human": r"\A\W*(?:(?:the|this) human(?:'s)?\b|human ?:)",
         "user": r"\A\W*user ?:",
+        "the ": r"\A\W*the (?:[\w'-]+ ){1,3}?" + _STAGE_DIRECTION,
     }
 )
+_QUOTED = re.compile(r"\"[^\"\n]*\"|\u201c[^\u201d\n]*\u201d")
 _APOSTROPHES = str.maketrans("\u2019\u02bc", "''")
 _PART = 5
 """So many words in a row are a passage."""
@@ -105,7 +142,7 @@ def marks_with_evidence(text: str, earlier: Iterable[str], replies: Iterable[str
     one reply. A message shorter than two passages is neither unless it is the same. Of a repetition and a copy the
     words are those of the other message.
     """
-    lowered, words = text.translate(_APOSTROPHES).lower(), _words(text)
+    lowered, words = unquoted(text).translate(_APOSTROPHES).lower(), _words(text)
     marks = {
         ENDS: _ENDS.first_in(lowered),
         REPEATS: _first(earlier, lambda other: words == _words(other) or _taken_from(text, other) >= 0.8),
@@ -115,6 +152,11 @@ def marks_with_evidence(text: str, earlier: Iterable[str], replies: Iterable[str
         COPIES: _first(replies, lambda reply: _taken_from(text, reply) >= 0.5),
     }
     return {mark: evidence for mark, evidence in marks.items() if evidence}
+
+
+def unquoted(text: str) -> str:
+    """The text without what stands in double quotation marks: those are somebody else's words."""
+    return _QUOTED.sub(" ", text) if '"' in text or "\u201c" in text else text
 
 
 def _first(texts: Iterable[str], is_one: Callable[[str], bool]) -> str:

@@ -26,6 +26,7 @@ _NAMES_NOTE: Final = re.compile(
     r"|[\[(]\s*note\b",
     re.IGNORECASE,
 )
+_STEM: Final = 4
 FUNCTION_WORDS: Final = frozenset(
     [
         "a",
@@ -91,6 +92,11 @@ FUNCTION_WORDS: Final = frozenset(
         "yours",
     ]
 )
+
+
+def content_stems(text: str) -> frozenset[str]:
+    """The first four letters of each word but function words: what a text is about, in whatever form of the words."""
+    return frozenset(word[:_STEM] for word in re.findall(r"\w+", text.lower()) if word not in FUNCTION_WORDS)
 
 
 Run = tuple[str, ...]

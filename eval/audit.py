@@ -14,6 +14,7 @@ from interalign.agents.findings import KINDS, RULES, Finding, stored_findings
 from interalign.eval.disclosed import disclosed
 from interalign.eval.rates import Profile, Rate, rate_over_profiles
 from interalign.personas import Persona
+from interalign.records import split_case
 from interalign.store import Store
 from interalign.tree import JudgedTree, Node
 
@@ -76,6 +77,8 @@ class Audit(NamedTuple):
     candidates: tuple[AffectedScores, ...]
     each: tuple[Located, ...]
     """All findings, in stored order."""
+    by_user: Mapping[str, "Audit"] = {}
+    """The same of each user, where an evaluation has several."""
     unread: int = 0
     """Answers of the judge that was asked now which could not be read: those messages it did not audit."""
     failed: Mapping[str, str] = {}
@@ -150,8 +153,26 @@ class _Tally:
 def audit_of(store: Store) -> Audit:
     """The audit of an open run file, by the findings stored in it and the scores of its newest judge."""
     tally, judge, personas = _Tally(), store.newest_judge(), store.personas()
+    user_of = _user_of(store)
+    of_user = {user: _Tally() for user in user_of.values()}
     for judged in store.judged_trees():
-        tally.add(judged, personas.get(judged.tree.persona), judge)
+        persona = personas.get(judged.tree.persona)
+        tally.add(judged, persona, judge)
+        if user_of:
+            of_user[user_of[judged.tree.id]].add(judged, persona, judge)
+    return _audit(tally)._replace(by_user={user: _audit(each) for user, each in of_user.items() if each.trees})
+
+
+def _user_of(store: Store) -> dict[str, str]:
+    """The user of each conversation, in the order of the users; empty unless an evaluation has several."""
+    users = store.run.begun_with.users if store.run else ()
+    if len(users) < 2:
+        return {}
+    numbered = ((split_case(each.case or each.id, len(users))[1], each.id) for each in store.walk_trees("done"))
+    return {tree: users[number - 1] for number, tree in sorted(numbered)}
+
+
+def _audit(tally: _Tally) -> Audit:
     turns = max(tally.told, default=0)
     turns = max([turns, *(int(name[5:]) for name in tally.hits if name.startswith("turn "))])
     told = [tally.told[turn] for turn in range(1, turns + 1)]
@@ -192,19 +213,28 @@ def _affected(name: str, scores: Sequence[tuple[float, bool]]) -> AffectedScores
 
 def as_json(found: Audit) -> dict[str, JsonValue]:
     """What `interalign audit --json` prints."""
+    return {
+        "schema": 1,
+        "by": list(found.by),
+        **_figures(found),
+        "each": [
+            {"tree": at.tree, "node": at.finding.node, "turn": at.finding.turn, "kind": at.finding.kind, "by": at.by,
+             "evidence": at.finding.evidence}
+            for at in found.each
+        ],
+        "by_user": {user: _figures(of_user) for user, of_user in found.by_user.items()},
+        "unread": found.unread,
+        "failed": dict(found.failed),
+    }  # fmt: skip
+
+
+def _figures(found: Audit) -> dict[str, JsonValue]:
     disclosure = found.disclosure
     candidates: list[JsonValue] = [
         {"name": one.name, "mean": one.mean, "n": one.n, "mean_without": one.mean_without, "n_without": one.n_without}
         for one in found.candidates
     ]
-    each: list[JsonValue] = [
-        {"tree": at.tree, "node": at.finding.node, "turn": at.finding.turn, "kind": at.finding.kind, "by": at.by,
-         "evidence": at.finding.evidence}
-        for at in found.each
-    ]  # fmt: skip
     return {
-        "schema": 1,
-        "by": list(found.by),
         "conversations": found.conversations,
         "messages": found.messages,
         "profiles": found.profiles,
@@ -220,9 +250,6 @@ def as_json(found: Audit) -> dict[str, JsonValue]:
         "low_scores": _rate_json(found.low_scores),
         "all_scores": _rate_json(found.all_scores),
         "candidates": candidates,
-        "each": each,
-        "unread": found.unread,
-        "failed": dict(found.failed),
     }
 
 

@@ -4,15 +4,13 @@ A fact counts as disclosed in the first turn by which the user has said at least
 begin with the same four letters are the same word; function words do not count.
 """
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from interalign.agents.leaks import FUNCTION_WORDS
+from interalign.agents.leaks import content_stems
 from interalign.tree import Node
 
 _SHARE = 0.5
-_STEM = 4
 
 
 class DisclosedFact(NamedTuple):
@@ -25,19 +23,14 @@ class DisclosedFact(NamedTuple):
 
 def disclosed(profile: Sequence[str], path: Sequence[Node]) -> tuple[DisclosedFact, ...]:
     """The facts of a profile with the turn of this path in which each was disclosed."""
-    return tuple(DisclosedFact(text, _turn(_stems(text), path)) for text in profile)
+    return tuple(DisclosedFact(text, _turn(content_stems(text), path)) for text in profile)
 
 
 def _turn(fact: frozenset[str], path: Sequence[Node]) -> int | None:
     said = frozenset[str]()
     for node in path:
         if node.role == "user":
-            said |= _stems(node.text)
+            said |= content_stems(node.text)
             if fact and len(fact & said) >= _SHARE * len(fact):
                 return node.turn
     return None
-
-
-def _stems(text: str) -> frozenset[str]:
-    words = re.findall(r"\w+", text.lower())
-    return frozenset(word[:_STEM] for word in words if word not in FUNCTION_WORDS)

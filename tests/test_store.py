@@ -528,6 +528,41 @@ def test_the_lock_of_a_killed_process_is_free_and_its_run_whole(
     assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
 
 
+def test_a_store_knows_whether_it_made_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    for expected in (True, False):
+        with Store.create_or_open(path) as store:
+            assert store.is_new is expected
+
+
+def test_a_run_that_is_taken_away_while_it_is_being_read_is_said_not_to_be_there(tmp_path: Path) -> None:
+    # A simulation that never began removes its file; `view`, `report` and a merge may look at it at that moment.
+    path = tmp_path / "run.db"
+
+    said: set[str] = set()
+
+    def look() -> None:
+        try:
+            Store.open(path).close()
+        except ConfigError as error:
+            said.add(str(error))
+
+    def look_until(done: threading.Event) -> None:
+        while not done.is_set():
+            look()
+
+    for _ in range(60):
+        done = threading.Event()
+        with Store.create_or_open(path) as store, ThreadPoolExecutor(2) as pool:
+            looking = [pool.submit(look_until, done) for _ in range(2)]
+            look()
+            store.discard()
+            done.set()
+            for each in looking:
+                each.result()
+    assert said <= {f"{path} does not exist; `interalign simulate {path}` starts a run there"}
+
+
 WRITER_THAT_LOOKS = """
 import sys
 from pathlib import Path

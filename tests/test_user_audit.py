@@ -15,7 +15,8 @@ import interalign as ia
 from interalign import api
 from interalign.agents.answers import parse_findings
 from interalign.agents.audit import ANSWERS, ENDS, REPEATS
-from interalign.agents.findings import AUDITED, CONTRADICTS, DRIFTS, FINDING, RECITES, STALLS, audit_tree
+from interalign.agents.audit_rules import audit_tree
+from interalign.agents.findings import AUDITED, CONTRADICTS, DRIFTS, FINDING, RECITES, STALLS
 from interalign.personas import Persona
 from interalign.tree import Node, Tree
 
@@ -150,6 +151,22 @@ def test_rates_examples_and_the_scores_without_affected_turns(evaluated: Path, c
     assert {"kind": ENDS, "by": "rules", "evidence": "goodbye", "turn": 4}.items() <= found["each"][-1].items()
     shown = cli("audit", evaluated).out
     assert f"{ENDS:40}25.0%" in shown
+
+
+def test_several_users_are_audited_each_by_itself(tmp_path: Path, cli: Cli) -> None:
+    run, users = tmp_path / "run.db", ("world:user", "test_user_audit:faulty_user")
+    ia.evaluate(run, limit=2, turns=4, user=users, candidate=["world:oracle", "world:blind"])
+    found = json.loads(cli("audit", run, "--json").out)
+    assert list(found["by_user"]) == list(users)
+    good, bad = found["by_user"].values()
+    assert (good["messages"], bad["messages"], found["messages"]) == (16, 16, 32)
+    assert (good["findings"][ANSWERS]["count"], bad["findings"][ANSWERS]["count"]) == (0, 4)
+    assert found["findings"][ANSWERS]["count"] == 4
+    assert [one["n"] for one in bad["candidates"]] == [8, 8]
+    assert bad["disclosure"]["by_turn"] == [0.0] * 4
+    shown = cli("audit", run).out
+    assert f"user {users[1]}: 16 messages; share of the profile told by turn: 0.00 0.00 0.00 0.00" in shown
+    assert shown.count(f"  {ENDS:40}") == 2  # of all, and of the user that does it
 
 
 def test_the_report_has_what_an_audit_found(evaluated: Path, cli: Cli) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from math import isfinite
 
-from interalign.agents.findings import faulty_messages
+from interalign.agents.audit_rules import faulty_messages
 from interalign.errors import ConfigError
 from interalign.panel import PANEL
 from interalign.personas import Persona

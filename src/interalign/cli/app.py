@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from interalign.cli.audit import audit
+from interalign.cli.exit_codes import Debug
 from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
 from interalign.cli.exit_codes import say as _say
 from interalign.cli.imports import import_
@@ -90,7 +91,6 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only say what to expect: calls, tokens, money, time, disk. Nothing is asked.")
 ]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Progress and messages as JSON lines, for machines.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 def _known(registry: Registry, *others: Registry) -> Callable[[str], str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.progress import shown
 from interalign.config import Runtime
@@ -25,7 +25,7 @@ def audit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     log_json: Annotated[bool, typer.Option("--log-json", help="Progress as JSON lines.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
     **options: Any,
 ) -> None:
     """Audit the simulated user of RUN.db: every user message beside the persona, findings stored with their words."""
@@ -62,6 +62,11 @@ def _lines(found: "Audit") -> Iterator[str]:
     for one in found.candidates:
         without = "-" if one.mean_without is None else f"{one.mean_without:.2f} (n {one.n_without:,})"
         yield f"  {one.name}: mean score {one.mean:.2f} (n {one.n:,}), without the affected turns {without}"
+    for user, of_user in found.by_user.items():
+        rates = {**{kind: rate for kind, rate in of_user.findings.items() if rate.hits}, "any": of_user.any}
+        told = [f"{share:.2f}" if share is not None else "-" for share in of_user.disclosure.by_turn]
+        yield f"user {user}: {of_user.messages:,} messages; share of the profile told by turn: {' '.join(told)}"
+        yield from (f"  {kind:40}{_rate(rate)}" for kind, rate in rates.items())
 
 
 def _rate(rate: "Rate") -> str:

@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from interalign.agents.findings import AUDITED, FINDING, RULES, as_annotations, audit_tree
+from interalign.agents.audit_rules import audit_tree
+from interalign.agents.findings import AUDITED, FINDING, RULES, as_annotations
 from interalign.agents.own_prompts import refuse_world
 from interalign.agents.protocols import Judge
 from interalign.agents.templates import PromptSet, prompts_of

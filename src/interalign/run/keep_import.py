@@ -17,12 +17,11 @@ def keep_import(path: Path, file: Path, found: ImportedTrees) -> bool:
 
     Raises ConfigError for a file that holds another run, and leaves none behind that it made.
     """
-    is_new = not path.exists()
     with Store.create_or_open(path) as store:
         try:
             return store.keep_import(path.stem, _identity(file, found), __version__, found.personas, found.found.each)
         except BaseException:
-            if is_new:
+            if store.is_new:
                 store.discard()
             raise
 

@@ -245,11 +245,10 @@ async def open_session(
     SIGINT and SIGTERM make the run stop cleanly; `progress` gets a summary twice a second, and at the end.
     """
     _refuse_budget(path, runtime)
-    is_new = not path.exists()  # noqa: ASYNC240  (before anything runs)
     if fork_of is not None:
         Store.fork(fork_of, path)
     with Store.create_or_open(path) as store:
-        ledger, refused = None, False
+        ledger, refused, is_new = None, False, store.is_new or fork_of is not None
         try:
             gather(store)
 

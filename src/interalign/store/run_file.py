@@ -99,6 +99,8 @@ def as_ours(path: Path, error: sqlite3.Error) -> InteralignError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
         return ConfigError(f"{path} is not a run file (not SQLite); give another path, it was left as it is")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR) and not path.exists():
+        return _missing(path)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
         return ConfigError(_damaged(path, str(error)))
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
@@ -138,7 +140,9 @@ def _checked(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     """The connection, unless the file is damaged or newer than this program."""
     try:
         _refuse_version(path, connection.execute("PRAGMA user_version").fetchone()[0])
-        if path.stat().st_size <= _CHECKED_WHOLE:
+        # Not the size of the path: another process may take a run that never began away while it is open here.
+        pages, size = (connection.execute(f"PRAGMA {of}").fetchone()[0] for of in ("page_count", "page_size"))
+        if pages * size <= _CHECKED_WHOLE:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise ConfigError(_damaged(path, found))
@@ -155,7 +159,7 @@ def _refuse_foreign(path: Path) -> None:
     connection of this process holds on it, and with them the log of whoever is writing.
     """
     if not path.exists():
-        raise ConfigError(f"{path} does not exist; `interalign simulate {path}` starts a run there")
+        raise _missing(path)
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give the path of a file")
     # Immutable: a file of another program gets no log of ours beside it. Not where a log exists: it may hold page one.
@@ -171,6 +175,10 @@ def _refuse_version(path: Path, version: int) -> None:
         raise ConfigError(
             f"{path} was written by a newer interalign (file version {version}, this one knows {VERSION}); upgrade it"
         )
+
+
+def _missing(path: Path) -> ConfigError:
+    return ConfigError(f"{path} does not exist; `interalign simulate {path}` starts a run there")
 
 
 def _damaged(path: Path, how: str) -> str:

@@ -48,10 +48,14 @@ _PAGE = 256
 class Store(AnswerReader):
     """A run file. Reading needs no lock and goes on while another process writes."""
 
-    def __init__(self, path: Path, reader: sqlite3.Connection, writing: "_Writing | None" = None) -> None:
+    def __init__(
+        self, path: Path, reader: sqlite3.Connection, writing: "_Writing | None" = None, *, is_new: bool = False
+    ) -> None:
         """Use `create_or_open` or `open`."""
         super().__init__(path, reader)
         self._writing = writing
+        self.is_new = is_new
+        """There was no file at this path: it was made by opening this store."""
 
     @classmethod
     def create_or_open(cls, path: Path) -> Self:
@@ -59,9 +63,10 @@ class Store(AnswerReader):
         path = path.absolute().resolve()
         runfile.refuse_unusable(path)
         lock = Lock(path)
+        is_new = not path.exists()  # under the lock: until it was held, another process might have made a run here
         try:
             connection = runfile.open_for_writing(path)
-            return cls(path, runfile.open_for_reading(path), _Writing(lock, connection, path))
+            return cls(path, runfile.open_for_reading(path), _Writing(lock, connection, path), is_new=is_new)
         except BaseException:
             lock.release()
             raise
