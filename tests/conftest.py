@@ -1,14 +1,18 @@
 """What every test gets: no network, no keys, one thread, and the command line as a fixture."""
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+
+if TYPE_CHECKING:
+    from forks import Forks
 
 _GUARD = Path(__file__).parent / "network_guard"
 
@@ -24,10 +28,23 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     PYTHONPATH=os.pathsep.join([str(_GUARD), *filter(None, [os.environ.get("PYTHONPATH")])]),
 )
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of those processes would compile the package anew
 sys.path.insert(0, str(_GUARD))
 sys.modules.pop("sitecustomize", None)  # the interpreter's own, if it has one
 
 import sitecustomize as network_guard  # noqa: E402
+
+_known_modules = 0
+
+
+def pytest_runtest_setup() -> None:
+    """Spare the garbage collector what libraries brought along: it stays to the end, and every training begins with a
+    full collection, which takes a second where torch, TRL and transformers are loaded."""
+    global _known_modules
+    if len(sys.modules) - _known_modules > 100:
+        gc.collect()  # so that no garbage is kept
+        gc.freeze()
+        _known_modules = len(sys.modules)
 
 
 class Ended(NamedTuple):
@@ -97,6 +114,23 @@ def command(tmp_path: Path) -> Callable[..., Ended]:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model that trainings begin with, and only read; its input and output embeddings are one tensor."""
+    from tiny import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def forks() -> "Iterator[Forks]":
+    """Commands in processes of their own that start at once: `forks.run(folder, "simulate", ...)`."""
+    from forks import forking
+
+    with forking() as opened:
+        yield opened
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,7 +2,7 @@
 
 from interalign.personas import Persona
 from interalign.training.user_seats import UserSeats
-from interalign.tree import JudgedTree, Node, Presentation, Score, Tree, Verdict
+from interalign.tree import Annotation, Choice, JudgedTree, Node, Presentation, Score, Tree, Verdict
 
 P0 = Persona(id="p0", profile=("I keep bees.",), personality="Dry and short.")
 """The persona of these trees."""
@@ -31,41 +31,55 @@ def tree(*nodes: Node, tree_id: str = "t0", persona: str = "p0") -> Tree:
     return Tree(id=tree_id, run="run", persona=persona, seed=0, nodes=nodes)
 
 
-def said(about: Tree, *sayings: Verdict | Score) -> JudgedTree:
-    """The tree with these verdicts and scores."""
+def path(*texts: str, tree_id: str = "t0", persona: str = "p0") -> Tree:
+    """A conversation without siblings of these messages, the user's first."""
+    nodes: list[Node] = []
+    at = None
+    for turn, text in enumerate(texts, start=2):
+        if turn % 2 == 0:
+            nodes.append(user(f"{at}/u" if at else "u", text, parent=at, turn=turn // 2))
+        else:
+            at = f"{at}/1" if at else "1"
+            nodes.append(reply(at, text, parent=nodes[-1].id, turn=turn // 2))
+    return tree(*nodes, tree_id=tree_id, persona=persona)
+
+
+def said(about: Tree, *sayings: Verdict | Score | Annotation) -> JudgedTree:
+    """The tree with these verdicts, scores and annotations."""
     return JudgedTree(
         tree=about,
         verdicts=tuple(saying for saying in sayings if isinstance(saying, Verdict)),
         scores=tuple(saying for saying in sayings if isinstance(saying, Score)),
+        annotations=tuple(saying for saying in sayings if isinstance(saying, Annotation)),
     )
 
 
 def prefers(better: str, worse: str) -> Verdict:
     """Both orders agree; the ids' own order decides which of the two is called `a`."""
     a, b = sorted((better, worse))
-    return _verdict(a, b, better, better)
+    return verdict(a, b, *(("A", "B") if better == a else ("B", "A")))
 
 
 def ties(a: str, b: str) -> Verdict:
     """Each reply wins when it is shown first: a judge with a bias for the first place."""
-    return _verdict(a, b, a, b)
+    return verdict(a, b, "A", "A")
 
 
 def half_missing(a: str, b: str) -> Verdict:
     """The first order prefers `a`; of the second no reply could be read."""
-    return _verdict(a, b, a, None)
+    return verdict(a, b, "A", None)
 
 
-def score(node: str, value: int | None) -> Score:
-    return Score(judge="j", node=node, replies=(f"Score: {value}",), value=value)
+def score(node: str, value: int | None, judge: str = "j", **aspects: float) -> Score:
+    return Score(judge=judge, node=node, replies=(f"Score: {value}",), value=value, aspects=aspects)
 
 
-def _verdict(a: str, b: str, first_winner: str, second_winner: str | None) -> Verdict:
-    return Verdict(judge="j", a=a, b=b, orders=(_shown(a, b, first_winner), _shown(b, a, second_winner)))
+def verdict(a: str, b: str, forth: Choice | None, back: Choice | None, judge: str = "j") -> Verdict:
+    """What was said of (`a`, `b`) and of (`b`, `a`); None is an answer that could not be read."""
+    return Verdict(judge=judge, a=a, b=b, orders=(_shown(a, b, forth), _shown(b, a, back)))
 
 
-def _shown(first: str, second: str, winner: str | None) -> Presentation:
-    choice = None if winner is None else "A" if winner == first else "B"
+def _shown(first: str, second: str, choice: Choice | None) -> Presentation:
     answer = "I cannot say." if choice is None else f"Verdict: {choice}"
     return Presentation(first=first, second=second, replies=(answer,), value=choice)
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from calls_seen import calls_of, trees_of
+from judged_trees import score, verdict
 from test_graphs import grown, seats, talk
-from test_policy import turn, verdict
+from test_policy import turn
 from test_simulate import judged_as
 
 import interalign as ia
@@ -56,12 +57,12 @@ def test_a_panel_is_undecided_within_less_than_a_point_and_without_a_majority() 
         said = [
             (judge, *each) for judge, pair in zip("jk", values, strict=True) for each in zip("12", pair, strict=True)
         ]
-        scores = tuple(ia.Score(judge=judge, node=node, replies=(), value=value) for judge, node, value in said)
+        scores = tuple(score(node, value, judge) for judge, node, value in said)
         return turn(replies=2).model_copy(update={"scores": scores})
 
     assert is_undecided(panel((3, 4), (3, 3)))  # means 3 and 3.5
     assert not is_undecided(panel((3, 4), (3, 4)))
-    split = [verdict("1", "2", *said).model_copy(update={"judge": judge}) for judge, said in (("j", A), ("k", B))]
+    split = [verdict("1", "2", *said, judge=judge) for judge, said in (("j", A), ("k", B))]
     assert is_undecided(turn(replies=2, verdicts=split))
 
 

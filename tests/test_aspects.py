@@ -8,13 +8,14 @@ from typing import Any
 import loopback
 import pytest
 from calls_seen import calls_of, trees_of
+from judged_trees import path, said, score
 
 import interalign as ia
 from interalign import api
 from interalign.agents.answers import parse_score_with_aspects
 from interalign.eval.aspects import AspectTally
 from interalign.panel import mean_score
-from interalign.tree import JudgedTree, Node, Score, Tree
+from interalign.tree import Score
 
 Cli = Callable[..., Any]
 READ = [
@@ -190,28 +191,17 @@ def test_aspects_that_cannot_be_had_are_refused_in_one_line(words: list[str], sa
     assert (ended.code, said in ended.err, ended.err.count("\n"), Path("r.db").exists()) == (2, True, 1, False), ended
 
 
-def score(value: int | None, node: str = "1", **aspects: float) -> Score:
-    return Score(judge="j", node=node, replies=("x",), value=value, aspects=aspects)
-
-
 def test_a_panels_aspects_are_the_means_of_those_that_are_there() -> None:
-    found = mean_score([score(4, content=4, style=2), score(5, content=1), score(None)])
+    found = mean_score([score("1", 4, content=4, style=2), score("1", 5, content=1), score("1", None)])
     assert (found.value, dict(found.aspects)) == (4.5, {"content": 2.5, "style": 2})
-    assert mean_score([score(4)]).aspects == {}
-
-
-def judged_tree(name: str, *scores: Score) -> JudgedTree:
-    nodes = [Node(id="u", parent=None, turn=1, role="user", text="Hi", by="user")]
-    nodes += [Node(id="1", parent="u", turn=1, role="assistant", text="one", by="c")]
-    nodes += [Node(id="1/u", parent="1", turn=2, role="user", text="So", by="user")]
-    nodes += [Node(id="1/1", parent="1/u", turn=2, role="assistant", text="two", by="c")]
-    return JudgedTree(tree=Tree(id=name, run="r", persona="p", seed=0, nodes=tuple(nodes)), scores=scores)
+    assert mean_score([score("1", 4)]).aspects == {}
 
 
 def test_every_turn_weighs_the_same_and_what_lacks_an_aspect_is_counted_as_missing() -> None:
     tally = AspectTally("j", turns=2)
-    tally.add(judged_tree("t1", score(3, "1", style=1, content=2), score(3, "1/1", style=5)), "p1")
-    tally.add(judged_tree("t2", score(3, "1", style=3), score(None, "1/1")), "p2")
+    talk = path("Hi", "one", "So", "two")
+    tally.add(said(talk, score("1", 3, style=1, content=2), score("1/1", 3, style=5)), "p1")
+    tally.add(said(talk, score("1", 3, style=3), score("1/1", None)), "p2")
     content, style, engagement = tally.figures()
     assert (style.mean, style.n, style.missing) == ((2 + 5) / 2, 3, 0)
     assert (content.mean, content.n, content.missing) == (2, 1, 2)

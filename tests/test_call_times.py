@@ -98,6 +98,21 @@ def store(tmp_path: Path) -> Store:
         yield opened  # type: ignore[misc]
 
 
+def test_how_long_a_call_took_is_told_by_the_clock_that_is_passed_in(store: Store) -> None:
+    now = 1000.0
+
+    async def answer() -> str:
+        nonlocal now
+        now += 2.5
+        return "Hi."
+
+    async def talk() -> None:
+        await Ledger(store, concurrency=1, clock=lambda: now).record(AT, "mine", {}, answer)
+
+    asyncio.run(talk())
+    assert [call.seconds for call in store.calls_of("t0")] == [2.5]
+
+
 def test_what_the_model_says_of_its_reply_is_replayed_as_it_was(store: Store) -> None:
     async def talk() -> list[Reply]:
         return [(await Ledger(store, concurrency=1).call(AT, Slow(), HELLO, Parameters(), 0)).reply for _ in range(2)]

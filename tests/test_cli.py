@@ -502,39 +502,46 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
-from interalign.cli import main
-main()
+from interalign.cli import app
+for line in sys.argv[1:]:
+    try:
+        app(line.split())
+    except SystemExit as end:
+        print(end.code)
 """
 
 
-def without_the_training_extra(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a Python in which nothing of the extra `train` can be imported."""
-    return subprocess.run([sys.executable, "-c", WITHOUT_THE_EXTRA, *words], cwd=cwd, capture_output=True, text=True)
+def without_the_training_extra(*lines: str, cwd: Path) -> tuple[list[str], list[str]]:
+    """Run command lines, one after the other, in a Python in which nothing of the extra `train` can be imported.
+
+    Returns the lines on standard output, which after each command has its exit code, and those on standard error.
+    """
+    words = [sys.executable, "-c", WITHOUT_THE_EXTRA, *lines]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines(), done.stderr.splitlines()
 
 
 def test_without_the_training_extra_trees_grow_and_are_exported_and_measured(tmp_path: Path) -> None:
-    for line in (
+    said, messages = without_the_training_extra(
         "simulate run.db --trees 1 --turns 2",
         "export run.db --format sft --out sft.jsonl",
         "evaluate eval.db --candidate world:oracle --limit 2 --turns 2",
         "report eval.db --html report.html",
-    ):
-        done = without_the_training_extra(*line.split(), cwd=tmp_path)
-        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        cwd=tmp_path,
+    )
+    assert said == ["0"] * 4, messages
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "train sft --model base --data sft.jsonl --out tuned",
-        "simulate r.db --trees 1 --turns 1 --candidate hf:base",
-    ],
-)
-def test_without_the_training_extra_a_command_that_needs_it_says_what_to_install(tmp_path: Path, line: str) -> None:
+def test_without_the_training_extra_a_command_that_needs_it_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "sft.jsonl").write_text(
         '{"messages": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good day."}]}\n'
     )
     (tmp_path / "base").mkdir()
-    done = without_the_training_extra(*line.split(), cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "pip install 'interalign[train]'" in one_line(done.stderr)
+    said, messages = without_the_training_extra(
+        "train sft --model base --data sft.jsonl --out tuned",
+        "simulate r.db --trees 1 --turns 1 --candidate hf:base",
+        cwd=tmp_path,
+    )
+    assert said == ["2", "2"]
+    refusals = [message for message in messages if message.startswith("interalign: ")]
+    assert ["pip install 'interalign[train]'" in message for message in refusals] == [True, True]

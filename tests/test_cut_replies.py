@@ -124,9 +124,9 @@ def test_the_card_beside_an_export_says_how_many_replies_were_cut_and_whether_th
     assert (card["rows"], card["counts"]["cut"], card["keep_cut"]) == (2, 2, True)
 
 
-def test_a_pipe_gets_rows_and_no_card(tmp_path: Path, command) -> None:
+def test_a_pipe_gets_rows_and_no_card(tmp_path: Path, forks) -> None:
     ia.simulate(tmp_path / "run.db", trees=1, turns=1)
-    ended: Ended = command("export", "run.db", "--format", "messages", "--out", "/dev/stdout")
+    ended: Ended = forks.run(tmp_path, "export", "run.db", "--format", "messages", "--out", "/dev/stdout")
     assert (ended.code, ended.out.count("\n")) == (0, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.db"]
 

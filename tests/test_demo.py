@@ -21,23 +21,28 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_without_training_the_demo_leaves_trees_data_an_evaluation_and_a_page(tmp_path: Path) -> None:
-    said = run_all(Demo(tmp_path, train=False, scale=SMALL))
-    assert len(said) == 5
-    assert {path.name for path in tmp_path.iterdir()} == {
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a demo without training."""
+    folder = tmp_path_factory.mktemp("untrained")
+    assert len(run_all(Demo(folder, train=False, scale=SMALL))) == 5
+    return folder
+
+
+def test_without_training_the_demo_leaves_trees_data_an_evaluation_and_a_page(untrained: Path) -> None:
+    assert {path.name for path in untrained.iterdir()} == {
         "personas-train.jsonl", "personas-heldout.jsonl", "run.db", "sft.jsonl", "sft.jsonl.card.json", "dpo.jsonl",
         "dpo.jsonl.card.json", "eval.db", "report.html",
     }  # fmt: skip
-    assert len(lines(tmp_path / "sft.jsonl")) == len(lines(tmp_path / "dpo.jsonl")) > 0
-    assert [candidate.name for candidate in api.report(tmp_path / "eval.db").candidates] == [
+    assert len(lines(untrained / "sft.jsonl")) == len(lines(untrained / "dpo.jsonl")) > 0
+    assert [candidate.name for candidate in api.report(untrained / "eval.db").candidates] == [
         "blind", "attentive", "oracle",
     ]  # fmt: skip
 
 
-def test_the_personas_to_train_on_and_those_held_out_share_no_fact(tmp_path: Path) -> None:
-    run_all(Demo(tmp_path, train=False, scale=SMALL))
+def test_the_personas_to_train_on_and_those_held_out_share_no_fact(untrained: Path) -> None:
     train, heldout = (
-        {fact for row in lines(tmp_path / f"personas-{split}.jsonl") for fact in row["profile"]}
+        {fact for row in lines(untrained / f"personas-{split}.jsonl") for fact in row["profile"]}
         for split in ("train", "heldout")
     )
     assert train

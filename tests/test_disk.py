@@ -1,4 +1,4 @@
-"""What the installed command does when the disk, the file, another process or the clock misbehaves: nothing is lost."""
+"""What a command does when the disk, the file, another process or the clock misbehaves: nothing is lost."""
 
 import os
 import shutil
@@ -17,6 +17,7 @@ import pytest
 from conftest import Ended
 from exported import data_of
 from fault_server import FaultServer, Step
+from forks import Forks
 
 INSTALLED = Path(sys.executable).with_name("interalign")
 SHAPE = ("--trees", "12", "--turns", "2", "--candidate", "openai:m", "--concurrency", "4")
@@ -28,21 +29,14 @@ class Place(NamedTuple):
 
     folder: Path
     server: FaultServer
+    forks: Forks
 
     def simulate(self, run: str | Path = "run.db", *, largest_file: int | None = None) -> Ended:
-        """The same command each time, with a limit on the size of files or without."""
+        """The same command each time, with a limit on the size of files in bytes or without."""
         return self.command("simulate", run, "--base-url", self.server.url, *SHAPE, largest_file=largest_file)
 
     def command(self, *words: str | Path, largest_file: int | None = None) -> Ended:
-        limit = f"ulimit -f {largest_file}; " if largest_file is not None else ""
-        done = subprocess.run(
-            ["bash", "-c", f'{limit}exec "$0" "$@"', INSTALLED, *words],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        return self.forks.run(self.folder, *words, largest_file=largest_file)
 
     def data(self, run: str | Path = "run.db") -> dict[str, bytes]:
         """What was said in the run and what came of it, as it is exported."""
@@ -50,16 +44,16 @@ class Place(NamedTuple):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(forks: Forks, tmp_path: Path) -> Iterator[Place]:
     with fault_server.serving() as server:
-        yield Place(tmp_path, server)
+        yield Place(tmp_path, server, forks)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run when nothing happens to it."""
     with fault_server.serving() as server:
-        place = Place(tmp_path_factory.mktemp("finished"), server)
+        place = Place(tmp_path_factory.mktemp("finished"), server, forks)
         assert place.simulate().code == 0
         assert len(server.asked) == CANDIDATES_CALLS
         return place.folder / "run.db"
@@ -94,7 +88,7 @@ def calls_in(path: Path) -> int:
 def test_a_file_that_may_not_grow_ends_with_3_and_the_same_command_goes_on(
     kilobytes: int, place: Place, unbroken: dict[str, bytes]
 ) -> None:
-    ended = place.simulate(largest_file=kilobytes)
+    ended = place.simulate(largest_file=kilobytes * 1024)
     assert (ended.code, ended.out) == (3, "")
     assert "run.db" in one_line(ended.err)
     assert "run the same command again" in ended.err

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from calls_seen import calls_of, trees_of
+from judged_trees import path, said, score
 
 import interalign as ia
 from interalign import api
@@ -16,7 +17,7 @@ from interalign.agents.templates import builtin_prompts
 from interalign.agents.user import user_messages
 from interalign.config import RunSettings, SimulationSettings, identity_of
 from interalign.eval.results import ScoredCase, candidate_result, candidate_scores, comparisons
-from interalign.tree import Annotation, JudgedTree, Node, Score, Tree
+from interalign.tree import Annotation, JudgedTree
 
 PERSONA = ia.Persona(id="p", profile=("I keep bees.",), personality="Dry.")
 MARKED = {"end_mark": "[END]", "inducer": "none"}
@@ -153,20 +154,10 @@ def test_the_mark_comes_from_the_configuration_file(cli) -> None:
 
 def talk(case: str, scores: list[int | None], *, ends: bool) -> ScoredCase:
     """A talk of as many turns as there are scores; the user ended it or not."""
-    nodes, at = [], ""
-    for turn in range(1, len(scores) + 1):
-        user = f"{at}/u".lstrip("/")
-        nodes.append(Node(id=user, parent=at or None, turn=turn, role="user", text="Hi.", by="user"))
-        at = f"{at}/1".lstrip("/")
-        nodes.append(Node(id=at, parent=user, turn=turn, role="assistant", text="Hm.", by="c"))
-    said = [
-        Score(judge="j", node=node.id, replies=(), value=scores[node.turn - 1])
-        for node in nodes
-        if node.role == "assistant"
-    ]
-    notes = (Annotation(node=at, name="ended", by="user", value=len(scores)),) if ends else ()
-    tree = Tree(id=case, run="r", persona=case, seed=0, nodes=tuple(nodes))
-    judged = JudgedTree(tree=tree, scores=tuple(said), annotations=notes)
+    grown = path(*["Hi.", "Hm."] * len(scores), tree_id=case, persona=case)
+    replies = [node.id for node in grown.nodes if node.role == "assistant"]
+    notes = [Annotation(node=replies[-1], name="ended", by="user", value=len(scores))] if ends else []
+    judged = said(grown, *map(score, replies, scores), *notes)
     return ScoredCase(candidate="c", case=case, profile=(case,), judged=judged)
 
 

@@ -242,7 +242,7 @@ class _Parrot(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_the_role_behind_http_of_the_plug_in_page_asks_its_server(tmp_path: Path, command) -> None:
+def test_the_role_behind_http_of_the_plug_in_page_asks_its_server(tmp_path: Path, forks) -> None:
     source = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     (tmp_path / "my_roles.py").write_text("\n".join(source))
     _Parrot.asked.clear()
@@ -250,7 +250,7 @@ def test_the_role_behind_http_of_the_plug_in_page_asks_its_server(tmp_path: Path
         threading.Thread(target=server.serve_forever, daemon=True).start()
         words = ("simulate", "run.db", "--trees", "2", "--turns", "3", "--candidate", "my_roles:remote")
         env = {"AGENT_URL": f"http://127.0.0.1:{server.server_port}/reply"}
-        first, again = command(*words, env=env), command(*words, env=env)
+        first, again = (forks.run(tmp_path, *words, env=env) for _ in range(2))
         server.shutdown()
     assert first.code == 1
     assert "candidate 'my_roles:remote' raised ClientResponseError: 500" in first.err

@@ -288,10 +288,11 @@ def test_a_key_that_the_server_repeats_is_in_no_file_no_message_and_no_traceback
 @pytest.mark.parametrize(
     ("plan", "code"), [("in a refused key", 3), ("in a redirection", 3), ("in a refused request", 1)]
 )
-def test_the_command_says_the_key_on_no_stream_even_with_debug(plan: str, code: int, command, tmp_path: Path) -> None:
+def test_the_command_says_the_key_on_no_stream_even_with_debug(plan: str, code: int, forks, tmp_path: Path) -> None:
     with fault_server.serving(KEY_LEAKS[plan]) as server:
         shape = ("--trees", "1", "--turns", "1", "--candidate", "openai:m", "--debug")
-        ended = command("simulate", "run.db", "--base-url", server.url, *shape, env={"OPENAI_API_KEY": KEY})
+        words = ("simulate", "run.db", "--base-url", server.url, *shape)
+        ended = forks.run(tmp_path, *words, env={"OPENAI_API_KEY": KEY})
     assert f"Bearer {KEY}" in server.headers[0]
     assert ended.code == code
     assert server.url in ended.err

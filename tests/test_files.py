@@ -125,9 +125,9 @@ def outputs(*, folders: bool = True) -> Iterator[object]:
 
 
 class Folder:
-    """A folder with a run, another one, and everything that commands read."""
+    """A folder with a run, another one, and everything that commands read (`filled`)."""
 
-    def __init__(self, at: Path, run: Path) -> None:
+    def __init__(self, at: Path) -> None:
         self.at = at
         self.names = {
             name: at / file
@@ -138,13 +138,6 @@ class Folder:
                 "folder": "made",
             }.items()
         }  # fmt: skip
-        for name in ("run", "other"):
-            shutil.copy(run, self.names[name])
-        self.names["config"].write_text("turns: 1\n")
-        self.names["prices"].write_text("openai:m: {prompt: 1, completion: 1}\n")
-        api.personas_generate(self.names["personas"], n=3, heldout=False, seed=0)
-        api.export(self.names["run"], self.names["data"], format="dpo")
-        self.names["model"].mkdir()
 
     def words(self, command: str, parameter: Named | None = None, value: Path | str = "") -> list[str]:
         """The command line, with this value for the parameter."""
@@ -166,15 +159,24 @@ class Folder:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("finished") / "run.db"
-    api.simulate(run, trees=2, turns=4)
-    return run
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is copied into the folder of each test."""
+    folder = Folder(tmp_path_factory.mktemp("filled"))
+    names = folder.names
+    api.simulate(names["run"], trees=2, turns=4)
+    shutil.copy(names["run"], names["other"])
+    names["config"].write_text("turns: 1\n")
+    names["prices"].write_text("openai:m: {prompt: 1, completion: 1}\n")
+    api.personas_generate(names["personas"], n=3, heldout=False, seed=0)
+    api.export(names["run"], names["data"], format="dpo")
+    names["model"].mkdir()
+    return folder.at
 
 
 @pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Folder:
-    return Folder(tmp_path, finished)
+def folder(filled: Path, tmp_path: Path) -> Folder:
+    shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
+    return Folder(tmp_path)
 
 
 def refused(ended: Any, *parts: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import fault_server
 import pytest
 from calls_seen import trees_of
+from judged_trees import prefers, reply, said, tree, user
 
 import interalign as ia
 from interalign import api
@@ -14,7 +15,7 @@ from interalign.agents.leaks import leaked_words
 from interalign.agents.notes import says_nothing
 from interalign.agents.templates import builtin_prompts
 from interalign.training.export import rows, without_leaks
-from interalign.tree import Annotation, JudgedTree, Node, Tree, Verdict
+from interalign.tree import Annotation, JudgedTree
 
 NOTE = "The user keeps three hives of bees.\nThe user likes short answers."
 TALK = ["What shall I plant? I keep three hives of bees near Graz."]
@@ -98,32 +99,17 @@ def test_a_note_that_tells_anything_is_none_of_nothing(note: str) -> None:
     assert not says_nothing(note)
 
 
-def reply(node: str, parent: str, text: str, by: str = "c") -> Node:
-    return Node(id=node, parent=parent, turn=node.count("/") + 1, role="assistant", text=text, by=by)
-
-
-def user(node: str, parent: str | None, text: str) -> Node:
-    return Node(id=node, parent=parent, turn=node.count("/") + 1, role="user", text=text, by="user")
-
-
-def verdict(a: str, b: str) -> Verdict:
-    orders = [{"first": x, "second": y, "replies": ["."], "said": said} for x, y, said in ((a, b, "A"), (b, a, "B"))]
-    return Verdict(judge="j", a=a, b=b, orders=orders)
-
-
 def judged(*leaks: str) -> JudgedTree:
     """Two turns of three replies; the first reply wins each, and the talk goes on after the second."""
-    nodes = [
-        user("u", None, "Hi."),
-        *(reply(str(n), "u", f"reply {n}") for n in (1, 2, 3)),
-        user("2/u", "2", "And?"),
-        *(reply(f"2/{n}", "2/u", f"reply 2/{n}") for n in (1, 2, 3)),
-    ]
-    verdicts = [verdict(f"{at}{a}", f"{at}{b}") for at in ("", "2/") for a, b in ((1, 2), (1, 3), (2, 3))]
-    notes = [Annotation(node=node, name="leak", by="interalign", value=["the user likes"]) for node in leaks]
-    return JudgedTree(
-        tree=Tree(id="t", run="r", persona="p", seed=1, nodes=nodes), verdicts=verdicts, annotations=notes
+    grown = tree(
+        user("u", "Hi."),
+        *(reply(str(n), f"reply {n}", parent="u") for n in (1, 2, 3)),
+        user("2/u", "And?", parent="2", turn=2),
+        *(reply(f"2/{n}", f"reply 2/{n}", parent="2/u", turn=2) for n in (1, 2, 3)),
     )
+    verdicts = [prefers(f"{at}{a}", f"{at}{b}") for at in ("", "2/") for a, b in ((1, 2), (1, 3), (2, 3))]
+    notes = [Annotation(node=node, name="leak", by="interalign", value=["the user likes"]) for node in leaks]
+    return said(grown, *verdicts, *notes)
 
 
 def chosen_and_rejected(tree: JudgedTree, **options: bool) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import loopback
 import pytest
 from calls_seen import calls_of, trees_of
+from judged_trees import one_turn, said
 
 import interalign as ia
 from interalign import api
@@ -18,7 +19,7 @@ from interalign.agents.judge import rank_siblings
 from interalign.agents.protocols import Listing, RankingOpinion
 from interalign.agents.reply_text import clean_reply
 from interalign.preferences import pairs
-from interalign.tree import JudgedTree, Node, Tree, Verdict
+from interalign.tree import Node, Verdict
 
 Cli = Callable[..., Any]
 PERSONA = ia.Persona(id="p", profile=("I keep bees.",), personality="Dry.")
@@ -94,10 +95,7 @@ class Ranker:
 
 
 def siblings(*texts: str) -> list[Node]:
-    return [
-        Node(id=str(number), parent="u", turn=1, role="assistant", text=text, by="c")
-        for number, text in enumerate(texts, start=1)
-    ]
+    return list(one_turn(*texts).nodes[1:])
 
 
 def ranked(ranker: Ranker, replies: list[Node], seed: int = 1) -> list[Verdict]:
@@ -167,11 +165,7 @@ def test_fewer_than_two_replies_are_not_asked_about(count: int) -> None:
 
 
 def test_pairs_are_those_on_which_both_rankings_agree() -> None:
-    user = Node(id="u", parent=None, turn=1, role="user", text="Hi", by="user")
-    replies = siblings("c", "a", "b")
-    verdicts = ranked(Ranker(alphabetical), replies)
-    tree = Tree(id="t", run="r", persona="p", seed=0, nodes=(user, *replies))
-    judged = JudgedTree(tree=tree, verdicts=tuple(verdicts))
+    judged = said(one_turn("c", "a", "b"), *ranked(Ranker(alphabetical), siblings("c", "a", "b")))
     assert [(pair.chosen.text, pair.rejected.text) for pair in pairs(judged, "best-worst")] == [("a", "c")]
     assert {(pair.chosen.text, pair.rejected.text) for pair in pairs(judged, "all")} == {
         ("a", "c"), ("b", "c"), ("a", "b"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from calls_seen import calls_of, trees_of
+from judged_trees import one_turn, said, score, verdict
 
 import interalign as ia
 from interalign import api
@@ -15,24 +16,17 @@ from interalign.eval.panel_tally import agreement
 from interalign.graphs.policy import standing
 from interalign.graphs.turn import Turn
 from interalign.panel import majority, mean_score, with_panel
-from interalign.tree import Node, Presentation, Score, Verdict
+from interalign.tree import Choice, Verdict
 
 JUDGES = ["world:judge", "world:judge?noise=0.5", "world:judge?position_bias=0.6"]
 SMALL: dict[str, Any] = {"trees": 4, "turns": 2, "branch": 3}
-SAID = {"a": ("A", "B"), "b": ("B", "A"), "tie": ("A", "A"), "missing": ("A", None)}
+SAID: dict[str, tuple[Choice | None, Choice | None]] = {
+    "a": ("A", "B"), "b": ("B", "A"), "tie": ("A", "A"), "missing": ("A", None),
+}  # fmt: skip
 
 
-def vote(outcome: str, judge: str = "j", a: str = "1", b: str = "2") -> Verdict:
-    forth, back = SAID[outcome]
-    orders = (
-        Presentation(first=a, second=b, replies=("x",), value=forth),
-        Presentation(first=b, second=a, replies=("x",), value=back),
-    )
-    return Verdict(judge=judge, a=a, b=b, orders=orders)
-
-
-def score(value: int | None, judge: str = "j", node: str = "1") -> Score:
-    return Score(judge=judge, node=node, replies=("x",), value=value)
+def vote(outcome: str, judge: str) -> Verdict:
+    return verdict("1", "2", *SAID[outcome], judge=judge)
 
 
 @pytest.mark.parametrize(
@@ -66,27 +60,23 @@ def test_the_panel_says_what_more_than_half_of_the_votes_say_else_a_tie(votes: s
     ("values", "mean"), [([4], 4), ([4, 5], 4.5), ([1, None, 2], 1.5), ([None, 3], 3), ([None, None], None)]
 )
 def test_the_panels_score_is_the_mean_of_those_that_are_there(values: list[int | None], mean: float | None) -> None:
-    said = mean_score([score(value, f"j{number}") for number, value in enumerate(values)])
+    said = mean_score([score("1", value, f"j{number}") for number, value in enumerate(values)])
     assert (said.judge, said.node, said.value) == ("panel", "1", mean)
 
 
 def test_only_its_members_have_a_vote_in_the_panel() -> None:
-    nodes = (Node(id="u", parent=None, turn=1, role="user", text="Hi", by="user"),)
-    nodes += tuple(Node(id=i, parent="u", turn=1, role="assistant", text=i, by="c") for i in "12")
-    words = (vote("a", "x"), vote("b", "later"), vote("b", "last"))
-    judged = ia.JudgedTree(tree=ia.Tree(id="t", run="r", persona="p", seed=0, nodes=nodes), verdicts=words)
+    judged = said(one_turn("1", "2"), vote("a", "x"), vote("b", "later"), vote("b", "last"))
     assert with_panel(judged, ["x"]).by_judge("panel").verdicts[0].outcome == "a"
     assert with_panel(judged, ["x", "later", "last"]).by_judge("panel").verdicts[0].outcome == "b"
     assert with_panel(judged, ["x"]).by_judge("later") == judged.by_judge("later")
 
 
 def test_a_beam_continues_what_the_panel_likes() -> None:
-    user = Node(id="u", parent=None, turn=1, role="user", text="Hi", by="user")
-    replies = tuple(Node(id=i, parent="u", turn=1, role="assistant", text=i, by="c") for i in "12")
+    user, *replies = one_turn("1", "2").nodes
     turn = Turn(user=user, replies=replies, verdicts=(), scores=(), annotations=())
     votes = turn.model_copy(update={"verdicts": (vote("a", "x"), vote("b", "y"), vote("b", "z"))})
     assert standing(votes) == {"1": -1.0, "2": 1.0}
-    scores = [score(5, "x"), score(1, "y"), score(4, "x", "2"), score(3, "y", "2")]
+    scores = [score("1", 5, "x"), score("1", 1, "y"), score("2", 4, "x"), score("2", 3, "y")]
     assert standing(turn.model_copy(update={"scores": tuple(scores)})) == {"1": 3.0, "2": 3.5}
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judged_trees import one_turn, said, score, verdict
 
 import interalign as ia
 from interalign import api
 from interalign.eval.panel_tally import PanelTally
 from interalign.eval.panel_weights import weight_of
 from interalign.panel import weighted, weighted_score, with_panel
-from interalign.tree import Choice, JudgedTree, Node, Presentation, Score, Tree, Verdict
+from interalign.tree import Choice, Verdict
 
 Cli = Callable[..., Any]
 SAID: dict[str, tuple[Choice | None, Choice | None]] = {
@@ -27,12 +28,7 @@ SAID: dict[str, tuple[Choice | None, Choice | None]] = {
 
 
 def vote(said: str, judge: str) -> Verdict:
-    forth, back = SAID[said]
-    orders = (
-        Presentation(first="1", second="2", replies=("x",), value=forth),
-        Presentation(first="2", second="1", replies=("x",), value=back),
-    )
-    return Verdict(judge=judge, a="1", b="2", orders=orders)
+    return verdict("1", "2", *SAID[said], judge=judge)
 
 
 @pytest.mark.parametrize(
@@ -63,17 +59,14 @@ def test_what_has_most_weight_is_the_panels_verdict(votes: str, weights: tuple[f
     assert (said.judge, said.a, said.b, said.outcome) == ("panel", "1", "2", outcome)
 
 
-def score(judge: str, value: int | None, **aspects: float) -> Score:
-    return Score(judge=judge, node="1", replies=("x",), value=value, aspects=aspects)
-
-
 def test_scores_and_aspects_are_weighted_means() -> None:
     weights = {"x": 3.0, "y": 1.0, "z": 0.0}
-    found = weighted_score([score("x", 5, style=4), score("y", 1, content=2, style=2), score("z", 3, style=1)], weights)
+    named = [score("1", 5, "x", style=4), score("1", 1, "y", content=2, style=2), score("1", 3, "z", style=1)]
+    found = weighted_score(named, weights)
     assert (found.judge, found.value, dict(found.aspects)) == ("panel", 4, {"content": 2, "style": 3.5})
-    assert weighted_score([score("x", None), score("y", 2), score("z", 5)], weights).value == 2
-    assert weighted_score([score("z", 5), score("x", None)], weights).value is None
-    assert weighted_score([score("x", 5), score("y", 5)], {"x": 0.1, "y": 0.7}).value == 5
+    assert weighted_score([score("1", None, "x"), score("1", 2, "y"), score("1", 5, "z")], weights).value == 2
+    assert weighted_score([score("1", 5, "z"), score("1", None, "x")], weights).value is None
+    assert weighted_score([score("1", 5, "x"), score("1", 5, "y")], {"x": 0.1, "y": 0.7}).value == 5
 
 
 @pytest.mark.parametrize(
@@ -267,13 +260,10 @@ def test_without_weights_a_tree_reads_as_ever(run: Path) -> None:
     [("a a b", 0, 0), ("a b", 1, 0), ("a b tie", 1, 0), ("a tie", 0, 1), ("first tie", 0, 1), ("a first gone", 0, 1)],
 )
 def test_the_report_says_whether_a_panel_is_split_or_undecided(votes: str, split: int, undecided: int) -> None:
-    nodes = (Node(id="u", parent=None, turn=1, role="user", text="Hi", by="user"),)
-    nodes += tuple(Node(id=i, parent="u", turn=1, role="assistant", text=i, by="c") for i in "12")
     named = [vote(each, f"j{number}") for number, each in enumerate(votes.split())]
     members = [each.judge for each in named]
     tally = PanelTally(members)
-    judged = JudgedTree(tree=Tree(id="t", run="r", persona="p", seed=0, nodes=nodes), verdicts=tuple(named))
-    tally.add(with_panel(judged, members), "p")
+    tally.add(with_panel(said(one_turn("1", "2"), *named), members), "p")
     ties = tally.figures(turns=1, resamples=10).ties
     assert ties is not None
     assert (ties.n, ties.ties, ties.split, ties.undecided) == (1, split + undecided, split, undecided)

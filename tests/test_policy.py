@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+from judged_trees import reply, score, user, verdict
 
 import interalign as ia
 from interalign.config import SimulationSettings, build
@@ -21,21 +22,10 @@ def turn(at: str = "", replies: int = 3, scores: dict[str, int | None] | None = 
     """A turn below reply `at` with so many replies, numbered from 1."""
     prefix = f"{at}/" if at else ""
     number = prefix.count("/") + 1
-    asked = ia.Node(id=f"{prefix}u", parent=at or None, turn=number, role="user", text="?", by="user")
-    nodes = tuple(
-        ia.Node(id=f"{prefix}{n}", parent=asked.id, turn=number, role="assistant", text="!", by="c")
-        for n in range(1, replies + 1)
-    )
-    said = tuple(ia.Score(judge="j", node=node, replies=(), value=value) for node, value in (scores or {}).items())
+    asked = user(f"{prefix}u", "?", parent=at or None, turn=number)
+    nodes = tuple(reply(f"{prefix}{n}", "!", parent=asked.id, turn=number) for n in range(1, replies + 1))
+    said = tuple(score(node, value) for node, value in (scores or {}).items())
     return Turn(user=asked, replies=nodes, verdicts=tuple(verdicts), scores=said, annotations=())
-
-
-def verdict(a: str, b: str, forward: str | None, backward: str | None) -> ia.Verdict:
-    orders = (
-        ia.Presentation(first=a, second=b, replies=("",), value=forward),
-        ia.Presentation(first=b, second=a, replies=("",), value=backward),
-    )
-    return ia.Verdict(judge="j", a=a, b=b, orders=orders)
 
 
 def ids(continued) -> list[str]:

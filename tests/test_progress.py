@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -526,9 +527,9 @@ def test_the_viewer_is_named_once_where_there_is_no_terminal_and_the_run_is_a_lo
         assert written.getvalue() == ("" if clock.now < 1020 else "`interalign view run.db` shows it\n")
 
 
-def test_the_command_of_the_viewer_can_be_pasted_and_machines_get_it_at_the_end(command) -> None:
+def test_the_command_of_the_viewer_can_be_pasted_and_machines_get_it_at_the_end(forks, tmp_path) -> None:
     assert view_command(Path("my run.db")) == "interalign view 'my run.db'"
-    ended = command("simulate", "my run.db", "--trees", "1", "--turns", "1", "--log-json")
+    ended = forks.run(tmp_path, "simulate", "my run.db", "--trees", "1", "--turns", "1", "--log-json")
     assert json.loads(ended.err.splitlines()[-1])["view"] == "interalign view 'my run.db'"
 
 
@@ -558,7 +559,8 @@ def test_the_command_shows_the_run_on_a_terminal_and_names_a_failed_tree_once(tm
     assert b"\x1b[2J" not in seen.raw
 
 
-def test_with_log_json_every_line_of_the_command_is_json_from_beginning_to_end(command) -> None:
+def test_with_log_json_every_line_of_the_command_is_json_from_beginning_to_end(forks, tmp_path) -> None:
+    command = partial(forks.run, tmp_path)
     ended = command("simulate", "run.db", "--trees", "3", "--turns", "2", "--log-json")
     events = [json.loads(line) for line in ended.err.splitlines()]
     assert (ended.code, ended.out, {event["event"] for event in events[:-1]}) == (0, "", {"progress"})

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
+import judged_trees
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -232,12 +233,11 @@ def fork(
 ) -> JudgedTree:
     """One turn with a hinted reply `1` and an unhinted one `2`."""
     nodes = (
-        Node(id="u", parent=None, turn=1, role="user", text="hello", by="user"),
-        Node(id="1", parent="u", turn=1, role="assistant", text="one", by="candidate", hinted=True),
-        Node(id="2", parent="u", turn=1, role="assistant", text="two", by=by, hinted=hinted),
+        judged_trees.user("u", "hello"),
+        judged_trees.reply("1", "one", parent="u", by="candidate", hinted=True),
+        judged_trees.reply("2", "two", parent="u", by=by, hinted=hinted),
     )
-    built = Tree(id=tree, run="r", persona=persona, seed=0, nodes=nodes)
-    return JudgedTree(tree=built, verdicts=verdicts, scores=tuple(scores))
+    return judged_trees.said(judged_trees.tree(*nodes, tree_id=tree, persona=persona), *verdicts, *scores)
 
 
 PERSONAS = tuple(Persona(id=f"p{i}", profile=(f"fact {i // 2}",), personality="calm") for i in range(1, 5))
@@ -288,7 +288,7 @@ def test_the_win_rate_of_hinted_replies_counts_a_tie_as_half() -> None:
 def test_scores_also_say_whether_the_hint_helped() -> None:
     def pair(hinted: int | None, plain: int) -> list[Score]:
         values = (("1", hinted), ("2", plain))
-        return [Score(judge="strict", node=node, replies=("raw",), value=value) for node, value in values]
+        return [judged_trees.score(node, value, "strict") for node, value in values]
 
     trees = [fork("t1", "p1", scores=pair(5, 2)), fork("t2", "p2", scores=pair(3, 3))]
     trees.append(fork("t3", "p3", scores=pair(None, 3)))
@@ -309,7 +309,7 @@ def test_replies_of_different_candidates_say_nothing_about_the_hint() -> None:
 
 
 def test_several_scored_replies_of_a_turn_count_by_their_mean() -> None:
-    scores = [Score(judge="s", node=node, replies=("raw",), value=value) for node, value in (("1", 2), ("2", 5))]
+    scores = [judged_trees.score(node, value, "s") for node, value in (("1", 2), ("2", 5))]
     tree = fork("t1", "p1", scores=scores, hinted=True)
     (result,) = simulation_report({}, [tree], PERSONAS, {}, turns=1).candidates
     assert result.al == (3.5,)
@@ -339,16 +339,18 @@ def test_the_user_agent_is_described_by_simple_counts() -> None:
 
 
 def test_the_same_words_on_two_branches_are_no_repetition() -> None:
-    nodes = (
-        Node(id="u", parent=None, turn=1, role="user", text="hello", by="user"),
-        Node(id="1", parent="u", turn=1, role="assistant", text="one", by="c"),
-        Node(id="2", parent="u", turn=1, role="assistant", text="two", by="c"),
-        Node(id="1u", parent="1", turn=2, role="user", text="thanks", by="user"),
-        Node(id="2u", parent="2", turn=2, role="user", text="thanks", by="user"),
-        Node(id="1u1", parent="1u", turn=2, role="assistant", text="one", by="c"),
-        Node(id="1u1u", parent="1u1", turn=3, role="user", text="THANKS ", by="user"),
+    user, reply = judged_trees.user, judged_trees.reply
+    grown = judged_trees.tree(
+        user("u", "hello"),
+        reply("1", "one", parent="u"),
+        reply("2", "two", parent="u"),
+        user("1u", "thanks", parent="1", turn=2),
+        user("2u", "thanks", parent="2", turn=2),
+        reply("1u1", "one", parent="1u", turn=2),
+        user("1u1u", "THANKS ", parent="1u1", turn=3),
+        persona="p1",
     )
-    tree = JudgedTree(tree=Tree(id="t", run="r", persona="p1", seed=0, nodes=nodes))
+    tree = judged_trees.said(grown)
     assert simulation_report({}, [tree], PERSONAS, {}, turns=3).simulator.repeated == 1 / 4
 
 

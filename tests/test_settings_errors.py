@@ -213,8 +213,10 @@ def test_names_given_to_other_commands_are_answered_with_the_nearest_known(cli) 
     ],
     ids=" ".join,
 )
-def test_a_mistyped_command_or_option_is_answered_with_the_nearest(words: tuple[str, ...], near: str, command) -> None:
-    assert near in said(command(*words))
+def test_a_mistyped_command_or_option_is_answered_with_the_nearest(
+    words: tuple[str, ...], near: str, forks, tmp_path: Path
+) -> None:
+    assert near in said(forks.run(tmp_path, *words))
 
 
 def test_the_library_names_the_setting_and_its_value(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Rules that hold for the whole package: imports, sizes, names, and the tests' own network guard."""
 
 import ast
+import importlib.util
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import tokenize
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -32,6 +34,7 @@ HEAVY = (
     "google",
 )
 SQL = re.compile(r"\b(SELECT\b.+\bFROM|INSERT (OR \w+ )?INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w+)\b")
+LOADED = "loaded now:"
 PRINTING = {"src/interalign/cli/app.py", "eval/report.py"}
 
 
@@ -73,11 +76,12 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return lines
 
 
-def loaded_after(code: str) -> set[str]:
-    """Top-level names in sys.modules of a new Python that ran this code."""
-    report = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
-    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout.splitlines()[-1]))
+def loaded_after(*steps: str) -> list[set[str]]:
+    """Top-level names in sys.modules of a new Python that runs these steps in turn, as they are after each of them."""
+    report = f"print({LOADED!r}, json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    code = "\n".join(["import json, sys", *(line for step in steps for line in (step, report))])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [set(json.loads(line[len(LOADED) :])) for line in done.stdout.splitlines() if line.startswith(LOADED)]
 
 
 def words_of(source: str) -> Iterator[tuple[int, str]]:
@@ -205,20 +209,13 @@ def test_imports_go_one_way() -> None:
     assert " 0 broken" in done.stdout
 
 
-def test_importing_interalign_loads_nothing_heavy() -> None:
-    loaded = loaded_after("import interalign")
-    assert "interalign" in loaded
-    assert loaded & set(HEAVY) == set()
-
-
-@pytest.mark.parametrize("words", [["--help"], ["simulate", "--help"], ["train", "--help"], ["--version"]])
-def test_asking_the_command_line_for_help_loads_nothing_heavy(words: list[str]) -> None:
-    code = (
-        f"import sys; sys.argv[1:] = {words!r}\nfrom interalign.cli import main\ntry: main()\nexcept SystemExit: pass"
-    )
-    loaded = loaded_after(code)
-    assert "typer" in loaded
-    assert loaded & set(HEAVY) == set()
+def test_importing_interalign_and_asking_its_command_line_for_help_load_nothing_heavy() -> None:
+    asked = [["--help"], ["simulate", "--help"], ["train", "--help"], ["--version"]]
+    main = "from interalign.cli import main\ntry: main()\nexcept SystemExit: pass"
+    imported, *helped = loaded_after("import interalign", *(f"sys.argv[1:] = {words!r}\n{main}" for words in asked))
+    assert "interalign" in imported
+    assert [("typer" in loaded, loaded & set(HEAVY)) for loaded in helped] == [(True, set())] * 4
+    assert imported & set(HEAVY) == set()
 
 
 NOT_FOR_A_RUN = (
@@ -228,14 +225,17 @@ NOT_FOR_A_RUN = (
 """What `simulate` with models of the world needs nothing of; the first three came with the migrations."""
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["in a new file", "in a file that is there"])
-def test_a_run_of_world_models_loads_no_library_that_it_does_not_use(tmp_path: Path, again: bool) -> None:
-    pytest.importorskip("pandas")  # which sqlite-utils imports wherever it is installed
+def test_a_run_of_world_models_in_a_new_file_and_in_one_that_is_there_loads_no_library_that_it_does_not_use(
+    tmp_path: Path,
+) -> None:
+    if importlib.util.find_spec("pandas") is None:  # which sqlite-utils imports wherever it is installed
+        pytest.skip("needs pandas")
     words = ["simulate", str(tmp_path / "run.db"), "--trees", "1", "--turns", "1"]
     code = f"from interalign.cli import app; app({words!r}, standalone_mode=False)"
-    loaded = loaded_after(f"{code}; {code}" if again else code)
-    assert "langgraph" in loaded
-    assert loaded & set(NOT_FOR_A_RUN) == set()
+    in_a_new_file, again = loaded_after(code, code)
+    assert "langgraph" in in_a_new_file
+    assert in_a_new_file & set(NOT_FOR_A_RUN) == set()
+    assert again & set(NOT_FOR_A_RUN) == set()
 
 
 def test_a_typical_function_fits_in_one_look() -> None:
@@ -312,11 +312,12 @@ def test_torch_is_named_only_by_training_and_the_local_models_and_only_inside_fu
     assert at_import == set()
 
 
-def imported(module: ast.AST) -> set[str]:
+@cache
+def imported(module: ast.AST) -> frozenset[str]:
     """Top-level names a module imports anywhere."""
     plain = {alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names}
     named = {node.module or "" for node in ast.walk(module) if isinstance(node, ast.ImportFrom)}
-    return {name.partition(".")[0] for name in plain | named}
+    return frozenset(name.partition(".")[0] for name in plain | named)
 
 
 def imported_on_import(module: ast.Module) -> set[str]:
@@ -386,7 +387,7 @@ def test_a_skipped_training_test_fails_where_training_is_required(
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path],
-        env={**os.environ, "INTERALIGN_REQUIRE_TRAINING": required},
+        env={**os.environ, "INTERALIGN_REQUIRE_TRAINING": required, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -19,6 +19,7 @@ from interalign.training.parquet import write_parquet, write_parquet_shards
 from interalign.training.row_filters import RowFilters
 from interalign.training.user_seats import UserSeats
 from interalign.tree import JudgedTree
+from interalign.visible_text import encodable
 
 
 def export_format(name: str) -> ExportFormat:
@@ -104,8 +105,7 @@ def without_leaks(judged: JudgedTree, *, unanswered: bool = False) -> JudgedTree
 def _without_lone_surrogates(value: Any) -> Any:
     """The same JSON value with U+FFFD for every half of a surrogate pair that stands alone (UTF-8 cannot hold it)."""
     if isinstance(value, str):
-        # UTF-16 is where surrogates come from: two matching halves become one character, a lone one is replaced.
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return encodable(value)
     if isinstance(value, list):
         return [_without_lone_surrogates(item) for item in value]
     if isinstance(value, dict):

@@ -135,6 +135,9 @@ FORMATS = Registry(
         for name in ("sft", "dpo", "kto", "rm", "grpo", "listwise", "messages", "user")
     },
 )
+LOG_FORMATS = Registry(
+    kind="log format", group="interalign.log_formats", built_in={"inspect": "interalign.eval.inspect_log:LOG"}
+)
 METHODS = Registry(
     kind="training method",
     group="interalign.methods",
@@ -182,4 +185,4 @@ PAGES = Registry(
         )
     },
 )  # fmt: skip
-ALL = (POLICIES, FORMATS, METHODS, PERSONA_FORMATS, CONVERSATION_FORMATS, PROVIDERS, PAGES)
+ALL = (POLICIES, FORMATS, LOG_FORMATS, METHODS, PERSONA_FORMATS, CONVERSATION_FORMATS, PROVIDERS, PAGES)

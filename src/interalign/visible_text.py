@@ -1,4 +1,4 @@
-"""Text with every character written out that cannot be seen, or that moves what stands around it."""
+"""Text with every character written out that cannot be seen, or that moves what stands around it; text for UTF-8."""
 
 import re
 
@@ -21,3 +21,9 @@ def shown(text: str) -> str:
     It says nothing about markup: the templates escape that.
     """
     return _UNSEEN.sub(lambda match: f"\u27e6U+{ord(match[0]):04X}\u27e7", text.replace("\r\n", "\n"))
+
+
+def encodable(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair that stands alone, which UTF-8 cannot hold."""
+    # UTF-16 is where surrogates come from: two matching halves become one character, a lone one is replaced.
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,18 +1,25 @@
 """The trees of a run as training data, and why there is none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from interalign.errors import ConfigError, did_you_mean
-from interalign.files import refuse_full_folder, refuse_outputs
+from interalign.files import refuse_full_folder, refuse_outputs, write_file_atomically
 from interalign.panel import PANEL, with_panel
+from interalign.registries import LOG_FORMATS
 
 if TYPE_CHECKING:
     from interalign.eval.panel_weights import MemberWeight
     from interalign.store import Store
     from interalign.tree import JudgedTree
+
+_FOR_ROWS: Final = (
+    "--pairs", "--min-margin", "--min-agreement", "--audit", "--keep-leaks", "--keep-cut", "--panel-weights",
+    "--rows-per-file",
+)  # fmt: skip
+"""Options that only training rows have."""
 
 
 def export(
@@ -44,7 +51,14 @@ def export(
     `min_margin`, or if fewer than the share `min_agreement` of the run's judges prefer the chosen reply. `audit="drop"`
     leaves out user messages with a finding (`audit`), and what follows them. `panel_weights` (`labels`, `truth`, or
     files of `calibrate --json`, one a judge): the panel weighs its members by their accuracy there.
+
+    `inspect`, or another of `interalign.registries.LOG_FORMATS`, is no training data but the whole run as the log of
+    another program, with what `judge` said, or all judges; the number of conversations. The other options do not apply.
     """
+    if format in LOG_FORMATS.names():
+        rest = [pairs != "best-worst", min_margin is not None, min_agreement is not None, audit != "keep", keep_leaks,
+                keep_cut, bool(panel_weights), rows_per_file is not None]  # fmt: skip
+        return _export_log(run, Path(out), format, judge, dict(zip(_FOR_ROWS, rest, strict=True)))
     from interalign.store import Store
     from interalign.training.data_card import Tally, card_beside, write_card
     from interalign.training.export import export_format, rows, write_rows
@@ -87,6 +101,28 @@ def export(
                       **facts_for_card(export_format(format), seats, proof.facts)}  # fmt: skip
             write_card(card, Path(out), (Path(run), store.run), written, tally, chosen)
         return written
+
+
+def _export_log(run: Path | str, out: Path, name: str, judge: str | None, given: Mapping[str, bool]) -> int:
+    """Write the run as another program's log; ConfigError for options that only training rows have."""
+    from interalign.eval.log_format import LogFormat
+    from interalign.store import Store
+
+    if wrong := [option for option, is_given in given.items() if is_given]:
+        raise ConfigError(f"{', '.join(wrong)}: for training rows only; --format {name} leaves nothing out")
+    log_format, _ = LOG_FORMATS.load(name)
+    if not isinstance(log_format, LogFormat):
+        raise ConfigError(f"log format {name!r} is {type(log_format).__name__}; expected a LogFormat")
+    if out.suffix.lower() not in log_format.suffixes:
+        raise ConfigError(f"--out {out}: --format {name} writes a file called *{' or *'.join(log_format.suffixes)}")
+    refuse_outputs([out], inputs=[run])
+    with Store.open(Path(run)) as store:
+        store.refuse_personas("export")
+        if judge is not None and judge not in store.judges():
+            _panel_of_all(store, run, judge)
+        written: list[int] = []
+        write_file_atomically(out, lambda target: written.append(log_format.write(store, target, judge)))
+        return written[0]
 
 
 def _refuse_places(out: Path | str, card: Path | None, inputs: Sequence[Path | str], *, in_folder: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from interalign.cli.audit import audit
+from interalign.cli.exit_codes import Debug
 from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
 from interalign.cli.exit_codes import say as _say
 from interalign.cli.imports import import_
@@ -28,7 +29,7 @@ from interalign.cli.trust import calibrate, fidelity
 from interalign.config import EngineSettings, EvaluationSettings, RewardSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
 from interalign.files import refuse_outputs
-from interalign.registries import FORMATS, METHODS, Registry
+from interalign.registries import FORMATS, LOG_FORMATS, METHODS, Registry
 from interalign.signals import OWN_PROCESS, end_process
 from interalign.version import __version__
 
@@ -90,13 +91,14 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only say what to expect: calls, tokens, money, time, disk. Nothing is asked.")
 ]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Progress and messages as JSON lines, for machines.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
-def _known(registry: Registry) -> Callable[[str], str]:
-    """Refuses a name that the registry does not have as wrong usage of the option."""
+def _known(registry: Registry, *others: Registry) -> Callable[[str], str]:
+    """Refuses a name that neither the registry nor the others have as wrong usage of the option."""
 
     def check(name: str) -> str:
+        if any(name in other.names() for other in others):
+            return name
         try:
             registry.target(name)
         except InteralignError as error:
@@ -197,10 +199,15 @@ def export(
     run: Run,
     format: Annotated[  # noqa: A002
         str,
-        typer.Option(metavar="|".join(FORMATS.built_in), callback=_known(FORMATS), help="What the rows are for."),
+        typer.Option(
+            metavar="|".join([*FORMATS.built_in, *LOG_FORMATS.built_in]),
+            callback=_known(FORMATS, LOG_FORMATS),
+            help="What the rows are for; inspect: the whole run as a log for Inspect's viewer.",
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FILE.jsonl|FILE.parquet", help="File to write; a folder with --rows-per-file.")
+        Path,
+        typer.Option(metavar="FILE.jsonl|FILE.parquet|FILE.eval", help="File to write; a folder with --rows-per-file."),
     ],
     pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
     judge: Annotated[
@@ -261,6 +268,9 @@ def export(
             panel_weights=panel_weights or (),
             rows_per_file=rows_per_file,
         )
+    if format in LOG_FORMATS.names():
+        _say(f"{written} conversations written to {out}, a log for {format}")
+        return
     filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
     why = "" if written else api.why_empty(run, format, filtered=filtered)
     _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {why}")

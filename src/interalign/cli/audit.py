@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.progress import shown
 from interalign.config import EngineSettings, Runtime
@@ -25,7 +25,7 @@ def audit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     log_json: Annotated[bool, typer.Option("--log-json", help="Progress as JSON lines.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
     **options: Any,
 ) -> None:
     """Audit the simulated user of RUN.db: every user message beside the persona, findings stored with their words."""

@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -12,6 +12,8 @@ from interalign.cli.progress import json_line
 from interalign.errors import DataError, InteralignError
 from interalign.signals import INTERRUPTED, WORDED
 
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+"""The option that every command has."""
 ROWS_NAMED = 4000
 """Characters of a message that names bad rows, each with its reason; of any other message 500 are shown."""
 

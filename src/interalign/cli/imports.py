@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from interalign.cli.exit_codes import ROWS_NAMED, errors_as_exit_codes, say
+from interalign.cli.exit_codes import ROWS_NAMED, Debug, errors_as_exit_codes, say
 from interalign.cli.live_display import one_line
 from interalign.registries import CONVERSATION_FORMATS
 
@@ -21,7 +21,7 @@ def import_(
         typer.Option(metavar="FILE.jsonl", help="Personas by the ids that rows name, so that judges know them."),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out, and name them.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Bring recorded conversations into RUN.db, as trees to view, judge, report and export."""
     from interalign import api

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
 from interalign.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from interalign.tree import JudgedTree
 
 labels_app = typer.Typer(no_args_is_help=True)
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Instructions = Annotated[
     Path | None, typer.Option(metavar="FILE", help="What labellers are told; kept with the labels. A short one ships.")
 ]

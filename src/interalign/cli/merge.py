@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
 from interalign.cli.live_display import one_line
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def merge(
     run: Annotated[Path, typer.Argument(metavar="OUT.db", help="The run file to make or extend.", show_default=False)],
     inputs: Annotated[list[Path], typer.Argument(metavar="IN.db...", help="Run files of one run.", show_default=False)],
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Bring the shards of a run into OUT.db. Trees that are missing, failed or unfinished are named (exit code 1)."""
     from interalign import api

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
 from interalign.cli.live_display import one_line
 from interalign.cli.progress import json_line, shown
 from interalign.registries import PERSONA_FORMATS
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 personas_app = typer.Typer(no_args_is_help=True, help="Make, read and divide persona files.")
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 Pool = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Personas as JSON lines.")]
 Embedding = Annotated[

@@ -6,10 +6,8 @@ from typing import Annotated
 
 import typer
 
-from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
 from interalign.errors import ConfigError
-
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 def report(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.steps import shown_step
 from interalign.config import RoundsSettings, Runtime
@@ -16,7 +16,7 @@ def rounds(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for everything the rounds make.")],
     config: Annotated[Path | None, typer.Option(help="YAML file with the same settings as these options.")] = None,
     json: Annotated[bool, typer.Option("--json", help="The figures as JSON on standard output.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
     **options: Any,
 ) -> None:
     """Simulate with the current model, train it on what the judge preferred, evaluate it on held-out personas, again.

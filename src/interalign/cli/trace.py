@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
 from interalign.cli.live_display import one_line
 from interalign.cli.steps import shown_step
 
@@ -26,7 +26,7 @@ def trace(
         ),
     ] = None,
     tree: Annotated[list[str] | None, typer.Option(metavar="ID", help="Send this tree only. Repeatable.")] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Send the recorded calls of RUN.db to an OTLP receiver such as Phoenix or Langfuse: run, tree, turn, call."""
     from interalign import api

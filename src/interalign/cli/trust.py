@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interalign.cli.exit_codes import errors_as_exit_codes, say
+from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
 from interalign.files import refuse_outputs
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def calibrate(
     judge: Annotated[str | None, typer.Option("--judge", help="The judge; the newest by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The figures as one HTML file.")] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Compare a judge's stored answers with the truth (world personas), people's labels or another judge."""
     from interalign import api
@@ -41,7 +41,7 @@ def fidelity(
     run: Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)],
     real: Annotated[Path, typer.Option(metavar="IMPORTED.db", help="A run file with conversations of real people.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Compare the simulated user's messages with those of real people: length, questions, manner, a classifier."""
     from interalign import api

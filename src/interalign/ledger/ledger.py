@@ -80,10 +80,7 @@ class _PendingCall(CallState):
     def begin(self) -> None:
         """The request starts now."""
         self.waiting = False
-        self._began, self._since = (
-            time.time(),
-            time.monotonic(),
-        )  # wall time for display, monotonic time for the duration
+        self._began, self._since = time.time(), self._ledger.clock()
 
     def fail(self, error: BaseException) -> None:
         """Raise this in the caller, if it still waits."""
@@ -96,7 +93,7 @@ class _PendingCall(CallState):
         if self.sends and not reply.server:  # the model does not set them
             reply = reply.model_copy(update={"server": self.server, "sends": self.sends})
         key, place, asked, parameters, messages, *_ = blank
-        seconds = time.monotonic() - self._since
+        seconds = self._ledger.clock() - self._since
         agent = None if error else self.agent
         return CallRow(key, place, asked, parameters, messages, reply, error, self._began, seconds, agent)
 
@@ -152,13 +149,15 @@ class Ledger:
         concurrency: int,
         budget: Budget | None = None,
         stopping: Callable[[str], object] = lambda reason: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`concurrency` counts model calls in flight, at least 1; `budget` None: no limit; `stopping` is called
-        once, with the reason, when no further call is begun.
+        once, with the reason, when no further call is begun; `clock` says, in seconds, how long a call takes.
         """
         self._store = store
         self._budget = budget
         self._on_stopping = stopping
+        self.clock = clock
         self.stopping: str | None = None
         """Why no further call is begun; None while calls are begun."""
         self._finished = asyncio.Event()

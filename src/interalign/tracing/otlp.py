@@ -15,6 +15,7 @@ from interalign.errors import ConfigError, StopError
 from interalign.tracing.otel_settings import OtelSettings
 from interalign.tracing.spans import TraceSpan, Value
 from interalign.version import __version__
+from interalign.visible_text import encodable
 
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -110,7 +111,7 @@ def _request(spans: Sequence[TraceSpan], resource: Mapping[str, str]) -> bytes:
 def _write(span: TraceSpan, message: "Span") -> None:
     message.trace_id, message.span_id = (bytes.fromhex(part) for part in span.ids)
     message.parent_span_id = bytes.fromhex(span.parent or "")
-    message.name = _utf8(span.name)
+    message.name = encodable(span.name)
     message.kind = message.SPAN_KIND_INTERNAL
     message.start_time_unix_nano, message.end_time_unix_nano = (
         round(at.timestamp() * 1e6) * 1000 for at in (span.extent.began, span.extent.ended)
@@ -118,7 +119,7 @@ def _write(span: TraceSpan, message: "Span") -> None:
     _put(message.attributes, {"openinference.span.kind": span.kind, **span.attributes})
     status = message.status
     status.code = status.STATUS_CODE_OK if span.error is None else status.STATUS_CODE_ERROR
-    status.message = _utf8(span.error or "")
+    status.message = encodable(span.error or "")
     if span.link is not None:
         link = message.links.add()
         link.trace_id, link.span_id = (bytes.fromhex(part) for part in span.link)
@@ -128,9 +129,9 @@ def _put(attributes: Any, values: Mapping[str, Value]) -> None:
     """Write named values as OTLP has them."""
     for name, value in values.items():
         one = attributes.add()
-        one.key = _utf8(name)
+        one.key = encodable(name)
         if isinstance(value, str):
-            one.value.string_value = _utf8(value)
+            one.value.string_value = encodable(value)
         elif isinstance(value, int):
             one.value.int_value = value
         else:
@@ -176,8 +177,3 @@ def _words(error: Exception) -> str:
     else:
         said = str(error.reason if isinstance(error, URLError) else error) or type(error).__name__
     return " ".join(said.split())[:_SHOWN]
-
-
-def _utf8(text: str) -> str:
-    """The text with U+FFFD for every half of a surrogate pair, which UTF-8 cannot hold."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
