@@ -73,7 +73,7 @@ _ANSWERS = _Phrases(
         "would you like me": r"\bwould you like me to\b",
         "i can": r"\bi can(?:,? however,?)? (?:suggest|recommend|help you|walk you|guide you)\b",
         "welcome": r"\A\W*(?:(?:hi|hello|hey)\b(?: there)?,? )?welcome[!.]",
-        "please": r"\bplease (?:share|provide)\b[^.!?]*\b(?:your (?:details|situation)|you need|so i can (?:assist|help))",
+        "please": r"\bplease (?:share|provide)\b[^.!?]* (?:your (?:details|situation)|you need|so i can help)\b",
         "need help with": r"\bwhat do you need (?:help|assistance) with\b",
         "like to know or": r"\bwhat would you like to know or\b",
         "any other questions": r"\bdo you have any other questions\b",
