@@ -211,7 +211,7 @@ def judge(
     what anybody might like. `settings` are the fields of Runtime, of which what is set in `runtime` wins, and `workers`
     and `engine`: which processes share the trees to be judged (controls are few, and made in this one).
     """
-    from interalign.run.judging import run_judging
+    from interalign.run.judge import run_judging
 
     engine, spec = engine_of(settings), ModelSpec.parse(judge)
     carried = runtime_of(settings, {}, None, runtime).model_copy(update=as_runtime([spec]))

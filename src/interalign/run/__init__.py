@@ -2,7 +2,7 @@
 
 from interalign.run.dry_run import Estimate, estimate_evaluation, estimate_simulation
 from interalign.run.execute import run_evaluation, run_simulation
-from interalign.run.judging import run_judging
+from interalign.run.judge import run_judging
 from interalign.run.session import refuse_unknown_prices
 
 __all__ = [

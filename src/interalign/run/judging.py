@@ -1,4 +1,4 @@
-"""Judging the finished trees of a run again, by another judge: nothing is generated anew."""
+"""Having a judge judge the finished trees of an open run again: what is done in the process that does it."""
 
 from collections.abc import Collection, Iterator
 from functools import partial
@@ -8,45 +8,14 @@ from typing import cast
 from interalign.agents.own_prompts import refuse_world
 from interalign.agents.protocols import Judge
 from interalign.agents.watched_judge import WatchedJudge
-from interalign.config import EngineSettings, Judging, RunSettings, Runtime, SimulationSettings
-from interalign.errors import ConfigError
+from interalign.config import Judging, RunSettings, Runtime, SimulationSettings
 from interalign.graphs.many_trees import Job
 from interalign.graphs.rejudge import judge_tree
 from interalign.graphs.seats import Seating
-from interalign.records import Progress, RunRecord, RunSummary, TreeRecord
-from interalign.run.engines import work_on
+from interalign.records import Progress, RunRecord, TreeRecord
 from interalign.run.growing import carry_out, conversation_of, persona_of, settings_of, watched
-from interalign.run.session import Session, open_session, refuse_unknown_people, refuse_unknown_prices
-from interalign.run.tree_work import TreeWork, judging
-from interalign.store import Store
+from interalign.run.session import Session, open_session
 from interalign.tree import JudgedTree
-
-
-async def run_judging(
-    path: Path,
-    judge: str,
-    runtime: Runtime,
-    progress: Progress | None = None,
-    engine: EngineSettings = EngineSettings(),  # noqa: B008  (frozen)
-) -> RunSummary:
-    """Judge every finished tree of which this judge has no readable answer yet, in the way the run was judged."""
-    with Store.open(path) as stored:  # a missing file must not be created here
-        stored.refuse_personas("judge")
-        refuse_unknown_people(stored, judge)
-    refuse_unknown_prices([judge], runtime)
-    async with open_session(path, runtime, progress) as session:
-        if session.store.run is None:
-            raise ConfigError(f"{path}: nothing was run in it yet")
-        session.count()
-        session.share_budget()
-        role = _role(session, judge)
-        session.count_to_judge()
-        here = partial(_judge_here, session, judge, role)
-        if engine.is_shared:
-            await work_on(session, _shared(session, judge), engine, here)
-        else:
-            await here()
-        return session.outcome(judge)
 
 
 async def judge_planned(
@@ -57,10 +26,10 @@ async def judge_planned(
         session.trusted = trusted
         session.share_budget()
         session.count_to_judge()
-        await _judge_here(session, judge, _role(session, judge))
+        await judge_here(session, judge, judge_role(session, judge))
 
 
-def _role(session: Session, judge: str) -> WatchedJudge:
+def judge_role(session: Session, judge: str) -> WatchedJudge:
     """The judge of this name, asked with the run's prompts. ConfigError if there is none."""
     settings, prompts = settings_of(cast(RunRecord, session.store.run)), session.recorded_prompts()
     refuse_world(prompts, settings.model_copy(update={"judge": judge}))
@@ -68,24 +37,13 @@ def _role(session: Session, judge: str) -> WatchedJudge:
     return watched(session, cast(Judge, seating.role("judge", judge)), judge)
 
 
-def _unjudged(session: Session, record: TreeRecord, judge: str) -> JudgedTree | None:
+def unjudged(session: Session, record: TreeRecord, judge: str) -> JudgedTree | None:
     """A finished tree of which this judge has no readable answer; None for any other."""
     judged = session.store.judged_tree(record.id)
     return None if judged is None or judged.by_judge(judge).is_readable else judged
 
 
-def _shared(session: Session, judge: str) -> TreeWork:
-    """To have every tree that waits for this judge judged elsewhere."""
-    waiting = {record.id for record in session.store.walk_trees("done") if _unjudged(session, record, judge)}
-    session.done = session.trees - len(waiting)
-
-    def trees() -> Iterator[TreeRecord]:
-        return (record for record in session.store.walk_trees("done") if record.id in waiting)
-
-    return judging(session, "judge", judge, trees)
-
-
-async def _judge_here(session: Session, judge: str, role: WatchedJudge) -> None:
+async def judge_here(session: Session, judge: str, role: WatchedJudge) -> None:
     """Have the judge judge every tree that waits for it, in this process."""
     run = cast(RunRecord, session.store.run)
     settings = settings_of(run)
@@ -99,7 +57,7 @@ async def _judge_here(session: Session, judge: str, role: WatchedJudge) -> None:
 
     def jobs() -> Iterator[Job]:
         for record in session.store.walk_trees("done"):
-            if (judged := _unjudged(session, record, judge)) is None:
+            if (judged := unjudged(session, record, judge)) is None:
                 session.done += 1
             else:
                 yield record.id, partial(judge_one, record, judged)

@@ -45,7 +45,7 @@ def carry_out_orders(told: dict[str, Any], file: Path, tell: Callable[[RunSummar
 
 
 def _work(told: Mapping[str, Any], file: Path, tell: Callable[[RunSummary], None]) -> Coroutine[Any, Any, None]:
-    from interalign.run.audit import audit_planned  # whose models may be found only once sys.path is set
+    from interalign.run.auditing import audit_planned  # whose models may be found only once sys.path is set
     from interalign.run.growing import run_planned
     from interalign.run.judging import judge_planned
 
