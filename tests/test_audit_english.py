@@ -116,6 +116,6 @@ def test_the_page_states_what_the_rules_find_in_a_small_model_s_messages() -> No
     right, wrong, missed, clean = (count[ANY, name] for name in ("right", "wrong", "missed", "clean"))
     recall, precision = share(right, right + missed), share(right, right + wrong)
     messages = right + wrong + missed + clean
-    stated = f"{messages} messages, {right + missed} of them faulty: recall {recall}, precision {precision}"
+    stated = f"Of {messages} messages, {right + missed} of them faulty: recall {recall}, precision {precision}."
     assert stated in " ".join(said.split())
     assert right / (right + wrong) >= 0.9
