@@ -6,12 +6,9 @@ from typing import Final, cast
 from pydantic import JsonValue
 
 from interalign.agents.audit import ANSWERS, COPIES, ENDS, REFUSES, REPEATS, THIRD_PERSON
+from interalign.records import AUDITED, FINDING
 from interalign.tree import Annotation, Frozen, JudgedTree, Node, Tree
 
-FINDING: Final = "finding"
-"""Name of the annotation at a user's message: a list of `{"kind", "evidence"}`, by `rules` or by a judge's name."""
-AUDITED: Final = "audited"
-"""Name of the annotation at the first message of a tree that was audited, by who did it, whatever was found."""
 RULES: Final = "rules"
 CONTRADICTS, RECITES, STALLS, DRIFTS = (
     "contradicts the persona",

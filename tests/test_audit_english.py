@@ -1,13 +1,17 @@
-"""How much the audit's rules find in English that is not the world's: talks written and labelled by hand.
+"""How much the audit's rules find in English that is not the world's, and in what a small model says as a user.
 
 `data/english_talks.jsonl`: whoever wrote and labelled them did not see the rules. While the rules were written, part a
 was looked at and part b was not, so that the figures of part b are the ones to go by. Rules on words
 see no contradiction and hardly any change of style; what they say of them is stated, not hidden.
+
+`data/small_model_talks.jsonl`: messages of an instruct model of 0.5 B parameters as the user, labelled by hand, of
+personas that ship. Such a model plays nobody, whatever it is told: most messages are faults, many are nonsense.
 """
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,9 @@ from interalign.agents.findings import CONTRADICTS, DRIFTS, KINDS
 from interalign.personas import Persona
 from interalign.tree import Node, Tree
 
-TALKS = Path(__file__).parent / "data" / "english_talks.jsonl"
+DATA = Path(__file__).parent / "data"
+TALKS = DATA / "english_talks.jsonl"
+OF_A_MODEL = DATA / "small_model_talks.jsonl"
 PAGE = Path(__file__).parents[1] / "docs" / "report.md"
 ANY = "any of these"
 
@@ -41,8 +47,12 @@ def as_tree(talk: dict[str, object], messages: list[dict[str, str]]) -> Tree:
 @pytest.fixture(scope="module")
 def counts() -> dict[str, Counter[tuple[str, str]]]:
     """Part -> kind and outcome (`right`, `wrong`, `missed`, `clean`) -> messages."""
-    found: dict[str, Counter[tuple[str, str]]] = {"a": Counter(), "b": Counter()}
-    for line in TALKS.read_text().splitlines():
+    return counted(TALKS)
+
+
+def counted(file: Path) -> dict[str, Counter[tuple[str, str]]]:
+    found: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for line in file.read_text().splitlines():
         talk = json.loads(line)
         persona = Persona(id=talk["id"], profile=tuple(talk["profile"]), personality=talk["personality"])
         audited: dict[int, set[str]] = {}
@@ -66,10 +76,10 @@ def share(right: int, of: int) -> str:
     return f"{right / of:.2f}" if of else "-"
 
 
-def row(kind: str, counts: dict[str, Counter[tuple[str, str]]]) -> str:
+def row(kind: str, counts: dict[str, Counter[tuple[str, str]]], parts: Sequence[str] = ("b", "a")) -> str:
     """The line of docs/report.md: labelled, recall and precision of part b, then of part a."""
     cells = []
-    for part in ("b", "a"):
+    for part in parts:
         right, wrong, missed = (counts[part][kind, name] for name in ("right", "wrong", "missed"))
         cells += [f"{right + missed}", share(right, right + missed), share(right, right + wrong)]
     return f"| {kind} | {' | '.join(cells)} |"
@@ -97,3 +107,15 @@ def test_what_the_rules_find_is_mostly_so(counts: dict[str, Counter[tuple[str, s
         assert right / (right + missed) >= 0.5, part
         for kind in set(KINDS) - {CONTRADICTS, DRIFTS}:
             assert count[kind, "right"] > 0.2 * (count[kind, "right"] + count[kind, "missed"]), (part, kind)
+
+
+def test_the_page_states_what_the_rules_find_in_a_small_model_s_messages() -> None:
+    counts, said = counted(OF_A_MODEL), PAGE.read_text()
+    [part] = counts
+    count = counts[part]
+    right, wrong, missed, clean = (count[ANY, name] for name in ("right", "wrong", "missed", "clean"))
+    recall, precision = share(right, right + missed), share(right, right + wrong)
+    messages = right + wrong + missed + clean
+    stated = f"Of {messages} messages, {right + missed} of them faulty: recall {recall}, precision {precision}."
+    assert stated in " ".join(said.split())
+    assert right / (right + wrong) >= 0.9

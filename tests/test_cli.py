@@ -117,7 +117,7 @@ def test_settings_that_cannot_work_end_with_2_and_write_nothing(
     [
         (
             "turns: 2\ncolour: red\n",
-            "colour: no such setting; there are turns, user, candidate, .*, base_url, .*, max_usd",
+            "colour: no such setting; there are workers, engine, turns, user, candidate, .*, base_url, .*, max_usd",
         ),
         ("turns: many\n", "turns: expected an integer, got 'many'$"),
         ("turns: [2\n", "cannot be read as YAML .*line 2"),

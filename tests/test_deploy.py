@@ -1,7 +1,9 @@
 """The files in deploy/, parsed, and run as far as one machine goes: as processes with a scheduler's variables."""
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +30,9 @@ def all_end_with_zero(processes: "list[subprocess.Popen[bytes]]") -> None:
     assert [process.wait(timeout=120) for process in processes] == [0] * len(processes)
 
 
-def merged_as_the_whole_run(folder: Path) -> None:
+def merged_as_the_whole_run(folder: Path, shards: int = SHARDS) -> None:
     files = sorted(folder.glob("shard-*.db"))
-    assert [file.name for file in files] == [f"shard-{number}.db" for number in range(1, SHARDS + 1)]
+    assert [file.name for file in files] == [f"shard-{number}.db" for number in range(1, shards + 1)]
     ia.simulate(folder / "whole.db", **SETTINGS)
     assert api.merge(folder / "out.db", files).is_whole
     assert calls(folder / "out.db") == calls(folder / "whole.db")
@@ -101,11 +103,92 @@ def test_the_array_begins_at_one_and_one_task_alone_knows_how_many_shards_there_
     assert "RUNS: the folder for the shards" in done.stderr
 
 
-def test_the_container_file_has_known_instructions_and_what_it_copies_is_there() -> None:
-    text = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+def instructions(file: str) -> list[tuple[str, str]]:
+    text = (DEPLOY / file).read_text(encoding="utf-8")
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    assert [word for word, _ in lines] == ["FROM", "COPY", "RUN", "RUN", "USER", "WORKDIR", "ENTRYPOINT", "CMD"]
+    return [(word, rest) for word, rest in lines]
+
+
+def test_the_container_files_have_known_instructions_and_what_they_copy_is_there() -> None:
+    alone = ["FROM", "COPY", "RUN", "RUN", "USER", "WORKDIR", "ENTRYPOINT", "CMD"]
+    assert [word for word, _ in instructions("Containerfile")] == alone
+    assert [word for word, _ in instructions("Containerfile.ray")] == ["FROM", "COPY", "RUN"]
     assert (DEPLOY.parent / "constraints.txt").exists()
+
+
+def manifest(file: str) -> Any:
+    return yaml.safe_load((DEPLOY / file).read_text(encoding="utf-8"))
+
+
+def option(words: list[str], name: str) -> str:
+    return words[words.index(name) + 1]
+
+
+def test_the_ray_job_gives_its_command_as_many_workers_as_may_come_and_what_they_read() -> None:
+    made = manifest("ray-job.yaml")
+    assert (made["apiVersion"], made["kind"]) == ("ray.io/v1", "RayJob")
+    words, cluster = shlex.split(made["spec"]["entrypoint"]), made["spec"]["rayClusterSpec"]
+    assert words[:2] == ["interalign", "simulate"]
+    (group,) = cluster["workerGroupSpecs"]
+    assert (option(words, "--engine"), int(option(words, "--workers"))) == ("ray", group["maxReplicas"])
+    head, config = cluster["headGroupSpec"], option(words, "--config")
+    assert (head["rayStartParams"], group["rayStartParams"]) == ({"num-cpus": "0"}, {"num-cpus": "1"})
+    assert cluster["authOptions"] == {"mode": "token"}
+    for part, needed in ((head, [words[2], config]), (group, [config])):
+        pod = part["template"]["spec"]
+        (container,) = pod["containers"]
+        mounted = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+        assert {str(Path(each).parent) for each in needed} == set(mounted)
+        assert {each["name"] for each in pod["volumes"]} == set(mounted.values())
+        assert container["envFrom"] == [{"secretRef": {"name": "interalign-keys", "optional": True}}]
+    image = dict(instructions("Containerfile.ray"))["FROM"]
+    assert image.startswith(f"rayproject/ray:{cluster['rayVersion']}-py")  # head and command need the same Ray
+
+
+def test_the_command_of_the_ray_job_makes_the_run_also_without_a_cluster(tmp_path: Path, cli) -> None:
+    (tmp_path / "sim.yaml").write_text(yaml.safe_dump(SETTINGS))
+    words = shlex.split(manifest("ray-job.yaml")["spec"]["entrypoint"])
+    here = {words[2]: "run.db", option(words, "--config"): "sim.yaml", "ray": "local", option(words, "--workers"): "1"}
+    assert cli(*[here.get(word, word) for word in words[1:]]).code == 0
+    ia.simulate(tmp_path / "whole.db", **SETTINGS)
+    assert calls(tmp_path / "run.db") == calls(tmp_path / "whole.db")
+
+
+def skypilot_job(rank: int, bucket: Path, machine: Path, **more: str) -> "subprocess.Popen[bytes]":
+    """The task's script as a job of two runs it."""
+    machine.mkdir(exist_ok=True)
+    given = {"SKYPILOT_JOB_RANK": str(rank), "SKYPILOT_NUM_JOBS": "2", "RUNS": str(bucket), "HOME": str(machine)}
+    return subprocess.Popen(
+        ["bash", "-c", manifest("skypilot.yaml")["run"]],
+        env=environment(**given, CONFIG=str(bucket.parent / "sim.yaml"), **more),
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_the_task_mounts_what_its_script_reads_and_names_what_has_to_be_given() -> None:
+    task = manifest("skypilot.yaml")
+    assert set(task["file_mounts"]) == {task["envs"]["RUNS"], task["envs"]["CONFIG"]}
+    assert task["file_mounts"][task["envs"]["RUNS"]] == {"name": "${BUCKET}", "mode": "MOUNT"}
+    assert task["envs"]["BUCKET"] is None  # SkyPilot refuses the task until it is given
+    used = set(re.findall(r"\b[A-Z][A-Z_]+\b", task["run"]))
+    assert used == {"RUNS", "CONFIG", "HOME", "SHARD", "SHARDS", "SKYPILOT_JOB_RANK", "SKYPILOT_NUM_JOBS"}
+
+
+def test_the_jobs_of_the_task_as_local_processes_make_the_run_and_go_on_from_the_bucket(tmp_path: Path) -> None:
+    (tmp_path / "sim.yaml").write_text(yaml.safe_dump(SETTINGS))
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+    jobs = [skypilot_job(rank, bucket, tmp_path / f"machine-{rank}") for rank in range(2)]
+    assert [len(job.communicate()[1]) > 0 for job in jobs] == [True, True]
+    assert [job.returncode for job in jobs] == [0, 0]
+    merged_as_the_whole_run(bucket, 2)
+    again = skypilot_job(1, bucket, tmp_path / "another-machine")
+    ended = json.loads(again.communicate()[1].splitlines()[-1])
+    assert (again.returncode, ended["done"], ended["calls"]) == (0, 3, 0)
+    refused = skypilot_job(0, bucket, tmp_path / "machine-9", SHARD="9")
+    assert b"9/2: shards count from 1" in refused.communicate()[1]
+    assert refused.returncode == 2  # and not that of the copying
+    assert not (bucket / "shard-9.db").exists()
 
 
 @pytest.mark.parametrize("file", sorted(DEPLOY.iterdir()), ids=lambda file: file.name)

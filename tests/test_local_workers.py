@@ -405,6 +405,7 @@ def test_what_keeps_a_model_from_loading_in_a_worker_is_said_as_in_process(folde
 def test_a_worker_without_the_training_extra_says_what_to_install(
     tmp_path: Path, torch_that: Callable[[str], None]
 ) -> None:
+    before = children(os.getpid())
     torch_that("raise ImportError('no torch here')")
     model = hf_model(f"hf:{tmp_path}?workers=2")
     with pytest.raises(ConfigError, match=r"pip install 'interalign\[train\]'"):
@@ -412,7 +413,7 @@ def test_a_worker_without_the_training_extra_says_what_to_install(
     with pytest.raises(ConfigError, match=r"pip install 'interalign\[train\]'"):
         model.load()
     model.close()
-    assert children(os.getpid()) == set()
+    assert children(os.getpid()) <= before
 
 
 def test_workers_that_die_three_times_in_a_row_without_a_reply_stop_the_run(
@@ -420,6 +421,7 @@ def test_workers_that_die_three_times_in_a_row_without_a_reply_stop_the_run(
 ) -> None:
     torch_that("import os, signal\nprint('libtorch: \\x1b[1mbroken', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)")
     settings = {"trees": 2, "turns": 1, "candidate": f"m=hf:{tmp_path}?workers=1"}
+    before = children(os.getpid())
     with pytest.raises(StopError) as stop:
         ia.simulate(tmp_path / "run.db", **settings)
     assert str(stop.value) == (
@@ -427,7 +429,7 @@ def test_workers_that_die_three_times_in_a_row_without_a_reply_stop_the_run(
         "SIGKILL, after saying 'libtorch:  [1mbroken'; if memory ran out, lower ?max_batch=, ?cache_mb= or ?workers="
     )
     assert (caplog.text.count("and is replaced"), caplog.text.count("and its place is given up")) == (2, 1)
-    assert children(os.getpid()) == set()
+    assert children(os.getpid()) <= before
 
 
 # Names

@@ -1,7 +1,6 @@
 """Weights that are trained in half precision: what is said before, and that it is true."""
 
 import pytest
-from tiny import tiny_model
 from training_runs import sft_rows, weights, write
 
 from interalign.training.train import train
@@ -9,11 +8,6 @@ from interalign.training.train import train
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 pytestmark = pytest.mark.train
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

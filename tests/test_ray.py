@@ -3,10 +3,11 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -24,12 +25,14 @@ import interalign as ia
 from interalign.config import Runtime, SimulationSettings
 from interalign.config.engines import check_engine, ray_address
 from interalign.errors import ConfigError, StopError
+from interalign.records import TreeRecord
 from interalign.run.ray_engine import RayTasks, batches
 from interalign.run.ray_task import batch_orders, grow_batch, packed, unpacked
 from interalign.run.session import open_session
+from interalign.run.tree_work import growing
 from interalign.run.worker_orders import WorkerEnding, carry_out_orders, orders_for
 from interalign.store import Store
-from interalign.store.worker_files import gather, gather_one, split_one
+from interalign.store.worker_files import folder_of, gather, gather_one, split_one
 from interalign.version import __version__
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (the extra `scale`)")
@@ -115,7 +118,7 @@ def unfinished(run: Path, tokens: int = 0) -> Path:
 def test_batches_have_every_unfinished_tree_once_whatever_is_merged_meanwhile(tmp_path: Path) -> None:
     with Store.create_or_open(unfinished(tmp_path / "run.db", 9000)) as store:
         left = [tree.id for tree in store.walk_trees("planned")]
-        walked, seen = batches(store, 3), list[list[str]]()
+        walked, seen = waiting(store, 3), list[list[str]]()
         for number, batch in enumerate(walked, start=1):
             seen.append([tree.id for tree in batch])
             gather_one(store, split_one(store, number, batch))
@@ -124,10 +127,15 @@ def test_batches_have_every_unfinished_tree_once_whatever_is_merged_meanwhile(tm
     assert ia.simulate(tmp_path / "run.db", **TREES).done == 7
 
 
+def waiting(run: Store, size: int) -> Iterator[list[TreeRecord]]:
+    return batches(run.walk_trees("planned", "failed"), size)
+
+
 def told_about(file: Path, budget: str | None = None) -> dict[str, Any]:
     runtime = Runtime(budget=budget, max_tokens=10**6 if budget else None)
-    settings = SimulationSettings(**TREES, engine="local")
-    return batch_orders(orders_for(file, settings, runtime), f"{file.stem}-{os.getpid()}")
+    settings = SimulationSettings(**TREES, engine="local").model_dump(mode="json")
+    orders = {"kind": "SimulationSettings", "settings": settings, "trusted": []}
+    return batch_orders(orders_for(file, orders, runtime), f"{file.stem}-{os.getpid()}")
 
 
 @pytest.fixture
@@ -145,7 +153,7 @@ def test_a_batch_grown_here_or_on_another_machine_is_that_of_one_process(
     whole.parent.mkdir()
     ia.simulate(whole, **TREES)
     with Store.create_or_open(unfinished(tmp_path / "run.db", 9000)) as run:
-        for number, batch in enumerate(batches(run, 4), start=1):
+        for number, batch in enumerate(waiting(run, 4), start=1):
             file = split_one(run, number, batch)
             told, content = told_about(file), packed(file)
             if not is_here:
@@ -167,7 +175,7 @@ def test_a_second_attempt_on_another_machine_replays_what_the_first_one_committe
     tmp_path: Path, scratch: Path
 ) -> None:
     with Store.create_or_open(unfinished(tmp_path / "run.db")) as run:
-        batch = next(batches(run, 2))
+        batch = next(waiting(run, 2))
         file = split_one(run, 1, batch)
         told = {**told_about(file), "machine": "another"}
         content, left = packed(file), scratch / f"{told['name']}.db"
@@ -183,7 +191,7 @@ def test_a_second_attempt_on_another_machine_replays_what_the_first_one_committe
 
 def test_another_version_and_a_limit_on_another_machine_are_refused(tmp_path: Path, scratch: Path) -> None:
     with Store.create_or_open(unfinished(tmp_path / "run.db")) as run:
-        file = split_one(run, 1, next(batches(run, 2)))
+        file = split_one(run, 1, next(waiting(run, 2)))
         old = {**told_about(file), "version": "0.0.1"}
         far = {**told_about(file, budget=str(tmp_path / "b")), "machine": "another"}
         assert grow_batch(old, b"").ending == WorkerEnding(
@@ -199,6 +207,12 @@ class Errors:
     """Ray's exceptions."""
 
     class RayError(Exception): ...
+
+    class RayTaskError(RayError): ...
+
+    class RuntimeEnvSetupError(RayError): ...
+
+    class LocalRayletDiedError(RayError): ...
 
     class TaskCancelledError(RayError): ...
 
@@ -222,7 +236,7 @@ class OneByOne:
 
     exceptions = Errors
 
-    def __init__(self, *ends: Exception, after: bool = False) -> None:
+    def __init__(self, *ends: Exception | None, after: bool = False) -> None:
         self._ends, self._after = list(ends), after
         self._pool = ThreadPoolExecutor(1)
         self.begun: list[str] = []
@@ -255,7 +269,7 @@ def grown_by(ray: OneByOne, run: Path, at_once: int = 2, limit: int | None = Non
         async with open_session(run, Runtime(concurrency=4, max_tokens=limit), None) as session:
             session.count()
             try:
-                await RayTasks(session, SimulationSettings(**TREES), ray, at_once).grow_all()
+                await RayTasks(session, growing(session, SimulationSettings(**TREES)), ray, at_once).work_on_all()
             finally:
                 gather(session.store)
             return session.summary()
@@ -301,7 +315,7 @@ def test_a_limit_holds_over_all_tasks_also_when_workers_are_lost(tmp_path: Path)
 
 
 def test_a_task_that_cannot_begin_is_told_in_one_line(tmp_path: Path) -> None:
-    missing = Errors.RayError("Traceback\n  File x\nModuleNotFoundError: No module named 'interalign'\n")
+    missing = Errors.RayTaskError("Traceback\n  File x\nModuleNotFoundError: No module named 'interalign'\n")
     with pytest.raises(
         ConfigError, match=r"No module named 'interalign'.*install the same interalign on every machine"
     ):
@@ -309,15 +323,45 @@ def test_a_task_that_cannot_begin_is_told_in_one_line(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
 
 
+@pytest.mark.parametrize("said", ["The task's local raylet died. Check raylet.out for more information.", ""])
+def test_a_ray_that_is_gone_stops_the_run_which_can_go_on(said: str, tmp_path: Path) -> None:
+    run = unfinished(tmp_path / "run.db")
+    with pytest.raises(StopError, match=rf"Ray failed \({said or 'LocalRayletDiedError'}\); what was finished is kept"):
+        grown_by(OneByOne(None, Errors.LocalRayletDiedError(said)), run, at_once=1)
+    with ia.open_run(run) as opened:
+        assert [tree.id for tree in opened.trees("done")] == ["t00000", "t00001"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.db"]
+
+
+def test_a_new_run_is_kept_when_it_is_refused_with_calls_on_record_that_others_made(tmp_path: Path) -> None:
+    whole, run = tmp_path / "whole.db", tmp_path / "run.db"
+    ia.simulate(whole, trees=2, turns=1)
+
+    async def refused() -> None:
+        async with open_session(run, Runtime(), None) as session:
+            with Store.open(whole) as store:
+                assert store.run is not None
+                session.store.begin_run("run", "simulation", store.run.identity, store.run.version)
+            folder_of(run).mkdir()
+            shutil.copy(whole, folder_of(run) / "1.db")  # what a worker has grown
+            gather(session.store)
+            raise ConfigError("another worker cannot be used")
+
+    with pytest.raises(ConfigError, match="another worker"):
+        asyncio.run(refused())
+    assert calls(run) == calls(whole)
+
+
 RAY = ("--engine", "ray", "--workers", "3")
 
 
 def workers_of(process: int) -> list[int]:
-    """Ray's worker processes for this command, at work or between two batches."""
+    """Ray's worker processes for this command, at work or between two batches; its agents have such titles, too."""
     found = []
     for each in Path("/proc").iterdir():
         with suppress(OSError):
-            if each.name.isdigit() and b"ray::" in (each / "cmdline").read_bytes():
+            title = (each / "cmdline").read_bytes()
+            if each.name.isdigit() and title.startswith((b"ray::IDLE", b"ray::grow_batch")):
                 found.append(int(each.name))
     return [pid for pid in found if process in ancestors(pid)]
 
@@ -365,9 +409,9 @@ def test_what_ray_had_grown_is_kept_after_an_interrupt_and_after_a_kill_of_the_c
         process.send_signal(signal.SIGINT)
         assert process.wait() == 3
         assert process.stderr is not None
-        assert process.stderr.read().splitlines() == [
+        assert process.stderr.read().splitlines()[-1] == (
             "interalign: interrupted; what was finished is kept, run the same command again to go on"
-        ]
+        )
     assert not (folder / "run.db.workers").exists()
     kept = len(calls_of(folder / "run.db"))
     assert kept >= 40 - 3 * 4

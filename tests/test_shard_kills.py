@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_kill import SEATS, Runner, runner, server  # noqa: F401  (fixtures)
+from test_kill import SEATS, Runner, runner  # noqa: F401  (a fixture)
 from test_merge import calls, dumped, exported
 
 import interalign as ia

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from calls_seen import calls_of, trees_of
-from test_kill import exports, runner, server  # noqa: F401  (fixtures)
+from test_kill import exports, runner  # noqa: F401  (a fixture)
 
 import interalign as ia
 

@@ -20,11 +20,6 @@ QUICK = {"learning_rate": 1e-3, "per_device_train_batch_size": 4, "logging_steps
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
 def sft(base, tmp_path_factory):
     """A folder that SFT wrote."""
     folder = tmp_path_factory.mktemp("sft")

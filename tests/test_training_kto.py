@@ -25,11 +25,6 @@ def rows(count: int = 8):
         yield {"prompt": prompt, "completion": [assistant(f"Go away {number}.")], "label": False, "tree": f"t{number}"}
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("base"))
-
-
 @pytest.fixture
 def data(tmp_path):
     return write(tmp_path / "kto.jsonl", *rows())

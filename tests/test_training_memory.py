@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from tiny import tiny_model
 from training_runs import dpo_rows, sft_rows, trainer_for, write
 
 from interalign.errors import ConfigError
@@ -20,11 +19,6 @@ from interalign.training.train import train
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 pytestmark = pytest.mark.train
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

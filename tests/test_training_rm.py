@@ -27,11 +27,6 @@ def rows(count: int = 8):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write(tmp_path_factory.mktemp("data") / "rm.jsonl", *rows())
 

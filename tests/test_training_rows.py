@@ -20,11 +20,6 @@ LONG = {"messages": [user("x" * 600), assistant("a")]}
 LONG_PAIR = {"prompt": [user("a")], "chosen": [assistant("b")], "rejected": [assistant("x" * 600)]}
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("base"))
-
-
 def test_rows_that_are_too_long_are_left_out_where_asked_and_counted(base, tmp_path):
     data = write(tmp_path / "sft.jsonl", LONG, *sft_rows(6), LONG)
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import ClassVar
 
 import pytest
-from tiny import tiny_model
 from training_runs import dpo_rows, sft_rows, weights, write
 
 from interalign.errors import ConfigError
@@ -22,12 +21,6 @@ pytestmark = pytest.mark.train
 
 QUICK = {"learning_rate": 3e-2, "max_steps": 6, "per_device_train_batch_size": 4, "use_cpu": True}
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """Its input and output embeddings are one tensor."""
-    return tiny_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,6 @@ QUICK = {"learning_rate": 1e-2, "per_device_train_batch_size": 4, "use_cpu": Tru
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write(tmp_path_factory.mktemp("data") / "sft.jsonl", *sft_rows(24))
 

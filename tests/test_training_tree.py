@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from tiny import tiny_model
 from training_runs import assistant, user, weights, write
 
 from interalign.errors import ConfigError
@@ -29,11 +28,6 @@ def rows(trees: int = TREES, named: bool = True):
                 {"tree": f"t{tree}"} if named else {}
             )
             prompt += [chosen, user(f"And {turn}?")]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_kept_and_dropped_are_told_apart_by_shape(run: Run) -> None:
     figure = page_of(run).one("figure")
     assert len(figure.one("svg", role="group").every("circle")) == 0
     assert len(figure.one("svg", role="group").every("path", class_="dropped-mark")) == 4
-    assert "A line leads from a near-duplicate to the one it is too much like." in figure.words
+    assert "A line leads from a near-duplicate to the one it is too much like; seeds are not drawn." in figure.words
 
 
 def test_a_list_of_one_verdict_has_no_map(run: Run) -> None:

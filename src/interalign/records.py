@@ -304,6 +304,10 @@ class RunPart(NamedTuple):
         return None if self.number is None or self.of is None else Shard(self.number, self.of)
 
 
+AUDITED: Final = "audited"
+"""Name of the annotation at the first message of a tree that was audited, by who did it, whatever was found."""
+FINDING: Final = "finding"
+"""Name of the annotation at a user's message: a list of `{"kind", "evidence"}`, by `rules` or by a judge's name."""
 CONTROL: Final = "control"
 """Name of the annotation at a reply that was scored again for another persona, by the judge."""
 ASPECTS_NOTE: Final = "aspects"
@@ -411,6 +415,8 @@ class RunSummary(Frozen):
     """Why no call is begun any more; None while the run goes on."""
     retried: int = 0
     """Requests that were sent again."""
+    unread: int = 0
+    """Answers of an audit's judge that could not be read."""
     usage: dict[str, Usage] = {}
     """By role, over all calls in the file."""
     shortfalls: Shortfalls | None = None
@@ -429,6 +435,7 @@ class RunSummary(Frozen):
             "under_way": self.under_way + part.under_way,
             "in_flight": self.in_flight + part.in_flight,
             "retried": self.retried + part.retried,
+            "unread": self.unread + part.unread,
             "usage": {role: self._used(role) + part._used(role) for role in sorted(roles)},
             "usd": None if self.usd is None or part.usd is None else self.usd + part.usd,
         }

@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from interalign import api
-from interalign.config import CandidateSpec, RoundsSettings, Runtime, SimulationSettings, build, read_settings
+from interalign.config import (
+    CandidateSpec,
+    EngineSettings,
+    RoundsSettings,
+    Runtime,
+    SimulationSettings,
+    build,
+    read_settings,
+)
 from interalign.config.rounds_settings import POLICY, as_hf
 from interalign.config.settings import WORDING
 from interalign.errors import ConfigError, StopError
@@ -170,11 +178,17 @@ class Rounds:
         [difference] = comparisons(named)
         return round_._replace(delta=difference.delta_al, delta_ci=difference.ci)
 
+    @property
+    def engine(self) -> dict[str, Any]:
+        """Which processes share the work of each simulation and evaluation: what was asked for, the rest by default."""
+        return self.settings.model_dump(include=set(EngineSettings.model_fields), exclude_unset=True)
+
     # The steps ------------------------------------------------------------------------------------
 
     def _simulate(self, number: int, advance: Advance) -> str:
         personas = self._personas(number)
-        fields = {name: getattr(self.settings, name) for name in SimulationSettings.model_fields}
+        own = SimulationSettings.model_fields.keys() - EngineSettings.model_fields.keys()
+        fields = {name: getattr(self.settings, name) for name in own} | self.engine
         run = api.simulate(
             self.folder(number) / "run.db",
             runtime=self._runtime,
@@ -228,7 +242,6 @@ class Rounds:
             "end_mark",
             "cases",
             "limit",
-            "workers",
         )
         run = api.evaluate(
             self.folder(number) / "eval.db",
@@ -238,6 +251,7 @@ class Rounds:
                 **{name: getattr(self.settings, name) for name in shared},
                 "parameters": self.settings.parameters,
                 "candidate": self._candidate(number),
+                **self.engine,
                 **self._how,
             },
         )

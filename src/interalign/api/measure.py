@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from interalign.api.resolve import run_async, runtime_of
+from interalign.api.resolve import engine_of, run_async, runtime_of
 from interalign.config import (
+    EngineKeywords,
     Runtime,
-    RuntimeKeywords,
     as_runtime,
 )
 from interalign.errors import ConfigError
@@ -67,23 +67,24 @@ def audit(
     judge: str | None = None,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
-    **settings: Unpack[RuntimeKeywords],
+    **settings: Unpack[EngineKeywords],
 ) -> "Audit":
     """Audit the simulated user of `run` by rules, with `judge` also by a model; findings are stored as annotations.
 
     Returns what all audits of the file found, and what this judge could not audit. `settings` are the fields of
-    Runtime; what is set in `runtime` wins.
+    Runtime, of which what is set in `runtime` wins, and `workers` and `engine`: which processes share the judge's work.
     """
     from interalign.eval.audit import audit_of
     from interalign.run.audit import audit_by_judge, audit_by_rules
     from interalign.store import Store
 
     unread, failed = 0, dict[str, str]()
+    engine = engine_of(settings)
     if judge is not None:
         spec = ModelSpec.parse(judge)
         carried = runtime_of(settings, {}, None, runtime).model_copy(update=as_runtime([spec]))
-        summary, unread = run_async(audit_by_judge(Path(run), spec.known_as, carried, progress))
-        failed = summary.failed
+        summary = run_async(audit_by_judge(Path(run), spec.known_as, carried, progress, engine))
+        unread, failed = summary.unread, summary.failed
     run_async(audit_by_rules(Path(run)))
     with Store.open(Path(run)) as store:
         return audit_of(store)._replace(unread=unread, failed=failed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from interalign.config import (
+    EngineSettings,
     RunSettings,
     Runtime,
     build,
@@ -55,6 +56,11 @@ def runtime_of(
             known = build(Runtime, {"servers": table}, config, from_file).servers
             fields["servers"] = merged_servers(known, build(Runtime, {"servers": fields["servers"]}).servers)
     return build(Runtime, fields, config, from_file)
+
+
+def engine_of(settings: Mapping[str, Any]) -> EngineSettings:
+    """Which processes share the work, by the caller's settings. ConfigError for one that is none of theirs."""
+    return build(EngineSettings, {name: value for name, value in settings.items() if name not in Runtime.model_fields})
 
 
 def _prices(given: Any, where: str) -> Any:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from interalign.api.resolve import chosen_settings, run_async, runtime_of
+from interalign.api.resolve import chosen_settings, engine_of, run_async, runtime_of
 from interalign.config import (
+    EngineKeywords,
     EvaluationKeywords,
     EvaluationSettings,
     Runtime,
-    RuntimeKeywords,
     SimulationKeywords,
     SimulationSettings,
     as_runtime,
@@ -203,18 +203,19 @@ def judge(
     controls: int = 0,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
-    **settings: Unpack[RuntimeKeywords],
+    **settings: Unpack[EngineKeywords],
 ) -> RunSummary:
     """Judge the finished trees of `run` again with another judge; what was said before stays beside it.
 
     `controls`: so many cases have every reply scored once more as if for somebody else, which tells personal fit from
-    what anybody might like. `settings` are the fields of Runtime; what is set in `runtime` wins.
+    what anybody might like. `settings` are the fields of Runtime, of which what is set in `runtime` wins, and `workers`
+    and `engine`: which processes share the trees to be judged (controls are few, and made in this one).
     """
-    from interalign.run.execute import run_judging
+    from interalign.run.judge import run_judging
 
-    spec = ModelSpec.parse(judge)
+    engine, spec = engine_of(settings), ModelSpec.parse(judge)
     carried = runtime_of(settings, {}, None, runtime).model_copy(update=as_runtime([spec]))
-    summary = run_async(run_judging(Path(run), spec.known_as, carried, progress))
+    summary = run_async(run_judging(Path(run), spec.known_as, carried, progress, engine))
     if controls < 1 or summary.failed:
         return summary
     from interalign.run.controls import run_controls

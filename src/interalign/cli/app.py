@@ -26,7 +26,7 @@ from interalign.cli.rounds import rounds
 from interalign.cli.steps import shown_step
 from interalign.cli.trace import trace
 from interalign.cli.trust import calibrate, fidelity
-from interalign.config import EvaluationSettings, RewardSettings, Runtime, SimulationSettings
+from interalign.config import EngineSettings, EvaluationSettings, RewardSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError
 from interalign.files import refuse_outputs
 from interalign.registries import FORMATS, LOG_FORMATS, METHODS, Registry
@@ -174,7 +174,7 @@ def evaluate(
 
 
 @app.command()
-@with_options(Runtime)
+@with_options(EngineSettings, Runtime)
 def judge(
     run: Run,
     judge: Annotated[str, typer.Option(metavar="MODEL", help="Who judges.")],
@@ -189,7 +189,8 @@ def judge(
     from interalign import api
 
     with _errors_as_exit_codes(debug, log_json), shown("trees", log_json=log_json) as progress:
-        summary = api.judge(run, judge=judge, controls=controls, progress=progress, **as_settings(options, Runtime))
+        settings = as_settings(options, EngineSettings, Runtime)
+        summary = api.judge(run, judge=judge, controls=controls, progress=progress, **settings)
     _end(summary, log_json)
 
 

@@ -10,14 +10,14 @@ import typer
 from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
 from interalign.cli.options import as_settings, with_options
 from interalign.cli.progress import shown
-from interalign.config import Runtime
+from interalign.config import EngineSettings, Runtime
 
 if TYPE_CHECKING:
     from interalign.eval.audit import Audit
     from interalign.eval.rates import Rate
 
 
-@with_options(Runtime)
+@with_options(EngineSettings, Runtime)
 def audit(
     run: Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)],
     judge: Annotated[
@@ -32,7 +32,7 @@ def audit(
     from interalign import api
 
     with errors_as_exit_codes(debug, log_json), shown("conversations", log_json=log_json) as progress:
-        found = api.audit(run, judge=judge, progress=progress, **as_settings(options, Runtime))
+        found = api.audit(run, judge=judge, progress=progress, **as_settings(options, EngineSettings, Runtime))
     typer.echo(json.dumps(api.audit_json(found), indent=2) if as_json else "\n".join(_lines(found)))
     if found.unread:
         say(f"{found.unread:,} answers of {judge} could not be read; it audited all other messages")

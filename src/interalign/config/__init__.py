@@ -1,7 +1,14 @@
 """Settings of a run, read once and passed down: their fields are the YAML keys, the options and the keywords."""
 
 from interalign.config.addresses import as_runtime, with_addresses
-from interalign.config.keywords import EvaluationKeywords, RunKeywords, RuntimeKeywords, SimulationKeywords
+from interalign.config.engines import EngineSettings
+from interalign.config.keywords import (
+    EngineKeywords,
+    EvaluationKeywords,
+    RunKeywords,
+    RuntimeKeywords,
+    SimulationKeywords,
+)
 from interalign.config.parameters import Parameters, SeatParameters
 from interalign.config.persona_settings import PersonaSettings
 from interalign.config.reading import build, naming_the_file, read_settings
@@ -23,6 +30,8 @@ from interalign.config.settings import (
 __all__ = [
     "WORDING",
     "CandidateSpec",
+    "EngineKeywords",
+    "EngineSettings",
     "EvaluationKeywords",
     "EvaluationSettings",
     "HookPoint",

@@ -30,7 +30,14 @@ class RuntimeKeywords(TypedDict, total=False):
     """A price table, or the file that holds it."""
 
 
-class RunKeywords(RuntimeKeywords, total=False):
+class EngineKeywords(RuntimeKeywords, total=False):
+    """Fields of EngineSettings and Runtime."""
+
+    workers: int
+    engine: str
+
+
+class RunKeywords(EngineKeywords, total=False):
     """Fields of RunSettings and Runtime."""
 
     turns: int
@@ -43,8 +50,6 @@ class RunKeywords(RuntimeKeywords, total=False):
     rubric: str | Path | None
     system: str | None
     shard: str | Shard | None
-    workers: int
-    engine: str
     end_mark: str | None
     parameters: SeatParameters | Mapping[str, Parameters | Mapping[str, Any]]
     hooks: Mapping[HookPoint, Sequence[str]]

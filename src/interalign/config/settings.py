@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from interalign.config.engines import LOCAL, check_engine
+from interalign.config.engines import EngineSettings
 from interalign.config.option import Option
 from interalign.config.parameters import SeatParameters
 from interalign.errors import ConfigError
@@ -60,7 +60,7 @@ class CandidateSpec(Frozen):
         return cls(name=re.sub(r"[\s/+|]", "-", visible), model=text)
 
 
-class RunSettings(Frozen):
+class RunSettings(EngineSettings):
     """What a simulation and an evaluation have in common."""
 
     turns: Annotated[int, Option()] = Field(default=10, ge=1, le=1000, description="Turns of each conversation.")
@@ -91,12 +91,6 @@ class RunSettings(Frozen):
     """`@@` begins a text that itself begins with `@`."""
     shard: Annotated[Shard | None, Option("I/N")] = Field(
         default=None, description="Only the I-th of N parts of the run, I from 1, in a file of its own; see merge."
-    )
-    workers: Annotated[int, Option()] = Field(
-        default=1, ge=1, le=256, description="Processes on this machine that share the trees, to use all its cores."
-    )
-    engine: Annotated[str, Option("local|ray[://ADDRESS]")] = Field(
-        default=LOCAL, description="Where trees are grown: this machine, or Ray, on --workers CPUs or all."
     )
     end_mark: str | None = None
     """What the user agent writes to end the talk early, such as `[END]`; None: every talk has all its turns."""
@@ -137,15 +131,6 @@ class RunSettings(Frozen):
     @classmethod
     def _parse_shard(cls, value: object) -> object:
         return value if value is None or isinstance(value, Shard) else Shard.parse(value)
-
-    @field_validator("engine")
-    @classmethod
-    def _known_engine(cls, value: str) -> str:
-        try:
-            check_engine(value)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        return value
 
     @field_validator("end_mark")
     @classmethod

@@ -1,6 +1,6 @@
 """Growing the unfinished trees of an open run, in this process; what else works on all trees of a run is done alike."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,8 @@ from interalign.graphs.policy import Policy, branching_policy, caterpillar, turn
 from interalign.graphs.seats import all_evaluation_seats, simulation_seats
 from interalign.graphs.tree import Growth, Start, grow_tree
 from interalign.graphs.turn import Conversation, Farewell, Seats, Turn
-from interalign.panel import PANEL
 from interalign.personas import Persona
-from interalign.records import Progress, RunRecord, RunSummary, TreeRecord, split_case
+from interalign.records import Progress, RunRecord, TreeRecord, split_case
 from interalign.run.branching import branched_seats
 from interalign.run.session import NO_PERSONA, Session, open_session
 from interalign.store import Store
@@ -32,19 +31,25 @@ from interalign.tree import Annotation
 
 
 async def run_planned(
-    path: Path, settings: RunSettings, runtime: Runtime, progress: Progress | None = None
-) -> RunSummary:
+    path: Path,
+    settings: RunSettings,
+    runtime: Runtime,
+    progress: Progress | None = None,
+    trusted: Collection[str] = (),
+) -> None:
     """Grow the trees that are planned in this file, which was split off a run: what a worker does."""
     async with open_session(path, runtime, progress) as session:
+        session.trusted = trusted
         prompts = session.prompts(settings)
         session.count()
         session.share_budget()
         if isinstance(settings, SimulationSettings):
             seats = {None: simulation_seats(settings, session.ledger, session.resolve, prompts)}
-            return await grow(session, seats, branching_policy(settings.policy), settings)
+            await grow(session, seats, branching_policy(settings.policy), settings)
+            return
         assert isinstance(settings, EvaluationSettings)
         measured = all_evaluation_seats(settings, session.ledger, session.resolve, prompts)
-        return await grow(session, measured, caterpillar, settings)
+        await grow(session, measured, caterpillar, settings)
 
 
 def persona_of(store: Store, record: TreeRecord) -> Persona:
@@ -89,7 +94,7 @@ def _actions(store: Store, turn: Turn) -> Iterator[Annotation]:
             yield Annotation(node=node.id, name="interrupt", by=node.by, value=asked[0])
 
 
-async def grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> RunSummary:
+async def grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, settings: RunSettings) -> None:
     """Grow every tree that is not done; `seats` as `_seated` names them."""
     await session.load_models()
     session.failed.clear()  # they are tried again
@@ -116,7 +121,6 @@ async def grow(session: Session, seats: Mapping[Any, Seats], policy: Policy, set
             await session.store.finish_tree(tree, failed="the judge gave no readable answer")
 
     await carry_out(session, jobs(), session.ended, ask_anew)
-    return session.outcome(PANEL if len(settings.judges) > 1 else settings.judges[0])
 
 
 def _seated(record: TreeRecord, settings: RunSettings) -> tuple[str, int] | None:
@@ -145,9 +149,8 @@ def watched(session: Session, judge: Judge, name: str, *, trusted: bool | None =
 
     `trusted` by default where it had readable answers in this run before.
     """
-    return WatchedJudge(
-        judge, name, session.stop, trusted=session.store.has_readable(name) if trusted is None else trusted
-    )
+    known = name in session.trusted or session.store.has_readable(name)
+    return WatchedJudge(judge, name, session.stop, trusted=known if trusted is None else trusted)
 
 
 async def carry_out(

@@ -1,4 +1,4 @@
-"""`--engine ray`: stateless tasks grow a batch of trees each; this process alone writes the run file.
+"""`--engine ray`: stateless tasks work on a batch of trees each; this process alone writes the run file.
 
 Back-pressure: a batch is split off the run when a task can take it, and merged when it comes back, so that neither
 memory nor the number of files grows with the run. A batch whose worker was lost is tried again, and replays what is on
@@ -9,12 +9,12 @@ next command brings back.
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from interalign.config import RunSettings
+from interalign.config import EngineSettings
 from interalign.config.engines import ray_address
 from interalign.errors import ConfigError, InteralignError, StopError
 from interalign.files import put_run_file
@@ -22,10 +22,10 @@ from interalign.records import RunSummary, TreeRecord
 from interalign.run.ray_cluster import ray_cluster
 from interalign.run.ray_task import GrownBatch, batch_orders, grow_batch, packed, unpacked
 from interalign.run.session import Session
+from interalign.run.tree_work import TreeWork
 from interalign.run.worker_orders import orders_for
 from interalign.run.workers import count_again, runtime_of_one
-from interalign.store import Store
-from interalign.store.worker_files import gather, gather_one, recover, split_one
+from interalign.store.worker_files import gather, gather_one, recover
 
 _ATTEMPTS: Final = 5
 """How often a batch is begun whose worker is lost each time."""
@@ -38,26 +38,25 @@ _LONGEST_STOP: Final = 15.0
 _LOG = logging.getLogger("interalign")
 
 
-async def grow_on_ray(session: Session, settings: RunSettings) -> None:
-    """Grow every tree that is not done in Ray tasks. When all have ended, raises the first error of theirs."""
-    session.failed.clear()  # they are tried again
-    asked = settings.workers if "workers" in settings.model_fields_set else None
+async def work_on_ray(session: Session, work: TreeWork, engine: EngineSettings) -> None:
+    """Have all trees worked on in Ray tasks. When all have ended, raises the first error of theirs."""
+    asked = engine.asked_workers
     try:
-        with ray_cluster(ray_address(settings.engine), asked) as ray:
+        with ray_cluster(ray_address(engine.engine), asked) as ray:
             at_once = asked or max(1, int(ray.cluster_resources().get("CPU", 1)))
-            tasks = RayTasks(session, settings, ray, min(at_once, session.trees - session.done))
-            await tasks.grow_all()
+            tasks = RayTasks(session, work, ray, min(at_once, session.trees - session.done))
+            await tasks.work_on_all()
     finally:
         gather(session.store)
-        count_again(session)
+        count_again(session, work)
 
 
 class RayTasks:
     """The tasks of a run."""
 
-    def __init__(self, session: Session, settings: RunSettings, ray: Any, at_once: int) -> None:
+    def __init__(self, session: Session, work: TreeWork, ray: Any, at_once: int) -> None:
         self._session = session
-        self._settings = settings
+        self._work = work
         self._ray = ray
         self._at_once = at_once
         self._runtime = runtime_of_one(session, at_once)
@@ -66,36 +65,36 @@ class RayTasks:
         self._refs: set[Any] = set()
         self._errors: list[InteralignError] = []
 
-    async def grow_all(self) -> None:
+    async def work_on_all(self) -> None:
         """Keep so many tasks at work until every tree was tried, one has an error or the run is stopped."""
         trees = self._session.trees - self._session.done
         size = max(1, min(-(-trees // (_ROUNDS * self._at_once)), _TREES_A_CALL * self._runtime.concurrency))
-        growing: set[asyncio.Task[None]] = set()
+        at_work: set[asyncio.Task[None]] = set()
         try:
-            for number, batch in enumerate(batches(self._session.store, size), start=1):
-                growing.add(asyncio.create_task(self._grow(number, batch)))
-                while len(growing) >= self._at_once:
-                    growing = await self._until_one_ends(growing)
-            while growing:
-                growing = await self._until_one_ends(growing)
+            for number, batch in enumerate(batches(self._work.trees(), size), start=1):
+                at_work.add(asyncio.create_task(self._outcome_of(number, batch)))
+                while len(at_work) >= self._at_once:
+                    at_work = await self._until_one_ends(at_work)
+            while at_work:
+                at_work = await self._until_one_ends(at_work)
         finally:
-            await self._stop(growing)
+            await self._stop(at_work)
         if self._errors:
             raise self._errors[0]
 
-    async def _until_one_ends(self, growing: "set[asyncio.Task[None]]") -> "set[asyncio.Task[None]]":
+    async def _until_one_ends(self, at_work: "set[asyncio.Task[None]]") -> "set[asyncio.Task[None]]":
         """Those that are left; the first error is raised."""
-        self._session.note = f"{len(growing)} Ray tasks"
-        await self._session.ledger.unless_stopped(asyncio.wait(growing, return_when=asyncio.FIRST_COMPLETED))
-        for ended in [task for task in growing if task.done()]:
-            growing.discard(ended)
+        self._session.note = f"{len(at_work)} Ray tasks"
+        await self._session.ledger.unless_stopped(asyncio.wait(at_work, return_when=asyncio.FIRST_COMPLETED))
+        for ended in [task for task in at_work if task.done()]:
+            at_work.discard(ended)
             ended.result()
-        return growing
+        return at_work
 
-    async def _grow(self, number: int, batch: Sequence[TreeRecord]) -> None:
-        """Have a batch grown, again if its worker is lost, and merge it."""
-        file = split_one(self._session.store, number, batch)
-        told = batch_orders(orders_for(file, self._settings, self._runtime), f"{self._run}-{number}")
+    async def _outcome_of(self, number: int, batch: Sequence[TreeRecord]) -> None:
+        """Have a batch worked on, again if its worker is lost, and merge it."""
+        file = self._work.split_one(self._session.store, number, batch)
+        told = batch_orders(orders_for(file, self._work.orders, self._runtime), f"{self._run}-{number}")
         for attempt in range(1, _ATTEMPTS + 1):
             grown = await self._outcome(told, file)
             if grown is not None:
@@ -119,10 +118,14 @@ class RayTasks:
             raise StopError("interrupted") from None  # the reason is known where it was cancelled
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError, errors.ObjectLostError):
             return None
-        except errors.RayError as error:
-            last = str(error).strip().rpartition("\n")[2]
+        except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:
             raise ConfigError(
-                f"a Ray task could not begin ({last}); install the same interalign on every machine of the cluster"
+                f"a Ray task could not begin ({_last_line(error)}); install the same interalign on every machine of "
+                "the cluster"
+            ) from error
+        except errors.RayError as error:  # above all LocalRayletDiedError: without it this process has no Ray any more
+            raise StopError(
+                f"Ray failed ({_last_line(error)}); what was finished is kept, run the same command again to go on"
             ) from error
         finally:
             self._refs.discard(ref)
@@ -146,23 +149,28 @@ class RayTasks:
         made = batch.model_copy(update={"done": 0, "failed": {}, "usage": {}, "usd": 0.0, "in_flight": 0})
         session.parts[0] = session.parts[0].with_part(made) if 0 in session.parts else made
 
-    async def _stop(self, growing: "set[asyncio.Task[None]]") -> None:
+    async def _stop(self, at_work: "set[asyncio.Task[None]]") -> None:
         """Have the tasks that are still at work stop as at Ctrl-C, and merge what they have."""
         for ref in self._refs:
             with suppress(Exception):
                 self._ray.cancel(ref, force=False)
-        if growing:
-            await asyncio.wait(growing, timeout=_LONGEST_STOP)
-        for task in growing:
+        if at_work:
+            await asyncio.wait(at_work, timeout=_LONGEST_STOP)
+        for task in at_work:
             task.cancel()
-        await asyncio.gather(*growing, return_exceptions=True)
+        await asyncio.gather(*at_work, return_exceptions=True)
 
 
-def batches(run: Store, size: int) -> Iterator[list[TreeRecord]]:
-    """The unfinished trees, so many at a time, each once: those of earlier batches may have come back as failed."""
+def _last_line(error: Exception) -> str:
+    """Of what Ray says: before it stands the traceback of another process."""
+    return str(error).strip().rpartition("\n")[2] or type(error).__name__
+
+
+def batches(trees: Iterable[TreeRecord], size: int) -> Iterator[list[TreeRecord]]:
+    """These trees, so many at a time, each once: those of earlier batches may come again, having failed."""
     batch: list[TreeRecord] = []
     last = -1
-    for record in run.walk_trees("planned", "failed"):
+    for record in trees:
         if record.index <= last:
             continue
         last = record.index

@@ -1,4 +1,4 @@
-"""What a Ray task does: it grows the trees of one batch, in a file, as a worker process does.
+"""What a Ray task does: it works on the trees of one batch, in a file, as a worker process does.
 
 On the machine of the command the file lies in the run's own folder: every reply that a task commits is kept, whatever
 becomes of the task. On another machine the file comes and goes as bytes; until the batch is done it stays there, and a

@@ -5,7 +5,7 @@ import hashlib
 import inspect
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -68,6 +68,10 @@ class Session:
     """Tree -> its turns that are saved, of the trees being grown now."""
     note: str = ""
     """What else there is to say of how it stands, in words."""
+    unread: int = 0
+    """Answers of an audit's judge that could not be read."""
+    trusted: Collection[str] = ()
+    """Judges that are known to answer readably, whatever this file has of them: it may be a part of a run."""
     parts: dict[int, RunSummary] = field(default_factory=dict)
     """How the shares of worker processes stand, by the worker's number."""
     budget_file: Path | None = None
@@ -138,8 +142,13 @@ class Session:
     def register_spent(self) -> None:
         """Set this run's part of a shared budget to what its file has on record."""
         if self.budget is not None and self.budget_file is not None and self.budget_file.exists():
-            self.budget.settle_again(_used(self.store))
+            self.settle_spent()
             self.share_budget(self.budget_file)
+
+    def settle_spent(self) -> None:
+        """Count as spent what the run's file has on record now."""
+        if self.budget is not None:
+            self.budget.settle_again(_used(self.store))
 
     async def load_models(self) -> None:
         """Load the local models before the first call of a run: one that cannot be loaded must not cost any.
@@ -162,6 +171,10 @@ class Session:
         count = self.store.count_trees()
         self.trees, self.done = sum(count.values()), count.get("done", 0)
         self.failed = {tree.id: tree.reason or "" for tree in self.store.walk_trees("failed")}
+
+    def count_to_judge(self) -> None:
+        """Count finished trees only, none of which is judged so far."""
+        self.trees, self.done = self.store.count_trees().get("done", 0), 0
 
     async def ended(self, tree: str, failed: Exception | None) -> None:
         """Record that a tree ended. If the first trees all fail with the same fault, the run stops.
@@ -231,6 +244,7 @@ class Session:
             note=self.note,
             stopping=self.ledger.stopping,
             retried=sum(getattr(model, "retried", 0) for model in self.models.values()),
+            unread=self.unread,
             usage=by_role(priced),
             usd=sum(use.usd or 0.0 for use in priced.values()) if prices else None,
         )
@@ -248,7 +262,7 @@ async def open_session(
     if fork_of is not None:
         Store.fork(fork_of, path)
     with Store.create_or_open(path) as store:
-        ledger, refused, is_new = None, False, store.is_new or fork_of is not None
+        refused, used, is_new = False, store.usage(), store.is_new or fork_of is not None
         try:
             gather(store)
 
@@ -269,7 +283,7 @@ async def open_session(
                 if budget is not None:
                     budget.close()
         except ConfigError:
-            refused = ledger is None or ledger.fresh == 0
+            refused = store.usage() == used  # calls that are on record were paid for, whoever made them
             raise
         finally:
             if is_new and (refused or store.run is None):

@@ -1,4 +1,4 @@
-"""A worker process of `--workers N`: it grows the trees of one file and says on standard output how it stands."""
+"""A worker process of `--workers N`: it works on the trees of one file and says on standard output how it stands."""
 
 import json
 import logging

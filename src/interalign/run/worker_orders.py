@@ -1,11 +1,11 @@
-"""What a process is told that grows trees of another one's run, as JSON, and how it carries that out."""
+"""What a process is told that works on trees of another one's run, as JSON, and how it carries that out."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from interalign.config import EvaluationSettings, RunSettings, Runtime, SimulationSettings
+from interalign.config import EvaluationSettings, Runtime, SimulationSettings
 from interalign.errors import ConfigError, InteralignError, StopError
 from interalign.records import RunSummary
 
@@ -26,25 +26,15 @@ class WorkerEnding(NamedTuple):
         return (ConfigError if self.code == ConfigError.exit_code else StopError)(self.reason)
 
 
-def orders_for(file: Path, settings: RunSettings, runtime: Runtime) -> dict[str, Any]:
-    """To grow the trees that are planned in this file."""
-    shard = getattr(settings, "shard", None)
-    return {
-        "file": str(file),
-        "kind": type(settings).__name__,
-        "settings": {**settings.model_dump(mode="json"), "shard": None if shard is None else str(shard)},
-        "runtime": runtime.model_dump(mode="json"),
-    }
+def orders_for(file: Path, orders: Mapping[str, Any], runtime: Runtime) -> dict[str, Any]:
+    """To carry these orders out on the trees of this file."""
+    return {"file": str(file), **orders, "runtime": runtime.model_dump(mode="json")}
 
 
 def carry_out_orders(told: dict[str, Any], file: Path, tell: Callable[[RunSummary], None]) -> WorkerEnding:
-    """Grow the trees in this file, as told; `tell` hears twice a second and at the end how they stand."""
-    from interalign.run.growing import run_planned  # whose models may be found only once sys.path is set
-
-    kind = {each.__name__: each for each in (SimulationSettings, EvaluationSettings)}[told["kind"]]
-    settings, runtime = kind.model_validate(told["settings"]), Runtime.model_validate(told["runtime"])
+    """Work on the trees in this file, as told; `tell` hears twice a second and at the end how they stand."""
     try:
-        asyncio.run(run_planned(file, settings, runtime, tell))
+        asyncio.run(_work(told, file, tell))
     except InteralignError as error:
         return WorkerEnding(str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001  (told where the command was given)
@@ -52,3 +42,17 @@ def carry_out_orders(told: dict[str, Any], file: Path, tell: Callable[[RunSummar
             f"unexpected {type(error).__name__}: {error}; what was finished is kept", StopError.exit_code
         )
     return WorkerEnding(None, 0)
+
+
+def _work(told: Mapping[str, Any], file: Path, tell: Callable[[RunSummary], None]) -> Coroutine[Any, Any, None]:
+    from interalign.run.auditing import audit_planned  # whose models may be found only once sys.path is set
+    from interalign.run.growing import run_planned
+    from interalign.run.judging import judge_planned
+
+    runtime, trusted = Runtime.model_validate(told["runtime"]), frozenset(told["trusted"])
+    if told["kind"] == "judge":
+        return judge_planned(file, told["judge"], runtime, tell, trusted)
+    if told["kind"] == "audit":
+        return audit_planned(file, told["judge"], runtime, tell)
+    kind = {each.__name__: each for each in (SimulationSettings, EvaluationSettings)}[told["kind"]]
+    return run_planned(file, kind.model_validate(told["settings"]), runtime, tell, trusted)

@@ -1,4 +1,4 @@
-"""`--workers N`: processes that grow a share of the trees each, in a file of its own, which is then brought back.
+"""`--workers N`: processes that work on a share of the trees each, in a file of its own, which is then brought back.
 
 So every file has one writer. The files lie in `RUN.db.workers` until they are merged; after a kill at any moment the
 next command on the run brings back what is there.
@@ -10,33 +10,33 @@ import logging
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from interalign.config import RunSettings, Runtime
+from interalign.config import Runtime
 from interalign.errors import InteralignError, StopError
 from interalign.records import RunSummary
 from interalign.run.session import Session
+from interalign.run.tree_work import TreeWork
 from interalign.run.worker_orders import WorkerEnding, orders_for
-from interalign.store.worker_files import folder_of, gather, split
+from interalign.store.worker_files import folder_of, gather
 
 _LONGEST_LINE = 2**26
 """Bytes of a message at most: it names every failed tree."""
 _LOG = logging.getLogger("interalign")
 
 
-async def grow_in_workers(session: Session, settings: RunSettings, workers: int) -> None:
-    """Grow every tree that is not done in so many processes. When all have ended, raises the first error of theirs."""
-    session.failed.clear()  # they are tried again
-    files = split(session.store, workers)
+async def work_in_workers(session: Session, work: TreeWork, workers: int) -> None:
+    """Have all trees worked on in so many processes. When all have ended, raises the first error of theirs."""
+    files = work.split(session.store, workers)
     runtime = runtime_of_one(session, workers)
     try:
-        await _work(session, files, settings, runtime)
+        await _work(session, [orders_for(file, work.orders, runtime) for file in files])
     finally:
         gather(session.store)
-        count_again(session)
+        count_again(session, work)
 
 
 def runtime_of_one(session: Session, workers: int) -> Runtime:
@@ -46,25 +46,30 @@ def runtime_of_one(session: Session, workers: int) -> Runtime:
         folder.mkdir(exist_ok=True)
         session.share_budget(folder / "shared.budget")
     if session.budget is not None:
+        session.settle_spent()  # calls of unfinished trees are in the workers' files now
         session.budget.close()
     shared = None if session.budget_file is None else str(session.budget_file.absolute())
     concurrency = -(-session.runtime.concurrency // workers)
     return session.runtime.model_copy(update={"concurrency": concurrency, "budget": shared})
 
 
-def count_again(session: Session) -> None:
-    """The trees are counted from the run's own file again; of the workers the calls that they made remain."""
+def count_again(session: Session, work: TreeWork) -> None:
+    """What the workers have done is the run's own now; of themselves the calls that they made remain."""
+    for part in session.parts.values():
+        session.done += part.done
+        session.failed.update(part.failed)
+    if work.count is not None:
+        work.count()
     gone = {"done": 0, "failed": {}, "usage": {}, "usd": 0.0, "in_flight": 0}
     session.parts = {number: part.model_copy(update=gone) for number, part in session.parts.items()}
-    session.count()
     session.register_spent()
 
 
-async def _work(session: Session, files: Sequence[Path], settings: RunSettings, runtime: Runtime) -> None:
+async def _work(session: Session, orders: Sequence[Mapping[str, Any]]) -> None:
     processes: list[Process] = []
     try:
-        for file in files:
-            processes.append(await _started(file, settings, runtime))  # noqa: PERF401  (those begun are known)
+        for told in orders:
+            processes.append(await _started(told))  # noqa: PERF401  (those begun are known)
         errors: list[InteralignError] = []
         listening = [_listen(session, number, process, errors) for number, process in enumerate(processes, start=1)]
         tasks = [asyncio.ensure_future(each) for each in listening]
@@ -100,7 +105,7 @@ async def _stop(processes: Sequence[Process], tasks: "Sequence[asyncio.Future[No
     await asyncio.wait(tasks)
 
 
-async def _started(file: Path, settings: RunSettings, runtime: Runtime) -> Process:
+async def _started(orders: Mapping[str, Any]) -> Process:
     """A worker, told what to do. It ends at once when its standard input does, as when this process is killed."""
     words = (sys.executable, "-m", "interalign.run.worker")
     # It begins with SIGINT blocked, so that one that comes while it is still importing waits until it can be handled.
@@ -113,7 +118,7 @@ async def _started(file: Path, settings: RunSettings, runtime: Runtime) -> Proce
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     assert process.stdin is not None
-    told = {"folder": str(Path.cwd()), "path": sys.path, **orders_for(file, settings, runtime)}
+    told = {"folder": str(Path.cwd()), "path": sys.path, **orders}
     process.stdin.write(json.dumps(told).encode() + b"\n")
     await process.stdin.drain()
     return process

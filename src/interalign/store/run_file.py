@@ -17,11 +17,16 @@ _CHECKED_WHOLE = 16 * 2**20
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, for any thread; ConfigError for anything that is not a run file."""
-    _refuse_foreign(path)
-    with sqlite_errors(path):
-        connection = _checked(_connect(path, "ro"), path)
-        read_as_newest(connection)
-        return connection
+    try:
+        _refuse_foreign(path)
+        with sqlite_errors(path):
+            connection = _checked(_connect(path, "ro"), path)
+            read_as_newest(connection)
+            return connection
+    except InteralignError:
+        if not path.exists():  # taken away meanwhile: whatever SQLite says of that
+            raise _missing(path) from None
+        raise
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
@@ -99,8 +104,6 @@ def as_ours(path: Path, error: sqlite3.Error) -> InteralignError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
         return ConfigError(f"{path} is not a run file (not SQLite); give another path, it was left as it is")
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR) and not path.exists():
-        return _missing(path)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
         return ConfigError(_damaged(path, str(error)))
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):

@@ -5,6 +5,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from heapq import merge as merged_in_order
 from itertools import groupby, islice
 from pathlib import Path
@@ -332,21 +333,28 @@ def split_off(run: Store, parts: Sequence[Path]) -> None:
     A tree with calls on record is moved, so that they are in one file only; of the others `run` keeps the plan.
     """
     for number, path in enumerate(parts):
-        _make_part(run, path, islice(run.walk_trees("planned", "failed"), number, None, len(parts)))
+        _make_part(run, path, islice(run.walk_trees("planned", "failed"), number, None, len(parts)), TreeCopier.copy)
     _move(run, run.walk_trees("planned", "failed"))
 
 
 def split_batch(run: Store, path: Path, trees: Sequence[TreeRecord]) -> None:
     """Make one such file, with these trees."""
-    _make_part(run, path, iter(trees))
+    _make_part(run, path, iter(trees), TreeCopier.copy)
     _move(run, iter(trees))
 
 
-def _make_part(run: Store, path: Path, trees: Iterator[TreeRecord]) -> None:
+def copy_to_judge(run: Store, path: Path, trees: Iterator[TreeRecord]) -> None:
+    """Make a file of the same run with these finished trees, for somebody to judge; `run` keeps all of them."""
+    _make_part(run, path, trees, TreeCopier.copy_for_judges)
+
+
+def _make_part(
+    run: Store, path: Path, trees: Iterator[TreeRecord], copy: Callable[[TreeCopier, sqlite3.Connection, str], None]
+) -> None:
     assert run.run is not None
     with Store.create_or_open(path) as store:
         _begin(store, run.run, [run], run.run.name)
-        _in_transactions(store, trees, lambda copier, record: _copy_from(run, copier, record))
+        _in_transactions(store, trees, lambda copier, record: _copy_from(run, record, partial(copy, copier)))
 
 
 def _move(run: Store, trees: Iterator[TreeRecord]) -> None:
@@ -368,14 +376,30 @@ def _bring_back(run: Store, part: Store) -> None:
     _refuse_other_run(run, part)
     with part.reading() as reader:
         run.write(lambda db: copy_judges(reader, db))
-    records = part.walk_trees("planned", "failed", "done")
-    there = ((run.tree_record(record.id), record) for record in records)
-    _merge_groups(run, [part], ([*([_Copy(0, own)] if own else []), _Copy(1, record)] for own, record in there))
+    _in_transactions(run, _done_in_both(run, part), lambda copier, record: _copy_from(part, record, copier.renew))
+    grown = _to_be_grown(run, part)
+    _merge_groups(run, [part], ([*([_Copy(0, own)] if own else []), _Copy(1, record)] for own, record in grown))
 
 
-def _copy_from(run: Store, copier: TreeCopier, record: TreeRecord) -> None:
+def _done_in_both(run: Store, part: Store) -> Iterator[TreeRecord]:
+    """Trees that the part had to be judged."""
+    for record in part.walk_trees("done"):
+        own = run.tree_record(record.id)
+        if own is not None and own.status == "done":
+            yield record
+
+
+def _to_be_grown(run: Store, part: Store) -> Iterator[tuple[TreeRecord | None, TreeRecord]]:
+    """The part's other trees, each behind what the run has of it."""
+    for record in part.walk_trees("planned", "failed", "done"):
+        own = run.tree_record(record.id)
+        if own is None or (own.status, record.status) != ("done", "done"):
+            yield own, record
+
+
+def _copy_from(run: Store, record: TreeRecord, copy: Callable[[sqlite3.Connection, str], None]) -> None:
     with run.reading() as db:
-        copier.copy(db, record.id)
+        copy(db, record.id)
 
 
 def _in_transactions(

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
+from interalign.records import AUDITED, FINDING
 from interalign.store.calls import texts_of_tree
 from interalign.store.judged_trees import snapshot
 from interalign.store.pending_inserts import PendingInserts
 from interalign.store.texts import decode_json, decode_text, encode_json, tree_prefix
+from interalign.tree import SYSTEM
 
 Stored = Any
 """A value as it lies in a column."""
@@ -61,6 +63,8 @@ DERIVED: Final = ("usage",)
 """Tables that are counted anew."""
 OF_THE_FILE: Final = ("runs", "shard", "_sqlite_migrations")
 """Tables that say what the file is."""
+_SAID: Final = ("verdicts", "scores", "annotations")
+"""Tables in which what is said later of a tree takes the place of what was said before."""
 
 
 class TreeCopier:
@@ -75,6 +79,33 @@ class TreeCopier:
         with snapshot(source):
             self._rows_of(source, tree, lambda table, row: False)
         self._insert(tree, 0)
+
+    def copy_for_judges(self, source: sqlite3.Connection, tree: str) -> None:
+        """Copy a tree that the target does not have, as somebody is to judge it: nothing of what was said of it.
+
+        Of its calls only judges' own come along, to be replayed. They stay the source's: they are not counted again.
+        """
+        replayed = set[bytes]()
+
+        def is_left_out(table: CopiedTable, row: dict[str, Stored]) -> bool:
+            if table.name == "calls" and row["role"].partition("/")[0] == "judge":
+                replayed.add(row["key"])
+            return not (
+                table.name in ("trees", "nodes")
+                or (table.name == "annotations" and row["name"] == SYSTEM)
+                or (table.name in ("calls", "agents") and row["key"] in replayed)
+            )
+
+        with snapshot(source):
+            self._rows_of(source, tree, is_left_out)
+        self._rows.insert()
+
+    def renew(self, source: sqlite3.Connection, tree: str) -> None:
+        """Copy what is new of a tree that was copied to be judged; what is said anew replaces what was said before."""
+        before = self._calls(tree)
+        with snapshot(source):
+            self._rows_of(source, tree, self._is_kept)
+        self._insert(tree, before)
 
     def add_missing(self, source: sqlite3.Connection, tree: str) -> None:
         """Copy what the source has of a tree that the target has, too: another judge's verdicts, say."""
@@ -113,6 +144,21 @@ class TreeCopier:
         where = " AND ".join(f"{column} = ?" for column in table.key)
         values = [row[column] for column in table.key]
         return self._target.execute(f"SELECT 1 FROM {table.name} WHERE {where}", values).fetchone() is not None
+
+    def _is_kept(self, table: CopiedTable, row: dict[str, Stored]) -> bool:
+        """Whether the target's row stays, in place of this one of a tree that was judged; if not, it is removed."""
+        if table.name not in _SAID:
+            if table.name == "trees":
+                self._target.execute(
+                    "UPDATE trees SET attempts = max(attempts, ?) WHERE id = ?", (row["attempts"], row["id"])
+                )
+            return self._has(table, row)
+        where = " AND ".join(f"{column} = ?" for column in table.key)
+        self._target.execute(f"DELETE FROM {table.name} WHERE {where}", [row[column] for column in table.key])
+        if row.get("name") == AUDITED:  # whoever audits the tree again may find nothing where there was something
+            found = (row["tree"], FINDING, row["by"])
+            self._target.execute("DELETE FROM annotations WHERE tree = ? AND name = ? AND by = ?", found)
+        return False
 
     def _rows_of(
         self, source: sqlite3.Connection, tree: str, is_there: Callable[[CopiedTable, dict[str, Stored]], bool]

@@ -1,31 +1,55 @@
 """The files of a run's worker processes, in the folder `RUN.db.workers`, and what a killed run left there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from interalign.errors import ConfigError, LockedError
 from interalign.records import TreeRecord
 from interalign.store.lock import is_locked
-from interalign.store.shard_merge import bring_back, split_batch, split_off
+from interalign.store.shard_merge import bring_back, copy_to_judge, split_batch, split_off
 from interalign.store.store import Store
 
 
 def split(run: Store, workers: int) -> list[Path]:
     """A file for each worker, with its share of the unfinished trees."""
-    folder = folder_of(run.path)
-    folder.mkdir()
-    files = [folder / f"{number}.db" for number in range(1, workers + 1)]
+    files = _new_files(run, workers)
     split_off(run, files)
     return files
 
 
+def split_to_judge(run: Store, workers: int, trees: Callable[[], Iterator[TreeRecord]]) -> list[Path]:
+    """A file for each worker, with a copy of its share of these finished trees."""
+    files = _new_files(run, workers)
+    for number, file in enumerate(files):
+        copy_to_judge(run, file, islice(trees(), number, None, workers))
+    return files
+
+
+def _new_files(run: Store, workers: int) -> list[Path]:
+    folder = folder_of(run.path)
+    folder.mkdir()
+    return [folder / f"{number}.db" for number in range(1, workers + 1)]
+
+
 def split_one(run: Store, number: int, trees: Sequence[TreeRecord]) -> Path:
     """One more such file, with these trees."""
-    folder = folder_of(run.path)
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{number}.db"
+    file = _new_file(run, number)
     split_batch(run, file, trees)
     return file
+
+
+def split_one_to_judge(run: Store, number: int, trees: Sequence[TreeRecord]) -> Path:
+    """One more file for judges, with a copy of these finished trees."""
+    file = _new_file(run, number)
+    copy_to_judge(run, file, iter(trees))
+    return file
+
+
+def _new_file(run: Store, number: int) -> Path:
+    folder = folder_of(run.path)
+    folder.mkdir(exist_ok=True)
+    return folder / f"{number}.db"
 
 
 def gather_one(run: Store, file: Path) -> None:
