@@ -9,7 +9,8 @@ from starlette.testclient import TestClient
 from view_pages import ATTACK, Element, Run, assert_inert, parsed, reply, user
 
 from interalign.eval.view import create_app
-from interalign.eval.view.pool_map import HEIGHT, MARGIN, WIDTH, MapItem, cosines_of, draw_maps, positions
+from interalign.eval.view.pool_map import HEIGHT, MARGIN, WIDTH, MapItem, draw_maps, positions
+from interalign.nearest_text import cosines_by_words
 from interalign.similarity import embedded
 from interalign.tree import Annotation
 
@@ -43,7 +44,7 @@ def page_of(run: Run, url: str = "/personas") -> Element:
 def test_the_vectors_are_those_that_the_filter_compares() -> None:
     texts = [*BEES, *TRAMS, "Ärger, twice twice!", "a"]
     rows = embedded(texts).rows
-    assert np.allclose(cosines_of(texts), (rows @ rows.T).toarray(), atol=1e-6)
+    assert np.allclose(cosines_by_words(texts), (rows @ rows.T).toarray(), atol=1e-6)
 
 
 def test_what_shares_words_lies_together() -> None:
