@@ -66,6 +66,15 @@ def test_the_same_items_lie_at_the_same_places_within_the_picture() -> None:
     }  # fmt: skip
 
 
+def test_items_unlike_all_others_do_not_squeeze_the_rest_into_a_strip() -> None:
+    alike = [f"I keep bees {number} and sell honey {number % 5}" for number in range(40)]
+    placed = positions((*alike, *["zebra"] * 3))
+    assert placed is not None
+    x = [each for each, _ in placed.at]
+    assert len(set(x[-3:]) & {MARGIN, WIDTH - MARGIN}) == 1  # those lie at an edge
+    assert max(x[:-3]) - min(x[:-3]) > (WIDTH - 2 * MARGIN) / 5
+
+
 @pytest.mark.parametrize("texts", [(), ("a",), ("a", "b"), ("the same",) * 4, ("!", "?", "..."), ("", "", "")])
 def test_too_few_items_and_those_without_a_difference_make_no_map(texts: tuple[str, ...]) -> None:
     assert draw_maps([item(text) for text in texts]) == ()

@@ -122,6 +122,20 @@ def _axis(vector: "NDArray[Any]", value: float) -> "NDArray[Any]":
 
 
 def _scaled(axis: "NDArray[Any]", size: int) -> list[float]:
-    low, high = float(axis.min()), float(axis.max())
+    low, high = _ends(axis)
     spread = high - low or 1.0
-    return [round(MARGIN + (size - 2 * MARGIN) * (float(each) - low) / spread, 1) for each in axis]
+    within = axis.clip(low, high)
+    return [round(MARGIN + (size - 2 * MARGIN) * (float(each) - low) / spread, 1) for each in within]
+
+
+def _ends(axis: "NDArray[Any]") -> tuple[float, float]:
+    """What the picture shows of an axis: all, but for what lies further than three interquartile ranges outside.
+
+    Tukey's outer fences. One item unlike all others would squeeze the rest into a strip; it lies at the edge.
+    """
+    import numpy as np
+
+    low, high = float(axis.min()), float(axis.max())
+    lower, upper = (float(each) for each in np.percentile(axis, (25, 75)))
+    fence = 3 * (upper - lower)
+    return (max(low, lower - fence), min(high, upper + fence)) if fence else (low, high)
