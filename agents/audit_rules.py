@@ -37,8 +37,6 @@ _SAME_STEMS: Final = 0.6
 _MANY_FACTS: Final = 3
 """So many facts in words of its own, and more than were asked for, are a recital."""
 _SELF: Final = re.compile(r"\b(?:i|i'm|i\u2019m|i've|i\u2019ve|i'd|i\u2019d|i'll|me|my|mine|we|our|us)\b", re.I)
-
-
 _NOBODY: Final = Persona.model_construct(id="", profile=(), personality="")
 
 
@@ -53,9 +51,8 @@ def audit_tree(tree: Tree, persona: Persona | None) -> list[Finding]:
         if node.role == "user":
             found[node.id].update(_in_message(node, tree.path(node.id)[:-1], persona))
     for path in _paths(tree):
-        users = [
-            node for node in path if ANSWERS not in found[node.id]
-        ]  # the assistant's part has not the user's style
+        # The assistant's part has not the user's style.
+        users = [node for node in path if ANSWERS not in found[node.id]]
         for node_id, evidence in drifts(users, persona):
             found[node_id].setdefault(DRIFTS, evidence)
     turns = {node.id: node.turn for node in tree.nodes}
@@ -81,7 +78,7 @@ def _in_message(node: Node, before: Sequence[Node], persona: Persona) -> dict[st
     person = read_person(persona.profile, persona.personality)
     more = {
         CONTRADICTS: "; ".join([*(contradictions(person, node.text) if person else []), *_other_age(persona, text)]),
-        RECITES: "; ".join(_recited(persona, node.text, reply)),
+        RECITES: "; ".join(_recited(persona, node.text, reply, of_the_world=person is not None)),
         ANSWERS: candidate_sentence(node.text) or _advice(text),
         THIRD_PERSON: _tells_of_itself(persona, text),
         STALLS: node.text if heard and is_assent(node.text, reply) else "",
@@ -127,14 +124,17 @@ def _ages(persona: Persona) -> set[str]:
     return {next(filter(None, groups)) for line in persona.profile for groups in _PROFILE_AGE.findall(line)}
 
 
-def _recited(persona: Persona, text: str, reply: str) -> list[str]:
-    """The facts stated in the profile's own words, where they are more than one and more than were asked for."""
+def _recited(persona: Persona, text: str, reply: str, *, of_the_world: bool) -> list[str]:
+    """The facts stated in the profile's own words, where they are more than one and more than were asked for.
+
+    Of any persona but the world's, whose facts share their words, also three facts in other words.
+    """
     said = words_of(text)
     stated = [fact for fact in persona.profile if _is_stated(words_of(fact), said)]
     asked = max(1, reply.count("?"))
     of_style = _longest_run(words_of(persona.personality), said)
     style = [] if len(of_style) < PASSAGE else [" ".join(of_style)]
-    if len(stated) <= asked and not read_person(persona.profile, persona.personality):
+    if len(stated) <= asked and not of_the_world:
         stated = _reworded(persona, text)
         asked = max(asked, _MANY_FACTS - 1)
     return [*(stated if len(stated) > asked else []), *style]

@@ -9,7 +9,8 @@ from starlette.testclient import TestClient
 from view_pages import ATTACK, Element, Run, assert_inert, parsed, reply, user
 
 from interalign.eval.view import create_app
-from interalign.eval.view.pool_map import HEIGHT, MARGIN, WIDTH, MapItem, cosines_of, draw_maps, positions
+from interalign.eval.view.pool_map import HEIGHT, MARGIN, WIDTH, MapItem, draw_maps, positions
+from interalign.nearest_text import cosines_by_words
 from interalign.similarity import embedded
 from interalign.tree import Annotation
 
@@ -43,7 +44,7 @@ def page_of(run: Run, url: str = "/personas") -> Element:
 def test_the_vectors_are_those_that_the_filter_compares() -> None:
     texts = [*BEES, *TRAMS, "Ärger, twice twice!", "a"]
     rows = embedded(texts).rows
-    assert np.allclose(cosines_of(texts), (rows @ rows.T).toarray(), atol=1e-6)
+    assert np.allclose(cosines_by_words(texts), (rows @ rows.T).toarray(), atol=1e-6)
 
 
 def test_what_shares_words_lies_together() -> None:
@@ -63,6 +64,15 @@ def test_the_same_items_lie_at_the_same_places_within_the_picture() -> None:
     assert {(min(axis), max(axis)) for axis in zip(*first.at, strict=True)} == {
         (MARGIN, WIDTH - MARGIN), (MARGIN, HEIGHT - MARGIN)
     }  # fmt: skip
+
+
+def test_items_unlike_all_others_do_not_squeeze_the_rest_into_a_strip() -> None:
+    alike = [f"I keep bees {number} and sell honey {number % 5}" for number in range(40)]
+    placed = positions((*alike, *["zebra"] * 3))
+    assert placed is not None
+    x = [each for each, _ in placed.at]
+    assert len(set(x[-3:]) & {MARGIN, WIDTH - MARGIN}) == 1  # those lie at an edge
+    assert max(x[:-3]) - min(x[:-3]) > (WIDTH - 2 * MARGIN) / 5
 
 
 @pytest.mark.parametrize("texts", [(), ("a",), ("a", "b"), ("the same",) * 4, ("!", "?", "..."), ("", "", "")])

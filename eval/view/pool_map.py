@@ -1,16 +1,15 @@
 """A map of a persona pool: items that share rare words lie close together. The template draws it as SVG.
 
-Principal components of TF-IDF vectors, found from the items' cosines (classical scaling): the same vectors as those of
-`interalign.similarity`, in numpy alone, because a viewer that loads scikit-learn needs twice the memory.
+Principal components of TF-IDF vectors, found from the items' cosines (classical scaling).
 """
 
 import math
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from interalign.nearest_text import cosines_by_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,9 +102,7 @@ def positions(texts: tuple[str, ...]) -> Positions | None:
     """Where these texts lie; None if they are all the same, or have no words."""
     import numpy as np
 
-    cosines = cosines_of(texts)
-    if cosines is None:
-        return None
+    cosines = cosines_by_words(texts)
     centred = cosines - cosines.mean(axis=0) - cosines.mean(axis=1)[:, None] + cosines.mean()
     values, vectors = np.linalg.eigh(centred)
     whole = float(centred.trace())
@@ -114,24 +111,6 @@ def positions(texts: tuple[str, ...]) -> Positions | None:
     axes = [_axis(vectors[:, -place], float(values[-place])) for place in (1, 2)]
     x, y = _scaled(axes[0], WIDTH), _scaled(axes[1], HEIGHT)
     return Positions(tuple(zip(x, y, strict=True)), float(values[-2:].clip(0).sum()) / whole)
-
-
-def cosines_of(texts: Sequence[str]) -> "NDArray[Any] | None":
-    """The cosine of each text to each other one, by TF-IDF of words; None if there are no words."""
-    import numpy as np
-
-    counted = [Counter(re.findall(r"\w+", text.lower())) for text in texts]
-    found = Counter(word for words in counted for word in words)
-    column = {word: place for place, word in enumerate(sorted(found))}
-    if not column:
-        return None
-    rows = np.zeros((len(texts), len(column)), dtype=np.float32)
-    for row, words in enumerate(counted):
-        for word, times in words.items():
-            rows[row, column[word]] = times * (math.log((1 + len(texts)) / (1 + found[word])) + 1)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows /= np.where(lengths > 0, lengths, 1)
-    return np.asarray(rows @ rows.T, dtype=float)
 
 
 def _axis(vector: "NDArray[Any]", value: float) -> "NDArray[Any]":
@@ -143,6 +122,20 @@ def _axis(vector: "NDArray[Any]", value: float) -> "NDArray[Any]":
 
 
 def _scaled(axis: "NDArray[Any]", size: int) -> list[float]:
-    low, high = float(axis.min()), float(axis.max())
+    low, high = _ends(axis)
     spread = high - low or 1.0
-    return [round(MARGIN + (size - 2 * MARGIN) * (float(each) - low) / spread, 1) for each in axis]
+    within = axis.clip(low, high)
+    return [round(MARGIN + (size - 2 * MARGIN) * (float(each) - low) / spread, 1) for each in within]
+
+
+def _ends(axis: "NDArray[Any]") -> tuple[float, float]:
+    """What the picture shows of an axis: all, but for what lies further than three interquartile ranges outside.
+
+    Tukey's outer fences. One item unlike all others would squeeze the rest into a strip; it lies at the edge.
+    """
+    import numpy as np
+
+    low, high = float(axis.min()), float(axis.max())
+    lower, upper = (float(each) for each in np.percentile(axis, (25, 75)))
+    fence = 3 * (upper - lower)
+    return (max(low, lower - fence), min(high, upper + fence)) if fence else (low, high)

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 _WORD: Final = re.compile(r"\b\w+\b")
 
 
+def cosines_by_words(texts: Sequence[str]) -> "NDArray[Any]":
+    """The cosine of each text to each other one by TF-IDF of words; 0 throughout for a text without a word."""
+    rows = _WordCounts()
+    rows.add(texts)
+    return rows.cosines(len(texts))
+
+
 class NearestNeighbour(NamedTuple):
     """The text most like a new one."""
 

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from interalign.cli.audit import audit
-from interalign.cli.exit_codes import Debug
+from interalign.cli.exit_codes import Debug, say_short
 from interalign.cli.exit_codes import errors_as_exit_codes as _errors_as_exit_codes
 from interalign.cli.exit_codes import say as _say
+from interalign.cli.export import export
 from interalign.cli.imports import import_
 from interalign.cli.labels import labels_app
 from interalign.cli.live_display import one_line
 from interalign.cli.merge import merge
-from interalign.cli.options import as_settings, with_options
+from interalign.cli.options import Run, as_settings, known_in, with_options
 from interalign.cli.personas import personas_app
 from interalign.cli.processes import in_processes, without
 from interalign.cli.progress import json_line, names_failed, shown, shown_training, view_command
@@ -27,9 +28,9 @@ from interalign.cli.steps import shown_step
 from interalign.cli.trace import trace
 from interalign.cli.trust import calibrate, fidelity
 from interalign.config import EngineSettings, EvaluationSettings, RewardSettings, Runtime, SimulationSettings
-from interalign.errors import ConfigError, InteralignError
+from interalign.errors import ConfigError
 from interalign.files import refuse_outputs
-from interalign.registries import FORMATS, LOG_FORMATS, METHODS, Registry
+from interalign.registries import METHODS
 from interalign.signals import OWN_PROCESS, end_process
 from interalign.version import __version__
 
@@ -60,20 +61,6 @@ app.command()(fidelity)
 app.command()(trace)
 
 
-class Pairs(StrEnum):
-    """Which preference pairs a turn gives."""
-
-    best_worst = "best-worst"
-    all = "all"
-
-
-class AuditMode(StrEnum):
-    """What becomes of user messages with a finding."""
-
-    keep = "keep"
-    drop = "drop"
-
-
 class Method(StrEnum):
     """How preference data is packed for training."""
 
@@ -81,7 +68,6 @@ class Method(StrEnum):
     tree = "tree"
 
 
-Run = Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)]
 Config = Annotated[Path | None, typer.Option(help="YAML file with the same settings as these options.")]
 Fork = Annotated[Path | None, typer.Option(help="Leave the run file alone and go on in this copy of it.")]
 PricesFile = Annotated[
@@ -91,21 +77,6 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only say what to expect: calls, tokens, money, time, disk. Nothing is asked.")
 ]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Progress and messages as JSON lines, for machines.")]
-
-
-def _known(registry: Registry, *others: Registry) -> Callable[[str], str]:
-    """Refuses a name that neither the registry nor the others have as wrong usage of the option."""
-
-    def check(name: str) -> str:
-        if any(name in other.names() for other in others):
-            return name
-        try:
-            registry.target(name)
-        except InteralignError as error:
-            raise typer.BadParameter(str(error)) from None
-        return name
-
-    return check
 
 
 def _version(wanted: bool) -> None:
@@ -194,95 +165,14 @@ def judge(
     _end(summary, log_json)
 
 
-@app.command()
-def export(
-    run: Run,
-    format: Annotated[  # noqa: A002
-        str,
-        typer.Option(
-            metavar="|".join([*FORMATS.built_in, *LOG_FORMATS.built_in]),
-            callback=_known(FORMATS, LOG_FORMATS),
-            help="What the rows are for; inspect: the whole run as a log for Inspect's viewer.",
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(metavar="FILE.jsonl|FILE.parquet|FILE.eval", help="File to write; a folder with --rows-per-file."),
-    ],
-    pairs: Annotated[Pairs, typer.Option(help="Which pairs a turn gives.")] = Pairs.best_worst,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose preferences; `panel`: all judges together. [default: panel if the run has several, else the "
-            "last with a readable answer]"
-        ),
-    ] = None,
-    min_margin: Annotated[
-        float | None, typer.Option("--min-margin", metavar="X", help="Leave out turns whose clearest pair has less.")
-    ] = None,
-    min_agreement: Annotated[
-        float | None,
-        typer.Option(
-            "--min-agreement", metavar="SHARE", help="Leave out turns where fewer of the run's judges agree, 0 to 1."
-        ),
-    ] = None,
-    audit: Annotated[
-        AuditMode,
-        typer.Option(help="`drop` leaves out user messages with a finding of the audit, and what follows them."),
-    ] = AuditMode.keep,
-    panel_weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--panel-weights",
-            metavar="labels|truth|FILE.json",
-            help="Weigh the judges of the panel by their accuracy; repeat it for the `calibrate --json` of each judge.",
-        ),
-    ] = None,
-    keep_leaks: Annotated[
-        bool, typer.Option("--keep-leaks", help="Keep replies that repeat the inducer's note, and what follows them.")
-    ] = False,
-    keep_cut: Annotated[
-        bool, typer.Option("--keep-cut", help="Learn replies that were cut at their length limit, too.")
-    ] = False,
-    rows_per_file: Annotated[
-        int | None,
-        typer.Option("--rows-per-file", min=1, metavar="N", help="Parquet files of N rows, in a new folder."),
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Write the trees of RUN.db as training data, a row a line of JSON, or Parquet."""
-    from interalign import api
-
-    with _errors_as_exit_codes(debug):
-        written = api.export(
-            run,
-            out,
-            format=format,
-            pairs=pairs.value,
-            judge=judge,
-            min_margin=min_margin,
-            min_agreement=min_agreement,
-            audit=audit.value,
-            keep_leaks=keep_leaks,
-            keep_cut=keep_cut,
-            panel_weights=panel_weights or (),
-            rows_per_file=rows_per_file,
-        )
-    if format in LOG_FORMATS.names():
-        _say(f"{written} conversations written to {out}, a log for {format}")
-        return
-    filtered = min_margin is not None or min_agreement is not None or audit is AuditMode.drop
-    why = "" if written else api.why_empty(run, format, filtered=filtered)
-    _say(f"{written} {format} rows written to {out}" if written else f"{out} is empty: {why}")
-    for line in api.export_shortfalls(run, judge, format=format):
-        _say_short(line)
+app.command()(export)
 
 
 @app.command()
 @with_options(RewardSettings, Runtime)
 def train(
     stage: Annotated[
-        str, typer.Argument(metavar="|".join(METHODS.built_in), help="How to train.", callback=_known(METHODS))
+        str, typer.Argument(metavar="|".join(METHODS.built_in), help="How to train.", callback=known_in(METHODS))
     ],
     model: Annotated[str, typer.Option(metavar="FOLDER|ID", help="The model to start from.")],
     data: Annotated[Path, typer.Option(metavar="FILE.jsonl", help="What `export` wrote.")],
@@ -466,19 +356,13 @@ def _say_all(summary: "RunSummary") -> None:
             for role, used in summary.usage.items()
         )
         _say(f"${summary.usd:.4f} spent on all calls in the file ({costs})")
-    _say_short(str(summary.shortfalls or ""))
+    say_short(str(summary.shortfalls or ""))
     for warning in summary.shortfalls.warnings if summary.shortfalls else ():
-        _say_short(f"warning: {warning}")
+        say_short(f"warning: {warning}")
     if summary.failed:
         for line in list(_reasons(summary, named=names_failed()))[:10]:
             _say(line)
         _say(f"{len(summary.failed)} trees failed; run the same command again to retry just these")
-
-
-def _say_short(shortfalls: str) -> None:
-    """What fell short, where anything did: a run whose every tree is done may still hold nothing that can be used."""
-    if shortfalls:
-        _say(one_line(shortfalls))
 
 
 def _reasons(summary: "RunSummary", *, named: bool) -> Iterator[str]:

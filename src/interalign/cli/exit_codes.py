@@ -69,3 +69,9 @@ def _unexpected(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{what}; mend it and run the same command again"
     return f"unexpected {what}; what was finished is kept. --debug shows where: please report it"
+
+
+def say_short(shortfalls: str) -> None:
+    """What fell short, where anything did: a run whose every tree is done may still hold nothing that can be used."""
+    if shortfalls:
+        say(one_line(shortfalls))

@@ -1,8 +1,12 @@
-"""The options of a command, made of the fields of its settings: name, type, help text, default and limits."""
+"""The options of a command, made of the fields of its settings: name, type, help text, default and limits.
+
+Also those that several commands have and no setting is.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
@@ -11,8 +15,34 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from interalign.config.option import Option, option_of, options_of
+from interalign.errors import InteralignError
+from interalign.registries import Registry
 
 Command = Callable[..., None]
+Run = Annotated[Path, typer.Argument(metavar="RUN.db", help="The run file.", show_default=False)]
+PanelWeights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--panel-weights",
+        metavar="labels|truth|FILE.json",
+        help="Weigh the judges of the panel by their accuracy; repeat it for the `calibrate --json` of each judge.",
+    ),
+]
+
+
+def known_in(registry: Registry, *others: Registry) -> Callable[[str], str]:
+    """Refuses a name that neither the registry nor the others have as wrong usage of the option."""
+
+    def check(name: str) -> str:
+        if any(name in other.names() for other in others):
+            return name
+        try:
+            registry.target(name)
+        except InteralignError as error:
+            raise typer.BadParameter(str(error)) from None
+        return name
+
+    return check
 
 
 def with_options(*kinds: type[BaseModel]) -> Callable[[Command], Command]:

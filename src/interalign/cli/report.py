@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from interalign.cli.exit_codes import Debug, errors_as_exit_codes, say
+from interalign.cli.options import PanelWeights
 from interalign.errors import ConfigError
 
 
@@ -26,14 +27,7 @@ def report(
             metavar="BASE.db", help="Exit 1 if a candidate is worse than in this evaluation, by its interval."
         ),
     ] = None,
-    panel_weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--panel-weights",
-            metavar="labels|truth|FILE.json",
-            help="Weigh the judges of the panel by their accuracy; repeat it for the `calibrate --json` of each judge.",
-        ),
-    ] = None,
+    panel_weights: PanelWeights = None,
     prices: Annotated[
         Path | None, typer.Option(metavar="FILE.yaml", help="What each model costs, USD per million tokens.")
     ] = None,

@@ -6,11 +6,10 @@ from pathlib import Path
 from interalign.agents.audit_rules import audit_tree
 from interalign.agents.findings import RULES, as_annotations
 from interalign.config import EngineSettings, Runtime
-from interalign.errors import ConfigError
 from interalign.records import AUDITED, FINDING, Progress, RunSummary
 from interalign.run.auditing import audit_here, auditor
 from interalign.run.engines import work_on
-from interalign.run.session import open_session, refuse_unknown_people, refuse_unknown_prices
+from interalign.run.session import open_session, refuse_unjudgeable, refuse_without_talks
 from interalign.run.tree_work import judging
 from interalign.store import Store
 
@@ -20,7 +19,7 @@ async def audit_by_rules(path: Path) -> None:
 
     Raises ConfigError for a file without conversations, LockedError while another process writes to it.
     """
-    _refuse_without_talks(path)
+    refuse_without_talks(path, "audit")
     with Store.create_or_open(path) as store:
         personas = store.personas()
         for record in store.walk_trees("done", "failed"):
@@ -42,10 +41,7 @@ async def audit_by_judge(
 
     Its calls are on record: a tree that was audited by it costs nothing the second time.
     """
-    _refuse_without_talks(path)
-    with Store.open(path) as stored:
-        refuse_unknown_people(stored, judge)
-    refuse_unknown_prices([judge], runtime)
+    refuse_unjudgeable(path, "audit", judge, runtime)
     async with open_session(path, runtime, progress) as session:
         session.count()
         session.share_budget()
@@ -54,10 +50,3 @@ async def audit_by_judge(
         work = judging(session, "audit", judge, partial(session.store.walk_trees, "done"))
         await work_on(session, work, engine, partial(audit_here, session, judge, role))
         return session.summary()
-
-
-def _refuse_without_talks(path: Path) -> None:
-    with Store.open(path) as stored:  # a missing file must not be created here
-        stored.refuse_personas("audit")
-        if stored.run is None:
-            raise ConfigError(f"{path}: nothing was run in it yet")

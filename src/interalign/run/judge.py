@@ -5,13 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from interalign.config import EngineSettings, Runtime
-from interalign.errors import ConfigError
 from interalign.records import Progress, RunSummary, TreeRecord
 from interalign.run.engines import work_on
 from interalign.run.judging import judge_here, judge_role, unjudged
-from interalign.run.session import Session, open_session, refuse_unknown_people, refuse_unknown_prices
+from interalign.run.session import Session, open_session, refuse_unjudgeable
 from interalign.run.tree_work import TreeWork, judging
-from interalign.store import Store
 
 
 async def run_judging(
@@ -22,13 +20,8 @@ async def run_judging(
     engine: EngineSettings = EngineSettings(),  # noqa: B008  (frozen)
 ) -> RunSummary:
     """Judge every finished tree of which this judge has no readable answer yet, in the way the run was judged."""
-    with Store.open(path) as stored:  # a missing file must not be created here
-        stored.refuse_personas("judge")
-        refuse_unknown_people(stored, judge)
-    refuse_unknown_prices([judge], runtime)
+    refuse_unjudgeable(path, "judge", judge, runtime)
     async with open_session(path, runtime, progress) as session:
-        if session.store.run is None:
-            raise ConfigError(f"{path}: nothing was run in it yet")
         session.count()
         session.share_budget()
         role = judge_role(session, judge)

@@ -312,6 +312,22 @@ def refuse_fewer(path: Path, asked: int, planned: int) -> None:
         )
 
 
+def refuse_unjudgeable(path: Path, command: str, judge: str, runtime: Runtime) -> None:
+    """ConfigError unless this command can have this judge look at the conversations of this file, which is not made."""
+    refuse_without_talks(path, command)
+    with Store.open(path) as store:
+        refuse_unknown_people(store, judge)
+    refuse_unknown_prices([judge], runtime)
+
+
+def refuse_without_talks(path: Path, command: str) -> None:
+    """ConfigError for a file that is no run of conversations, of which this command is for nothing else."""
+    with Store.open(path) as store:  # a missing file must not be created here
+        store.refuse_personas(command)
+        if store.run is None:
+            raise ConfigError(f"{path}: nothing was run in it yet")
+
+
 def refuse_unknown_people(store: Store, judge: str) -> None:
     """ConfigError for imported conversations of which no persona is known, or that this judge does not understand."""
     if store.run is None or store.run.kind != "import":
